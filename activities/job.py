@@ -1,0 +1,65 @@
+"""One capability call, behind the gate."""
+
+import json
+from typing import Any, Final
+
+from temporalio import activity
+
+from integrations.db import connections, credentials
+from integrations.db.session import Sessions
+from integrations.db.vault import Vault
+from integrations.domain.connection import Status
+from integrations.domain.errors import TryAgainError
+from integrations.domain.gate import Answer, Decision, Purpose, decide
+from integrations.domain.job import JobRequest, JobResult
+from integrations.domain.verdict import Meaning
+from integrations.providers.oauth import Providers
+
+_BODY_LIMIT: Final = 8_000
+"""Bytes of an answer that a workflow's history keeps."""
+_TRANSIENT: Final = frozenset({Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED})
+
+
+class JobActivities:
+    def __init__(self, sessions: Sessions, vault: Vault, providers: Providers) -> None:
+        self._sessions = sessions
+        self._vault = vault
+        self._providers = providers
+
+    @activity.defn(name="job.call")
+    async def call(self, job: JobRequest) -> JobResult:
+        """Ask the gate, then the provider. Trouble on the way is raised and retried with the same idempotency key."""
+        client = self._providers.client(job.provider_id)
+        capability = client.provider.capability(job.capability)
+        async with self._sessions.begin() as session:
+            connection = await connections.find(session, job.connection_id)
+            kept = await credentials.active(session, connection.id)
+        decision = decide(
+            Purpose.USE,
+            Status(connection.status),
+            capability.access,
+            requires=capability.requires,
+            optional=capability.optional,
+            granted=frozenset(connection.grants),
+        )
+        if decision.may_go and kept is None:
+            decision = Decision(answer=Answer.BLOCKED, reason="there is no active credential")
+        if not decision.may_go or kept is None:
+            return JobResult(decision=decision, because=decision.reason)
+        token = credentials.opened(self._vault, kept).access_token
+        answer = await client.call(capability.call, token, payload=job.payload, idempotency_key=job.idempotency_key)
+        verdict = client.judge_call(answer)
+        if verdict.meaning in _TRANSIENT:
+            raise TryAgainError(f"{job.capability} at {client.provider.name}: {verdict.because}", after=verdict.after)
+        return JobResult(
+            decision=decision,
+            meaning=verdict.meaning,
+            because=verdict.because,
+            status=answer.heard.status,
+            body=_bounded(answer.body) if verdict.meaning is Meaning.OK else None,
+        )
+
+
+def _bounded(body: Any) -> Any:
+    size = len(json.dumps(body))
+    return body if size <= _BODY_LIMIT else {"left_out": f"{size} bytes, more than a history should hold"}

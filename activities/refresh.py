@@ -1,0 +1,153 @@
+"""Refreshing one connection: single flight, never with a stale token, never twice with one that may be used up."""
+
+from temporalio import activity
+
+from integrations.db import connections, credentials, leases, refresh
+from integrations.db.credentials import Tokens
+from integrations.db.refresh import Claim
+from integrations.db.session import Sessions
+from integrations.db.vault import Vault
+from integrations.domain.errors import TryAgainError
+from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
+from integrations.domain.verdict import Meaning, Trouble
+from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
+
+
+class RefreshActivities:
+    def __init__(self, sessions: Sessions, vault: Vault, providers: Providers) -> None:
+        self._sessions = sessions
+        self._vault = vault
+        self._providers = providers
+
+    @activity.defn(name="refresh.refresh")
+    async def refresh(self, step: RefreshStep) -> Refreshed:
+        """Refresh once. A refusal is an answer that still has to be confirmed."""
+        return await self._attempt(step, confirming=False)
+
+    @activity.defn(name="refresh.confirm")
+    async def confirm(self, step: RefreshStep) -> Refreshed:
+        """Look again at a refused grant, with the newest credential.
+
+        Rotated meanwhile: nothing was dead. Refused once more: the detection's row is committed. An access token that
+        still answers would prove nothing, so it is not asked.
+        """
+        return await self._attempt(step, confirming=True)
+
+    async def _attempt(self, step: RefreshStep, *, confirming: bool) -> Refreshed:
+        claimed = await self._claim(step)
+        if isinstance(claimed, Refreshed):
+            return claimed
+        client = self._providers.client(claimed.connection.provider_id)
+        provider = client.provider
+        if provider.rotates_refresh_token and not claimed.forgiven(provider.rotation_grace):
+            return await self._given_up(claimed, client)
+        tokens = credentials.opened(self._vault, claimed.credential)
+        if tokens.refresh_token is None:
+            return Refreshed(refresh=Refresh.NOT_CONNECTED, why=f"{provider.name} gave no refresh token")
+        if provider.rotates_refresh_token:
+            await self._mark_sent(claimed)
+        answer = await client.refresh(tokens.refresh_token)
+        return await self._settle(claimed, client, answer, confirming=confirming)
+
+    async def _claim(self, step: RefreshStep) -> Claim | Refreshed:
+        async with self._sessions.begin() as session:
+            connection = await connections.find(session, step.connection_id)
+            if connection.status not in refresh.REFRESHABLE:
+                why = f"the connection is {connection.status}: {connection.status_reason}"
+                return Refreshed(refresh=Refresh.NOT_CONNECTED, why=why)
+            claimed = None
+            before = await credentials.active(session, connection.id)
+            if before is not None:
+                claimed = await refresh.claim(session, connection, before)
+        if before is None:
+            return Refreshed(refresh=Refresh.NOT_CONNECTED, why="there is no active credential")
+        if claimed is None:
+            raise TryAgainError("another refresh of this connection is under way", after=refresh.LEASE / 10)
+        # Read again under the lease: what was read before it may have been rotated by the lease's last holder.
+        async with self._sessions.begin() as session:
+            now = await credentials.active(session, connection.id)
+            newer = now is not None and now.version > (step.known_version or before.version)
+            if newer or now is None or now.version != before.version:
+                await leases.release(session, connection.id, claimed.token, answered=False)
+                version = now.version if now else None
+                return Refreshed(refresh=Refresh.ROTATED_MEANWHILE, version=version, why="a newer version is active")
+        return claimed
+
+    async def _mark_sent(self, claimed: Claim) -> None:
+        async with self._sessions.begin() as session:
+            version = claimed.credential.version
+            if not await leases.mark_sent(session, claimed.connection.id, claimed.token, version):
+                raise TryAgainError("the lease of this refresh ran out before it was sent")
+
+    async def _settle(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer, *, confirming: bool) -> Refreshed:
+        version, meaning = claimed.credential.version, answer.verdict.meaning
+        if answer.granted is not None:
+            return await self._store(claimed, answer)
+        if meaning is Meaning.OWNER_MUST_ACT and confirming:
+            return await self._confirmed(claimed, client, answer)
+        if meaning is Meaning.OWNER_MUST_ACT:
+            await self._release(claimed, answered=True)
+            return Refreshed(refresh=Refresh.REFUSED, version=version, why=answer.heard.words)
+        if meaning is Meaning.OPERATOR_MUST_ACT:
+            return await self._errored(claimed, client, answer)
+        # A lost answer leaves the mark: the next attempt has to know that the token may be used up. Any other answer
+        # says that this one was not, but nothing of an earlier one that was lost.
+        lost = answer.heard.trouble is Trouble.LOST
+        await self._release(claimed, answered=not lost and claimed.ambiguous_since is None)
+        raise TryAgainError(f"{client.provider.name}: {answer.verdict.because}", after=answer.verdict.after)
+
+    async def _store(self, claimed: Claim, answer: TokenAnswer) -> Refreshed:
+        granted = answer.granted
+        assert granted is not None
+        kept = credentials.opened(self._vault, claimed.credential)
+        # RFC 6749 section 6: a refresh that returns no new refresh token leaves the old one in force.
+        tokens = Tokens(access_token=granted.access_token, refresh_token=granted.refresh_token or kept.refresh_token)
+        async with self._sessions.begin() as session:
+            version = await refresh.settle(
+                session,
+                self._vault,
+                claimed,
+                tokens,
+                grants=sorted(granted.grants) if granted.grants is not None else None,
+                expires_at=granted.expires_at,
+            )
+        if version is None:
+            why = "the connection was given up or repaired while it was being refreshed"
+            return Refreshed(refresh=Refresh.NOT_CONNECTED, why=why)
+        return Refreshed(refresh=Refresh.REFRESHED, version=version)
+
+    async def _confirmed(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer) -> Refreshed:
+        cause = f"{client.provider.name} refused the refresh twice: {answer.heard.words}"
+        evidence = {
+            "answer": answer.heard.words,
+            "verdict": answer.verdict.because,
+            "version": claimed.credential.version,
+            "confirmed_by": "a second refresh with the newest credential",
+        }
+        return await self._dead(claimed, cause, evidence, Refresh.REFUSED)
+
+    async def _given_up(self, claimed: Claim, client: OAuthClient) -> Refreshed:
+        assert claimed.ambiguous_since is not None
+        cause = (
+            f"the answer to a token rotation at {client.provider.name} was lost, and the old token must not be reused"
+        )
+        evidence = {"version": claimed.credential.version, "sent_at": claimed.ambiguous_since.isoformat()}
+        return await self._dead(claimed, cause, evidence, Refresh.AMBIGUOUS)
+
+    async def _dead(self, claimed: Claim, cause: str, evidence: dict[str, object], refresh_: Refresh) -> Refreshed:
+        async with self._sessions.begin() as session:
+            detection = await refresh.detect_dead(session, claimed, cause=cause, evidence=evidence)
+        return Refreshed(refresh=refresh_, version=claimed.credential.version, why=cause, detection_id=detection)
+
+    async def _errored(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer) -> Refreshed:
+        cause = f"{client.provider.name} refuses our registration: {answer.heard.words}"
+        stem = f"RUNBOOK_PROVIDER_{client.provider.id.upper()}"
+        way_out = f"correct {stem}_CLIENT_ID and {stem}_CLIENT_SECRET, restart the worker, then: runbook connections "
+        way_out += f"refresh {claimed.connection.id}"
+        async with self._sessions.begin() as session:
+            await refresh.mark_errored(session, claimed, cause=cause, way_out=way_out)
+        return Refreshed(refresh=Refresh.OPERATOR_MUST_ACT, version=claimed.credential.version, why=cause)
+
+    async def _release(self, claimed: Claim, *, answered: bool) -> None:
+        async with self._sessions.begin() as session:
+            await leases.release(session, claimed.connection.id, claimed.token, answered=answered)

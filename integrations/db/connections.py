@@ -1,0 +1,104 @@
+"""Connections: found, locked, and moved from one status to the next."""
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from integrations.db.outbox import enqueue
+from integrations.db.tables import Connection, GrantEvent, Transition
+from integrations.domain.connection import Status, may_become
+from integrations.domain.errors import StopError
+from integrations.domain.reauth import Detected
+
+
+async def find(session: AsyncSession, connection_id: UUID) -> Connection:
+    """One connection. Raises StopError when there is none."""
+    row = await session.get(Connection, connection_id)
+    if row is None:
+        raise unknown(connection_id)
+    return row
+
+
+async def lock(session: AsyncSession, connection_id: UUID) -> Connection:
+    """The connection's row, locked until the transaction ends: state changes of one connection queue up here."""
+    row = await session.scalar(
+        select(Connection)
+        .where(Connection.id == connection_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if row is None:
+        raise unknown(connection_id)
+    return row
+
+
+def unknown(connection_id: object) -> StopError:
+    return StopError(f"there is no connection {connection_id}; `runbook connections list` shows those there are")
+
+
+async def transition(
+    session: AsyncSession,
+    row: Connection,
+    to: Status,
+    *,
+    among: Iterable[Status],
+    event: str,
+    reason: str,
+    actor: str,
+    evidence: dict[str, Any] | None = None,
+    payload: dict[str, Any] | None = None,
+) -> bool:
+    """Move a locked connection to another status, with its history row and its event: all of it or nothing.
+
+    False, and nothing written, when the status is not one of `among` or leads nowhere near `to`: somebody else was
+    faster, and the caller decides what that means.
+    """
+    now = Status(row.status)
+    if now not in among or not may_become(now, to):
+        return False
+    event_id = uuid4()
+    row.status, row.status_reason, row.status_since = to, reason, func.now()
+    session.add(
+        Transition(
+            connection_id=row.id,
+            from_status=now,
+            to_status=to,
+            reason=reason,
+            actor=actor,
+            evidence=evidence or {},
+            lifecycle_id=row.lifecycle_id,
+            event_id=event_id,
+        )
+    )
+    await session.flush()
+    told = {"from": now, "to": to, "reason": reason, "actor": actor} | (payload or {})
+    await enqueue(session, row.id, event_id, event, told)
+    return True
+
+
+async def detect(
+    session: AsyncSession,
+    connection_id: UUID,
+    kind: Detected,
+    *,
+    cause: str,
+    actor: str,
+    version: int | None,
+    evidence: dict[str, Any] | None = None,
+) -> UUID:
+    """Write down that a connection's consent needs a look. The lifecycle that looks marks the row as handled."""
+    row = GrantEvent(
+        id=uuid4(),
+        connection_id=connection_id,
+        kind=kind,
+        cause=cause,
+        actor=actor,
+        credential_version=version,
+        evidence=evidence or {},
+    )
+    session.add(row)
+    await session.flush()
+    return row.id

@@ -1,0 +1,111 @@
+"""Credentials as versions: sealed when written, opened at the moment of use, one active per connection."""
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import SecretStr
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from integrations.db.tables import Credential
+from integrations.db.vault import Vault, credential_place
+from integrations.domain.message import Message
+
+
+class Tokens(Message):
+    """What a provider's token endpoint gave. Never leaves the process but sealed: `repr` shows asterisks."""
+
+    access_token: SecretStr
+    refresh_token: SecretStr | None = None
+
+    def sealed(self, vault: Vault, connection_id: UUID, version: int) -> bytes:
+        parts = [self.access_token.get_secret_value()]
+        if self.refresh_token:
+            parts.append(self.refresh_token.get_secret_value())
+        # RFC 6749 appendix A.12 and A.17: tokens are visible ASCII, so a newline parts them safely.
+        return vault.seal("\n".join(parts).encode(), credential_place(connection_id, version))
+
+
+def opened(vault: Vault, row: Credential) -> Tokens:
+    text = vault.open(row.sealed, row.key_id, credential_place(row.connection_id, row.version)).decode()
+    access, _, refresh = text.partition("\n")
+    return Tokens(access_token=SecretStr(access), refresh_token=SecretStr(refresh) if refresh else None)
+
+
+async def active(session: AsyncSession, connection_id: UUID) -> Credential | None:
+    return await session.scalar(
+        select(Credential).where(Credential.connection_id == connection_id, Credential.state == "active")
+    )
+
+
+async def version_of(session: AsyncSession, connection_id: UUID, version: int) -> Credential | None:
+    return await session.scalar(
+        select(Credential).where(Credential.connection_id == connection_id, Credential.version == version)
+    )
+
+
+async def of_session(session: AsyncSession, session_id: UUID) -> Credential | None:
+    return await session.scalar(select(Credential).where(Credential.session_id == session_id))
+
+
+async def add(
+    session: AsyncSession,
+    vault: Vault,
+    connection_id: UUID,
+    tokens: Tokens,
+    *,
+    state: str,
+    grants: list[str],
+    expires_at: datetime | None,
+    session_id: UUID | None = None,
+) -> Credential:
+    """Add the next version. The caller holds the connection's lock, which makes the number next."""
+    newest = await session.scalar(
+        select(func.coalesce(func.max(Credential.version), 0)).where(Credential.connection_id == connection_id)
+    )
+    version = int(newest or 0) + 1
+    row = Credential(
+        connection_id=connection_id,
+        version=version,
+        state=state,
+        key_id=vault.key_id,
+        sealed=tokens.sealed(vault, connection_id, version),
+        grants=grants,
+        expires_at=expires_at,
+        session_id=session_id,
+        activated_at=func.now() if state == "active" else None,
+    )
+    session.add(row)
+    await session.flush()
+    return row
+
+
+async def retire_active(session: AsyncSession, connection_id: UUID) -> None:
+    await session.execute(
+        update(Credential)
+        .where(Credential.connection_id == connection_id, Credential.state == "active")
+        .values(state="retired", retired_at=func.now())
+    )
+
+
+async def activate(session: AsyncSession, connection_id: UUID, version: int) -> bool:
+    """Make a candidate the active version and retire the old one. False when it is no candidate any more."""
+    await retire_active(session, connection_id)
+    moved = await session.execute(
+        update(Credential)
+        .where(
+            Credential.connection_id == connection_id, Credential.version == version, Credential.state == "candidate"
+        )
+        .values(state="active", activated_at=func.now())
+        .returning(Credential.version)
+    )
+    return moved.scalar() is not None
+
+
+async def discard_candidates(session: AsyncSession, connection_id: UUID) -> None:
+    """Forget what a consent brought that led nowhere: nothing of it stays."""
+    await session.execute(
+        delete(Credential).where(
+            Credential.connection_id == connection_id, Credential.state.in_(("unchecked", "candidate"))
+        )
+    )

@@ -1,0 +1,128 @@
+"""The transactions of a refresh: claim before the call, settle after it, guarded by token, status and version."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from integrations.db import connections, credentials, leases, tasks
+from integrations.db.credentials import Tokens
+from integrations.db.tables import Connection, Credential
+from integrations.db.vault import Vault
+from integrations.domain.connection import Status
+from integrations.domain.reauth import Detected
+
+LEASE: Final = timedelta(seconds=30)
+"""Longer than one call may take (8 s) and its database steps: a later holder finds a dead or voided predecessor."""
+REFRESHABLE: Final = (Status.ACTIVE, Status.ERRORED)
+_ACTOR: Final = "RefreshWorkflow"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to refresh one connection, and what it is refreshed with."""
+
+    connection: Connection
+    credential: Credential
+    token: int
+    ambiguous_since: datetime | None
+    """When this version's refresh token first went out without an answer. None: it never did."""
+
+    def forgiven(self, grace: timedelta) -> bool:
+        """May the token be sent (again)? Within the grace the provider answers it with its successor."""
+        return self.ambiguous_since is None or datetime.now(UTC) - self.ambiguous_since < grace
+
+
+async def claim(session: AsyncSession, connection: Connection, credential: Credential) -> Claim | None:
+    """None while another refresh of the connection holds the lease."""
+    token = await leases.claim(session, connection.id, LEASE)
+    if token is None:
+        return None
+    lease = await leases.find(session, connection.id)
+    assert lease is not None
+    ambiguous_since = lease.sent_at if lease.sent_version == credential.version else None
+    return Claim(connection, credential, token, ambiguous_since)
+
+
+async def settle(
+    session: AsyncSession,
+    vault: Vault,
+    claim: Claim,
+    tokens: Tokens,
+    *,
+    grants: list[str] | None,
+    expires_at: datetime | None,
+) -> int | None:
+    """Store the new version and retire the old one. None, and nothing stored, when this writer came too late.
+
+    Too late means: the lease was lost, the connection was given up, or its credential was replaced meanwhile.
+    """
+    row = await connections.lock(session, claim.connection.id)
+    if not await leases.release(session, row.id, claim.token, answered=True):
+        return None
+    current = await credentials.active(session, row.id)
+    if row.status not in REFRESHABLE or current is None or current.version != claim.credential.version:
+        return None
+    await credentials.retire_active(session, row.id)
+    fresh = await credentials.add(
+        session,
+        vault,
+        row.id,
+        tokens,
+        state="active",
+        grants=grants if grants is not None else list(claim.credential.grants),
+        expires_at=expires_at,
+    )
+    if row.status == Status.ERRORED:
+        await connections.transition(
+            session,
+            row,
+            Status.ACTIVE,
+            among=(Status.ERRORED,),
+            event="connection.repaired",
+            reason="a refresh works again",
+            actor=_ACTOR,
+            payload={"version": fresh.version},
+        )
+        await tasks.close_task(session, row.id, "errored", by=_ACTOR, reason="a refresh works again")
+    return fresh.version
+
+
+async def detect_dead(session: AsyncSession, claim: Claim, *, cause: str, evidence: dict[str, Any]) -> UUID | None:
+    """Give the lease back and write down that the grant is dead. None when this writer came too late to say so."""
+    row = await connections.lock(session, claim.connection.id)
+    if not await leases.release(session, row.id, claim.token, answered=True):
+        return None
+    if row.status not in REFRESHABLE:
+        return None
+    return await connections.detect(
+        session,
+        row.id,
+        Detected.REVOKED,
+        cause=cause,
+        actor=_ACTOR,
+        version=claim.credential.version,
+        evidence=evidence,
+    )
+
+
+async def mark_errored(session: AsyncSession, claim: Claim, *, cause: str, way_out: str) -> None:
+    """Ours to fix: the connection is `errored`, and a task names the fix."""
+    row = await connections.lock(session, claim.connection.id)
+    if not await leases.release(session, row.id, claim.token, answered=True):
+        return
+    moved = await connections.transition(
+        session,
+        row,
+        Status.ERRORED,
+        among=(Status.ACTIVE,),
+        event="connection.errored",
+        reason=cause,
+        actor=_ACTOR,
+        evidence={"version": claim.credential.version},
+    )
+    if moved:
+        title = f"{row.provider_id} refuses our own registration"
+        await tasks.open_task(session, row.id, "errored", title=title, cause=cause, way_out=way_out)

@@ -1,0 +1,19 @@
+"""The engine. Nothing connects until the first statement."""
+
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+Sessions = async_sessionmaker[AsyncSession]
+
+
+def make_engine(url: str, *, pool_size: int = 20) -> AsyncEngine:
+    """An engine over asyncpg. `url` starts with postgresql+asyncpg://.
+
+    Statement parameters never appear in errors or logs: some of them are ciphertext and hashes.
+    """
+    return create_async_engine(
+        url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True, hide_parameters=True, connect_args={"timeout": 10}
+    )
+
+
+def make_sessions(engine: AsyncEngine) -> Sessions:
+    return async_sessionmaker(engine, expire_on_commit=False)

@@ -1,0 +1,292 @@
+"""What we remember: every table, its constraints, and the reason for each index."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from integrations.domain.connection import Status
+from integrations.domain.reauth import Detected
+
+
+def _one_of(column: str, values: type[Status] | type[Detected] | tuple[str, ...], name: str) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=name)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads this attribute by name
+        str: Text,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[str]: ARRAY(Text),
+        bytes: LargeBinary,
+    }
+
+
+class Deployment(Base):
+    """One row: the Temporal that this database belongs to. A worker of another one must not touch it."""
+
+    __tablename__ = "service_deployment"
+    __table_args__ = (CheckConstraint("singleton", name="one_row"),)
+
+    singleton: Mapped[bool] = mapped_column(primary_key=True, default=True)
+    temporal_address: Mapped[str]
+    temporal_namespace: Mapped[str]
+    embedded: Mapped[str | None]
+    """The data folder of an embedded pair, whose two halves may change their ports together."""
+    bound_by: Mapped[str]
+    bound_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Connection(Base):
+    __tablename__ = "service_connections"
+    __table_args__ = (
+        _one_of("status", Status, "status"),
+        CheckConstraint("scope_type IN ('user', 'org')", name="scope_type"),
+        # What waits for a person is a handful among many: reconcile and status read only those.
+        Index("ix_service_connections_blocked", "id", postgresql_where=text("status NOT IN ('active','disconnected')")),
+        Index(None, "scope_type", "scope_id"),
+        Index(None, "provider_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    provider_id: Mapped[str]
+    scope_type: Mapped[str]
+    scope_id: Mapped[str]
+    status: Mapped[str]
+    status_reason: Mapped[str]
+    status_since: Mapped[datetime] = mapped_column(server_default=func.now())
+    account_id: Mapped[str | None]
+    """The provider's own id of the account. Consent by another one is refused."""
+    account_name: Mapped[str | None]
+    grants: Mapped[list[str]] = mapped_column(server_default="{}")
+    missing_grants: Mapped[list[str]] = mapped_column(server_default="{}")
+    """What a fresh consent has to bring back."""
+    lifecycle_id: Mapped[UUID | None]
+    """The open re-consent lifecycle. Giving the connection up clears it, and so voids a consent on its way."""
+    seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """The last event's number: identity order is not commit order, so events are counted under this row's lock."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    @property
+    def tenant(self) -> str:
+        return f"{self.scope_type}:{self.scope_id}"
+
+
+class Transition(Base):
+    __tablename__ = "service_connection_transitions"
+    __table_args__ = (
+        _one_of("from_status", Status, "from_status"),
+        _one_of("to_status", Status, "to_status"),
+        Index(None, "connection_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    connection_id: Mapped[UUID] = mapped_column(ForeignKey(Connection.id))
+    from_status: Mapped[str]
+    to_status: Mapped[str]
+    reason: Mapped[str]
+    actor: Mapped[str]
+    evidence: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    lifecycle_id: Mapped[UUID | None]
+    event_id: Mapped[UUID]
+    """The lifecycle event that the same transaction put into the outbox."""
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Credential(Base):
+    """A version of a connection's tokens. `sealed` is AES-256-GCM over JSON, bound to connection and version."""
+
+    __tablename__ = "service_credentials"
+    __table_args__ = (
+        UniqueConstraint("connection_id", "version"),
+        _one_of("state", ("unchecked", "candidate", "active", "retired"), "state"),
+        # Never two active versions, whatever the code does.
+        Index("ux_service_credentials_active", "connection_id", unique=True, postgresql_where=text("state = 'active'")),
+        # One consent makes one credential: a repeated exchange finds the first one's.
+        Index("ux_service_credentials_session", "session_id", unique=True),
+        Index(None, "key_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    connection_id: Mapped[UUID] = mapped_column(ForeignKey(Connection.id))
+    version: Mapped[int]
+    state: Mapped[str]
+    key_id: Mapped[str]
+    sealed: Mapped[bytes]
+    grants: Mapped[list[str]]
+    expires_at: Mapped[datetime | None]
+    session_id: Mapped[UUID | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    activated_at: Mapped[datetime | None]
+    retired_at: Mapped[datetime | None]
+
+
+class RefreshLease(Base):
+    """Single flight: who may refresh a connection, until when, and the number that voids a late writer."""
+
+    __tablename__ = "service_refresh_leases"
+
+    connection_id: Mapped[UUID] = mapped_column(ForeignKey(Connection.id), primary_key=True)
+    token: Mapped[int] = mapped_column(BigInteger)
+    until: Mapped[datetime]
+    sent_version: Mapped[int | None]
+    """The version whose refresh token was sent and whose answer was never settled: an ambiguous rotation."""
+    sent_at: Mapped[datetime | None]
+
+
+class GrantEvent(Base):
+    """What was noticed about a connection's grants. Without `handled_at`: a detection that waits for a lifecycle."""
+
+    __tablename__ = "service_grant_events"
+    __table_args__ = (
+        _one_of("kind", (*Detected, "granted"), "kind"),
+        Index("ix_service_grant_events_unhandled", "noticed_at", postgresql_where=text("handled_at IS NULL")),
+        Index(None, "connection_id", "noticed_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    connection_id: Mapped[UUID] = mapped_column(ForeignKey(Connection.id))
+    kind: Mapped[str]
+    cause: Mapped[str]
+    actor: Mapped[str]
+    evidence: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    credential_version: Mapped[int | None]
+    noticed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    handled_at: Mapped[datetime | None]
+    lifecycle_id: Mapped[UUID | None]
+
+
+class ConsentSession(Base):
+    """One invitation: from the link to the code that came back. Secrets in it are sealed or hashed."""
+
+    __tablename__ = "service_consent_sessions"
+    __table_args__ = (
+        _one_of(
+            "status",
+            ("invited", "received", "exchanging", "exchanged", "completed", "refused", "replaced", "expired"),
+            "status",
+        ),
+        UniqueConstraint("link_hash"),
+        UniqueConstraint("state_hash"),
+        # One invitation that can still be answered per lifecycle.
+        Index(
+            "ux_service_consent_sessions_open",
+            "lifecycle_id",
+            unique=True,
+            postgresql_where=text("status IN ('invited','received','exchanging','exchanged')"),
+        ),
+        Index(None, "connection_id", "created_at"),
+        Index("ix_service_consent_sessions_unsignalled", "received_at", postgresql_where=text("status = 'received'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    connection_id: Mapped[UUID] = mapped_column(ForeignKey(Connection.id))
+    lifecycle_id: Mapped[UUID]
+    status: Mapped[str]
+    link_hash: Mapped[bytes]
+    """SHA-256 of the link's token, to find the row by; the token itself is derived when it is needed."""
+    asked_grants: Mapped[list[str]]
+    why: Mapped[str]
+    """What the owner reads: why this invitation was sent."""
+    expires_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    state_hash: Mapped[bytes | None]
+    browser_hash: Mapped[bytes | None]
+    sealed_verifier: Mapped[bytes | None]
+    sealed_code: Mapped[bytes | None]
+    key_id: Mapped[str | None]
+    minted_at: Mapped[datetime | None]
+    received_at: Mapped[datetime | None]
+    denied_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    account_id: Mapped[str | None]
+    account_name: Mapped[str | None]
+    """Who consented, once that is known to be the right account."""
+    outcome: Mapped[str | None]
+    """What the owner reads when it did not work: in plain words, without secrets."""
+
+
+class OperatorTask(Base):
+    __tablename__ = "service_operator_tasks"
+    __table_args__ = (
+        _one_of("status", ("open", "acknowledged", "closed"), "status"),
+        Index(
+            "ux_service_operator_tasks_open",
+            "connection_id",
+            "kind",
+            unique=True,
+            postgresql_where=text("status <> 'closed'"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    connection_id: Mapped[UUID] = mapped_column(ForeignKey(Connection.id))
+    kind: Mapped[str]
+    lifecycle_id: Mapped[UUID | None]
+    session_id: Mapped[UUID | None]
+    """The invitation whose link the task shows; the link itself is rendered when it is read."""
+    status: Mapped[str]
+    title: Mapped[str]
+    cause: Mapped[str]
+    way_out: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    acknowledged_at: Mapped[datetime | None]
+    acknowledged_by: Mapped[str | None]
+    closed_at: Mapped[datetime | None]
+    closed_by: Mapped[str | None]
+    closed_reason: Mapped[str | None]
+
+
+class OutboxEvent(Base):
+    """A lifecycle event, committed together with the state it tells of."""
+
+    __tablename__ = "service_lifecycle_outbox"
+    __table_args__ = (
+        _one_of("status", ("pending", "processing", "retrying", "delivered", "dead"), "status"),
+        # The claim's only path: delivered rows, however many, are not in it.
+        Index("ix_service_lifecycle_outbox_pending", "part", "id", postgresql_where=text("status = 'pending'")),
+        Index(None, "connection_id", "seq"),
+    )
+
+    event_id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
+    name: Mapped[str]
+    provider_id: Mapped[str]
+    scope_type: Mapped[str]
+    scope_id: Mapped[str]
+    connection_id: Mapped[UUID | None]
+    order_key: Mapped[str]
+    part: Mapped[int] = mapped_column(SmallInteger)
+    seq: Mapped[int] = mapped_column(BigInteger)
+    payload: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(server_default="pending")
+    occurred_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,0 +1,82 @@
+"""Operator tasks: what a person is asked to do, one open per connection and kind."""
+
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from integrations.db.tables import Connection, OperatorTask
+from integrations.domain.connection import BLOCKED
+from integrations.domain.errors import StopError
+
+
+async def open_task(
+    session: AsyncSession,
+    connection_id: UUID,
+    kind: str,
+    *,
+    title: str,
+    cause: str,
+    way_out: str,
+    lifecycle_id: UUID | None = None,
+    session_id: UUID | None = None,
+) -> None:
+    """Open a task, or bring the open one up to date: who acknowledged it stays."""
+    told = {
+        "title": title,
+        "cause": cause,
+        "way_out": way_out,
+        "lifecycle_id": lifecycle_id,
+        "session_id": session_id,
+    }
+    await session.execute(
+        insert(OperatorTask)
+        .values(id=uuid4(), connection_id=connection_id, kind=kind, status="open", **told)
+        .on_conflict_do_update(
+            index_elements=[OperatorTask.connection_id, OperatorTask.kind],
+            index_where=OperatorTask.status != "closed",
+            set_=told,
+        )
+    )
+
+
+async def close_task(session: AsyncSession, connection_id: UUID, kind: str, *, by: str, reason: str) -> None:
+    await session.execute(
+        update(OperatorTask)
+        .where(OperatorTask.connection_id == connection_id, OperatorTask.kind == kind, OperatorTask.status != "closed")
+        .values(status="closed", closed_at=func.now(), closed_by=by, closed_reason=reason)
+    )
+
+
+async def listed(session: AsyncSession, *, everything: bool) -> Sequence[OperatorTask]:
+    query = select(OperatorTask).order_by(OperatorTask.created_at)
+    return (await session.scalars(query if everything else query.where(OperatorTask.status != "closed"))).all()
+
+
+async def find(session: AsyncSession, task_id: UUID) -> OperatorTask:
+    """One task. Raises StopError when there is none."""
+    row = await session.get(OperatorTask, task_id)
+    if row is None:
+        raise StopError(f"there is no task {task_id}; `runbook tasks list --all` shows those there are")
+    return row
+
+
+async def acknowledge(session: AsyncSession, task_id: UUID, *, by: str) -> bool:
+    """True when the task is acknowledged, now or before; False when it is closed."""
+    row = await find(session, task_id)
+    if row.status == "open":
+        row.status, row.acknowledged_at, row.acknowledged_by = "acknowledged", func.now(), by
+    return row.status != "closed"
+
+
+async def close_by_hand(session: AsyncSession, task_id: UUID, *, by: str, reason: str) -> bool:
+    """Close a task. True when it is closed, False when its connection still waits for its owner: then it stays."""
+    task = await find(session, task_id)
+    connection = await session.get_one(Connection, task.connection_id)
+    if task.status != "closed" and connection.status in BLOCKED:
+        return False
+    if task.status != "closed":
+        task.status, task.closed_at, task.closed_by, task.closed_reason = "closed", func.now(), by, reason
+    return True

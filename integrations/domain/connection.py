@@ -1,0 +1,65 @@
+"""A connection's status: which there are, which lead to which, and what each leaves usable.
+
+active ──▶ pending_reauth | needs_reconsent | errored | disconnected
+pending_reauth ──▶ active | needs_reconsent | disconnected
+needs_reconsent ──▶ active | pending_reauth | disconnected
+errored ──▶ active | pending_reauth | disconnected
+disconnected ──▶ active
+"""
+
+import zlib
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+PARTITIONS: Final = 16
+"""The outbox's fixed number of partitions: dispatchers share them out, so the number never changes."""
+
+
+class Status(StrEnum):
+    ACTIVE = "active"
+    PENDING_REAUTH = "pending_reauth"
+    """The grant is dead; the owner must come back."""
+    NEEDS_RECONSENT = "needs_reconsent"
+    """The grant lives, but permissions are missing."""
+    ERRORED = "errored"
+    """Ours to fix: a wrong client secret, an unknown provider."""
+    DISCONNECTED = "disconnected"
+    """Not connected: never yet, given up, or by somebody's wish."""
+
+
+BLOCKED: Final = frozenset({Status.PENDING_REAUTH, Status.NEEDS_RECONSENT})
+"""Where an owner has to act: such a connection has an open task and a living lifecycle."""
+
+_NEXT: Final[dict[Status, frozenset[Status]]] = {
+    Status.ACTIVE: frozenset({Status.PENDING_REAUTH, Status.NEEDS_RECONSENT, Status.ERRORED, Status.DISCONNECTED}),
+    Status.PENDING_REAUTH: frozenset({Status.ACTIVE, Status.NEEDS_RECONSENT, Status.DISCONNECTED}),
+    Status.NEEDS_RECONSENT: frozenset({Status.ACTIVE, Status.PENDING_REAUTH, Status.DISCONNECTED}),
+    Status.ERRORED: frozenset({Status.ACTIVE, Status.PENDING_REAUTH, Status.DISCONNECTED}),
+    Status.DISCONNECTED: frozenset({Status.ACTIVE}),
+}
+
+
+def may_become(now: Status, then: Status) -> bool:
+    return then in _NEXT[now]
+
+
+def partition_of(order_key: str) -> int:
+    """The outbox partition of everything that must stay in order, 0 to 15. The same in every process and release."""
+    return zlib.crc32(order_key.encode()) % PARTITIONS
+
+
+def reauth_id(provider_id: str, connection_id: UUID) -> str:
+    """The one open re-consent lifecycle of a connection."""
+    return f"reauth:{provider_id}:{connection_id}"
+
+
+def masked(name: str | None) -> str:
+    """An account's name for pages, events and mails: enough for its owner to know it, too little for anybody else.
+
+    `ada@acme.example` becomes `a••@acme.example`, `Ada Lovelace` becomes `A••`.
+    """
+    if not name:
+        return "unknown"
+    local, at, host = name.partition("@")
+    return f"{local[:1]}••{at}{host}"

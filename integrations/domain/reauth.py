@@ -1,0 +1,143 @@
+"""Re-consent: the messages of its lifecycle, and what its steps may answer."""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from integrations.domain.connection import reauth_id
+from integrations.domain.message import Message
+
+PATIENCE: Final = timedelta(days=14)
+"""How long an invitation waits for its owner before the connection is given up."""
+
+
+class Detected(StrEnum):
+    """Why a lifecycle opens. The value is what the detection's row says."""
+
+    REVOKED = "revoked"
+    """The grant is dead, confirmed: the connection is demoted."""
+    DOWNGRADED = "downgraded"
+    """Grants are missing."""
+    REQUESTED = "requested"
+    """A person asks for consent: a first connection, or a fresh one. Nothing is demoted for it."""
+
+
+class Detection(Message):
+    """One row of `service_grant_events`, as the signal `detected` carries it."""
+
+    detection_id: UUID
+
+
+class ReauthRequest(Message):
+    """The workflow's input: what the Web UI shows first."""
+
+    connection_id: UUID
+    provider_id: str
+    tenant: str
+    cause: str
+    patience: timedelta = PATIENCE
+
+    @property
+    def key(self) -> str:
+        return reauth_id(self.provider_id, self.connection_id)
+
+
+class ConsentReceived(Message):
+    """The owner came back with a code: it lies encrypted in the session's row."""
+
+    session_id: UUID
+    lifecycle_id: UUID
+
+
+class ConsentDenied(Message):
+    session_id: UUID
+    lifecycle_id: UUID
+
+
+class Repaired(Message):
+    """The connection was repaired elsewhere, or given up by a person."""
+
+    by: str
+    reason: str
+
+
+class Lifecycle(Message):
+    """What every step needs to know: whose, and under which lifecycle. Rows of another lifecycle are not touched."""
+
+    connection_id: UUID
+    lifecycle_id: UUID
+
+
+class OpenLifecycle(Lifecycle):
+    deadline: datetime
+
+
+class Opening(StrEnum):
+    OPENED = "opened"
+    ALREADY_REPAIRED = "already_repaired"
+    """A newer credential than the one that was refused is active: nothing is broken any more."""
+    DISCONNECTED = "disconnected"
+    """Given up meanwhile: nobody is waiting for a consent."""
+
+
+class Opened(Message):
+    opening: Opening
+    session_id: UUID | None = None
+    why: str = ""
+    account: str = ""
+    """Masked."""
+
+
+class Consent(Lifecycle):
+    session_id: UUID
+    deadline: datetime
+
+
+class Exchange(StrEnum):
+    CANDIDATE = "candidate"
+    """The consent is good: its credential waits as a candidate for the proof."""
+    INVITED_AGAIN = "invited_again"
+    """It is not, and a fresh invitation says why."""
+    STALE = "stale"
+    """The session is not of this lifecycle, or was dealt with before."""
+
+
+class Exchanged(Message):
+    exchange: Exchange
+    version: int | None = None
+    why: str = ""
+
+
+class Candidate(Lifecycle):
+    session_id: UUID
+    version: int
+    deadline: datetime
+
+
+class Proof(Message):
+    works: bool
+    why: str = ""
+
+
+class Activation(StrEnum):
+    ACTIVE = "active"
+    VOID = "void"
+    """The connection was given up while its consent was on the way: it is not brought back."""
+
+
+class Expire(Lifecycle):
+    why: str
+
+
+class ReauthOutcome(StrEnum):
+    REPAIRED = "repaired"
+    REPAIRED_ELSEWHERE = "repaired_elsewhere"
+    EXPIRED = "expired"
+    DISCONNECTED = "disconnected"
+
+
+class ReauthResult(Message):
+    outcome: ReauthOutcome
+    why: str = ""
+    version: int | None = None

@@ -1,0 +1,185 @@
+"""Temporal from outside a workflow: connect, the search attributes, and starting a workflow by its name.
+
+Failure modes do not import each other. One that has to start another knows its name and its message, and no more.
+"""
+
+from datetime import timedelta
+from typing import Any, Final
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.client import Client, Plugin, WorkflowHandle
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+)
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfigProfile
+from temporalio.runtime import Runtime
+from temporalio.service import RPCError
+
+from integrations.db.binding import Target
+from integrations.domain.errors import RunbookError
+from integrations.domain.job import JobRequest
+from integrations.domain.reauth import ConsentDenied, ConsentReceived, Detection, ReauthRequest
+from integrations.domain.refresh import RefreshRequest
+from integrations.settings import Settings
+
+WORKFLOWS: Final = "runbook"
+"""The task queue of every workflow and database step. `workflows/queues.py` has the others."""
+DATA_CONVERTER: Final = pydantic_data_converter
+
+FAILURE_MODE: Final = SearchAttributeKey.for_keyword("FailureMode")
+STEP: Final = SearchAttributeKey.for_keyword("Step")
+PROVIDER: Final = SearchAttributeKey.for_keyword("Provider")
+CONNECTION_ID: Final = SearchAttributeKey.for_keyword("ConnectionId")
+TENANT: Final = SearchAttributeKey.for_keyword("Tenant")
+CAUSE: Final = SearchAttributeKey.for_keyword("Cause")
+DEADLINE: Final = SearchAttributeKey.for_datetime("Deadline")
+SEARCH_ATTRIBUTES: Final[tuple[SearchAttributeKey[Any], ...]] = (
+    FAILURE_MODE,
+    STEP,
+    PROVIDER,
+    CONNECTION_ID,
+    TENANT,
+    CAUSE,
+    DEADLINE,
+)
+"""The registry: what the server must know before a worker polls."""
+
+
+class TemporalUnreachableError(RunbookError):
+    """Temporal did not answer. The message has the address tried and what to do."""
+
+
+def attribute_type(key: SearchAttributeKey[Any]) -> str:
+    """The server's word for a key's type, as `temporal operator search-attribute create --type` takes it."""
+    return "".join(part.capitalize() for part in key.indexed_value_type.name.split("_"))
+
+
+def target(settings: Settings) -> Target:
+    """The Temporal that the settings lead to. TEMPORAL_* variables and profiles win over a running stack."""
+    profile = ClientConfigProfile.load()
+    address = profile.address or settings.temporal_address or "127.0.0.1:7233"
+    namespace = profile.namespace or settings.temporal_namespace or "default"
+    embedded = settings.data if address == settings.temporal_address else None
+    return Target(address=address, namespace=namespace, embedded=str(embedded) if embedded else None)
+
+
+async def connect(
+    settings: Settings, *, plugins: tuple[Plugin, ...] = (), runtime: Runtime | None = None, lazy: bool = False
+) -> Client:
+    """Connect to Temporal with this project's converter. Raises TemporalUnreachableError.
+
+    `lazy`: connect at the first call. The web app has work without Temporal: it takes consents while that is down.
+    """
+    wanted = target(settings)
+    profile: dict[str, Any] = dict(ClientConfigProfile.load().to_client_connect_config())
+    profile |= {"target_host": wanted.address, "namespace": wanted.namespace}
+    try:
+        return await Client.connect(
+            **profile,
+            data_converter=DATA_CONVERTER,
+            plugins=plugins,
+            runtime=runtime,
+            lazy=lazy,
+            connect_timeout=_PATIENCE,
+        )
+    except (RuntimeError, RPCError, TimeoutError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise TemporalUnreachableError(
+            f"Temporal does not answer at {wanted}: {reason}. Start the stack with `make up`, or set TEMPORAL_ADDRESS"
+        ) from None
+
+
+_PATIENCE: Final = timedelta(seconds=5)
+_SIGNAL_PATIENCE: Final = timedelta(seconds=3)
+"""A person's browser waits for this. What is not signalled in time, reconcile signals from the row."""
+
+
+async def missing_attributes(client: Client) -> list[SearchAttributeKey[Any]]:
+    """Which attributes of the registry the server does not know, with their right type.
+
+    An upsert of one of these would fail its workflow task again and again, so it is asked before anything polls.
+    """
+    from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+
+    listed = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
+    known = dict(listed.custom_attributes)
+    return [key for key in SEARCH_ATTRIBUTES if known.get(key.name) != _wire_type(key)]
+
+
+def _wire_type(key: SearchAttributeKey[Any]) -> int:
+    return IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{key.indexed_value_type.name}")
+
+
+def attributes(failure_mode: str, request: ReauthRequest | RefreshRequest | JobRequest) -> TypedSearchAttributes:
+    """What is known of a workflow before its first task, so that it is found even when no worker lives."""
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(FAILURE_MODE, failure_mode),
+            SearchAttributePair(PROVIDER, request.provider_id),
+            SearchAttributePair(CONNECTION_ID, str(request.connection_id)),
+            SearchAttributePair(TENANT, request.tenant),
+        ]
+    )
+
+
+async def signal_detected(client: Client, request: ReauthRequest, detection: Detection) -> WorkflowHandle[Any, Any]:
+    """Signal-with-start: joins the connection's open lifecycle, or starts a new one after the last closed."""
+    return await client.start_workflow(
+        "ReauthWorkflow",
+        request,
+        id=request.key,
+        task_queue=WORKFLOWS,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        start_signal="detected",
+        start_signal_args=[detection],
+        search_attributes=attributes("reauth", request),
+        static_summary=f"{request.provider_id} of {request.tenant}: {request.cause}",
+    )
+
+
+async def signal_consent(client: Client, workflow_id: str, consent: ConsentReceived | ConsentDenied) -> None:
+    """Tell a lifecycle that its owner came back. Raises RPCError NOT_FOUND when it has ended."""
+    name = "consent_received" if isinstance(consent, ConsentReceived) else "consent_denied"
+    await client.get_workflow_handle(workflow_id).signal(name, consent, rpc_timeout=_SIGNAL_PATIENCE)
+
+
+async def start_refresh(client: Client, request: RefreshRequest) -> WorkflowHandle[Any, Any]:
+    """Start the refresh of one connection, or join the one under way."""
+    return await client.start_workflow(
+        "RefreshWorkflow",
+        request,
+        id=request.key,
+        task_queue=WORKFLOWS,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=attributes("refresh", request),
+        static_summary=f"{request.provider_id} of {request.tenant}: {request.reason} (by {request.by})",
+    )
+
+
+async def start_job(client: Client, request: JobRequest) -> WorkflowHandle[Any, Any]:
+    """Start one capability call, or join the one with the same idempotency key."""
+    return await client.start_workflow(
+        "ProviderJobWorkflow",
+        request,
+        id=request.key,
+        task_queue=WORKFLOWS,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=attributes("job", request),
+        static_summary=f"{request.capability} at {request.provider_id} for {request.tenant}",
+    )
+
+
+def ui_link(settings: Settings, workflow_id: str) -> str | None:
+    """The workflow's page in the Web UI, when it is known where that runs."""
+    if settings.temporal_ui_url is None:
+        return None
+    from urllib.parse import quote
+
+    namespace = target(settings).namespace
+    return f"{settings.temporal_ui_url}/namespaces/{namespace}/workflows/{quote(workflow_id, safe='')}"

@@ -1,0 +1,31 @@
+"""`runbook`: the starters as one command."""
+
+import typer
+
+from starters import connections, db, doctor, processes, reauth, status, tasks, up
+from starters.demo import command as demo
+
+app = typer.Typer(
+    name="runbook",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="The failure-mode runbook of an integrations platform, as a program. Start with `runbook status`.",
+    epilog="Exit codes: 0 done; 1 a check failed or the work ended badly; 2 wrong usage; 3 Temporal or the database "
+    "cannot be reached.",
+)
+app.command("status")(status.status)
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
+app.command("up")(up.up)
+app.command("down")(up.down)
+app.command("reset")(up.reset)
+app.command("worker")(processes.worker)
+app.command("web")(processes.web)
+app.add_typer(db.app, name="db")
+app.add_typer(connections.app, name="connections")
+app.add_typer(reauth.app, name="reauth")
+app.add_typer(tasks.app, name="tasks")
+
+
+def main() -> None:
+    app()

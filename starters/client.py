@@ -1,0 +1,151 @@
+"""What the commands, the demo and a host application ask of the platform, as typed calls.
+
+Each writes its row first and tells Temporal after the commit: a call that dies in between is finished by reconcile.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from temporalio.client import Client as Temporal
+from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.detection import announce
+from integrations.db import connections, consents, credentials, reauth
+from integrations.db.session import Sessions
+from integrations.db.tables import Connection
+from integrations.db.vault import Vault
+from integrations.domain.connection import Status, reauth_id
+from integrations.domain.errors import StopError
+from integrations.domain.job import JobRequest, JobResult
+from integrations.domain.reauth import Detected, Repaired
+from integrations.domain.refresh import Refreshed, RefreshRequest
+from integrations.providers import catalog
+from integrations.settings import Settings
+from integrations.temporal import start_job, start_refresh
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """The platform as its callers see it. `by` and `reason` say who asks and why, and are kept."""
+
+    settings: Settings
+    sessions: Sessions
+    temporal: Temporal
+
+    async def add(self, provider_id: str, owner: str, *, by: str, reason: str = "") -> Connection:
+        """Ask an owner (`user:ID` or `org:ID`) to connect an account, and start the lifecycle that waits for them.
+
+        Raises CatalogError for an unknown provider, StopError for an owner that is none.
+        """
+        scope_type, _, scope_id = owner.partition(":")
+        if scope_type not in {"user", "org"} or not scope_id.strip():
+            raise StopError(f"{owner!r} is not an owner: write user:ID or org:ID, for example org:acme")
+        known = catalog.load(self.settings.providers, self.settings.simulator_url).provider(provider_id)
+        async with self.sessions.begin() as session:
+            row = Connection(
+                id=uuid4(),
+                provider_id=known.id,
+                scope_type=scope_type,
+                scope_id=scope_id,
+                status=Status.DISCONNECTED,
+                status_reason="not connected yet",
+            )
+            session.add(row)
+            await session.flush()
+            cause = reason or f"{by} asks {owner} to connect {known.name}"
+            detection = await connections.detect(
+                session, row.id, Detected.REQUESTED, cause=cause, actor=by, version=None
+            )
+        await announce(self.temporal, self.sessions, detection)
+        return row
+
+    async def ask_for_consent(self, connection_id: UUID, *, revoked: bool, by: str, reason: str) -> str:
+        """Open the connection's lifecycle, or join it. With `revoked` the grant is dead and the connection blocked.
+
+        The workflow's id. Raises StopError when there is no such connection.
+        """
+        async with self.sessions.begin() as session:
+            row = await connections.lock(session, connection_id)
+            active = await credentials.active(session, row.id)
+            detection = await connections.detect(
+                session,
+                row.id,
+                Detected.REVOKED if revoked else Detected.REQUESTED,
+                cause=reason,
+                actor=by,
+                version=active.version if active else None,
+                evidence={"said_by": by},
+            )
+        return await announce(self.temporal, self.sessions, detection)
+
+    async def refresh(self, connection_id: UUID, *, by: str, reason: str) -> WorkflowHandle[Any, Refreshed]:
+        """Start a refresh, or join the one under way. Raises StopError when there is no such connection."""
+        row = await self._find(connection_id)
+        request = RefreshRequest(
+            connection_id=row.id, provider_id=row.provider_id, tenant=row.tenant, by=by, reason=reason
+        )
+        started = await start_refresh(self.temporal, request)
+        return self.temporal.get_workflow_handle(started.id, result_type=Refreshed)
+
+    async def call(
+        self, connection_id: UUID, capability: str, *, key: str, payload: dict[str, Any], by: str, reason: str
+    ) -> WorkflowHandle[Any, JobResult]:
+        """Start one gated capability call, or join the one with the same idempotency key.
+
+        Raises StopError when there is no such connection, CatalogError when it has no such capability.
+        """
+        row = await self._find(connection_id)
+        known = catalog.load(self.settings.providers, self.settings.simulator_url)
+        known.provider(row.provider_id).capability(capability)
+        request = JobRequest(
+            connection_id=row.id,
+            provider_id=row.provider_id,
+            tenant=row.tenant,
+            capability=capability,
+            idempotency_key=key,
+            payload=payload,
+            by=by,
+            reason=reason,
+        )
+        started = await start_job(self.temporal, request)
+        return self.temporal.get_workflow_handle(started.id, result_type=JobResult)
+
+    async def disconnect(self, connection_id: UUID, *, by: str, reason: str) -> bool:
+        """Give a connection up: its credential retires here, its lifecycle and task end. False when it was already."""
+        async with self.sessions.begin() as session:
+            row = await connections.lock(session, connection_id)
+            among = tuple(status for status in Status if status is not Status.DISCONNECTED)
+            given_up = await reauth.give_up(session, row, among=among, reason=reason, actor=by, ended="expired")
+        handle = self.temporal.get_workflow_handle(reauth_id(row.provider_id, row.id))
+        try:
+            await handle.signal("connection_repaired", Repaired(by=by, reason=f"disconnected: {reason}"))
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:  # there is no open lifecycle to end
+                raise
+        return given_up
+
+    async def _find(self, connection_id: UUID) -> Connection:
+        async with self.sessions.begin() as session:
+            return await connections.find(session, connection_id)
+
+
+async def invitation_link(settings: Settings, sessions: Sessions, connection_id: UUID) -> tuple[str, datetime]:
+    """The owner's link and until when it is good. Needs no Temporal: the link is derived, not stored.
+
+    Raises StopError when nobody is invited, with how the last invitation ended.
+    """
+    async with sessions.begin() as session:
+        row = await connections.find(session, connection_id)
+        invitation = await consents.open_session(session, row.lifecycle_id) if row.lifecycle_id else None
+        latest = await consents.latest(session, row.id)
+    if invitation is None:
+        ended = f"; the last invitation is {latest.status}: {latest.outcome}" if latest else ""
+        raise StopError(
+            f"connection {row.id} is {row.status} and nobody is invited{ended}. "
+            f"To invite: runbook reauth start {row.id}"
+        )
+    token = Vault(settings.raw_key, settings.key_id).link_token(invitation.id)
+    return f"{settings.web_url.rstrip('/')}/reconsent/{token}", invitation.expires_at

@@ -1,0 +1,244 @@
+"""Connections: seen, made, refreshed, called, given up."""
+
+import asyncio
+import json as jsonlib
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import typer
+from sqlalchemy import select
+from temporalio.client import WorkflowFailureError, WorkflowHandle
+
+from integrations.db import connections as rows
+from integrations.db.tables import Connection, Credential, Transition
+from integrations.domain.connection import Status, masked, reauth_id
+from integrations.domain.errors import StopError
+from integrations.domain.refresh import Refresh
+from integrations.temporal import ui_link
+from starters.reach import Reach, changing, reading, warn_without_worker
+from starters.shell import FAILED, By, Json, Reason, as_json, because, command, err, fail, fields, out, table
+from workflows.queues import WORKFLOWS, provider_queue
+
+app = typer.Typer(no_args_is_help=True, help="OAuth connections: list, show, add, refresh, call, disconnect.")
+R = TypeVar("R")
+_WAIT = typer.Option(60.0, "--timeout", help="Seconds to wait for the end; the work itself goes on.")
+
+
+@app.command("list")
+@command
+async def list_(
+    json: Json = False,
+    status: Status | None = typer.Option(None, help="Only those in this status."),
+    limit: int = typer.Option(200, min=1, help="At most so many."),
+) -> None:
+    """List connections, those in trouble first.
+
+    Example: runbook connections list --status pending_reauth
+    """
+    query = select(Connection).order_by(Connection.status == Status.ACTIVE, Connection.status_since.desc()).limit(limit)
+    if status is not None:
+        query = query.where(Connection.status == status)
+    async with reading() as reach, reach.sessions.begin() as session:
+        found = (await session.scalars(query)).all()
+    if json:
+        as_json([_told(row) for row in found])
+        return
+    shown = [(r.id, r.provider_id, r.tenant, r.status, r.status_since, r.status_reason) for r in found]
+    headings = ("ID", "PROVIDER", "OWNER", "STATUS", "SINCE", "REASON")
+    table(
+        headings, shown, none="There are no connections. Make one: runbook connections add simulator --owner org:acme"
+    )
+
+
+@app.command()
+@command
+async def show(connection_id: UUID, json: Json = False) -> None:
+    """Show one connection: status, grants, credential versions, history.
+
+    Example: runbook connections show 3f2b8c1e-0d4f-4a53-9a0e-0c5a2f6d1b11
+    """
+    async with reading() as reach:
+        async with reach.sessions.begin() as session:
+            row = await rows.find(session, connection_id)
+            kept = (
+                await session.scalars(
+                    select(Credential).where(Credential.connection_id == row.id).order_by(Credential.version)
+                )
+            ).all()
+            history = (
+                await session.scalars(
+                    select(Transition).where(Transition.connection_id == row.id).order_by(Transition.id)
+                )
+            ).all()
+        link = ui_link(reach.settings, reauth_id(row.provider_id, row.id))
+    versions = [{"version": c.version, "state": c.state, "key_id": c.key_id, "expires_at": c.expires_at} for c in kept]
+    moves = [
+        {
+            "at": t.at,
+            "from": t.from_status,
+            "to": t.to_status,
+            "reason": t.reason,
+            "actor": t.actor,
+            "evidence": t.evidence,
+        }
+        for t in history
+    ]
+    if json:
+        as_json(_told(row) | {"credentials": versions, "transitions": moves, "web_ui": link})
+        return
+    fields([*_told(row).items(), ("web_ui", link)])
+    out.print()
+    shown = [(v["version"], v["state"], v["key_id"], v["expires_at"]) for v in versions]
+    table(("CREDENTIAL", "STATE", "KEY", "EXPIRES"), shown, none="There is no credential.")
+    out.print()
+    moved = [(m["at"], m["from"], m["to"], m["reason"], m["actor"]) for m in moves]
+    table(("AT", "FROM", "TO", "REASON", "BY"), moved, none="Its status never changed.")
+
+
+@app.command()
+@command
+async def add(
+    provider: str,
+    by: By,
+    owner: str = typer.Option(..., help="Whose account: user:ID or org:ID."),
+    reason: Reason = "",
+    json: Json = False,
+) -> None:
+    """Ask an owner to connect an account: prints the invitation's link. Connected is who has consented.
+
+    Example: runbook connections add simulator --owner org:acme
+    """
+    async with changing() as reach:
+        platform = await reach.platform()
+        row = await platform.add(provider, owner, by=by, reason=reason)
+        await warn_without_worker(platform.temporal, WORKFLOWS, provider_queue(row.provider_id))
+    if json:
+        as_json({"connection_id": row.id, "workflow_id": reauth_id(row.provider_id, row.id)})
+        return
+    out.print(f"Connection {row.id} waits for its owner. The link to pass on:\n\n  runbook reauth link {row.id}\n")
+
+
+@app.command()
+@command
+async def refresh(
+    connection_id: UUID, by: By, reason: Reason = "", wait: bool = True, patience: float = _WAIT, json: Json = False
+) -> None:
+    """Refresh a connection's credential now. A refusal is confirmed after 10 s; then its owner is invited.
+
+    Example: runbook connections refresh 3f2b8c1e-0d4f-4a53-9a0e-0c5a2f6d1b11
+    """
+    async with changing() as reach:
+        platform = await reach.platform()
+        handle = await platform.refresh(connection_id, by=by, reason=because(reason, "runbook connections refresh"))
+        await warn_without_worker(platform.temporal, WORKFLOWS)
+        if not wait:
+            out.print(f"Started: {handle.id}")
+            return
+        result = await _result(reach, handle, patience)
+    if json:
+        as_json(result)
+    else:
+        out.print(f"{result.refresh}" + (f": {result.why}" if result.why else f", version {result.version}"))
+    if result.detection_id is not None:
+        err.print(f"The owner is invited again: runbook reauth status {connection_id}")
+    if result.refresh not in {Refresh.REFRESHED, Refresh.ROTATED_MEANWHILE}:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+@command
+async def call(
+    connection_id: UUID,
+    capability: str,
+    by: By,
+    payload: str = typer.Option("{}", help="The body, as JSON. It stands in the workflow's history: no secrets."),
+    key: str = typer.Option("", help="Idempotency key; default: a new one for each call."),
+    reason: Reason = "",
+    patience: float = _WAIT,
+    json: Json = False,
+) -> None:
+    """Call a capability through the gate. Exit code 1 when the gate or the provider says no.
+
+    Example: runbook connections call 3f2b8c1e-0d4f-4a53-9a0e-0c5a2f6d1b11 notes.write --payload '{"text":"hello"}'
+    """
+    async with changing() as reach:
+        platform = await reach.platform()
+        handle = await platform.call(
+            connection_id,
+            capability,
+            key=key or str(uuid4()),
+            payload=_payload(payload),
+            by=by,
+            reason=because(reason, "runbook connections call"),
+        )
+        await warn_without_worker(platform.temporal, WORKFLOWS)
+        result = await _result(reach, handle, patience)
+    if json:
+        as_json(result)
+    elif result.meaning is None:
+        out.print(f"{result.decision.answer}: {result.decision.reason}")
+    else:
+        out.print(f"{result.decision.answer}, then {result.meaning}: {result.because}")
+        if result.body is not None:
+            out.print_json(data=result.body)
+    if not result.done:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+@command
+async def disconnect(connection_id: UUID, by: By, reason: Reason = "") -> None:
+    """Give a connection up: its credential is retired here, its lifecycle and task end. Safe to repeat.
+
+    Example: runbook connections disconnect 3f2b8c1e-0d4f-4a53-9a0e-0c5a2f6d1b11 --reason "customer left"
+    """
+    async with changing() as reach:
+        platform = await reach.platform()
+        why = because(reason, "runbook connections disconnect")
+        given_up = await platform.disconnect(connection_id, by=by, reason=why)
+    out.print("Disconnected." if given_up else "It was disconnected already.")
+
+
+async def _result(reach: Reach, handle: WorkflowHandle[Any, R], patience: float) -> R:
+    """The end of a workflow, or a sentence that says where it goes on."""
+    where = ui_link(reach.settings, handle.id) or f"temporal workflow describe -w {handle.id}"
+    try:
+        async with asyncio.timeout(patience):
+            with err.status(f"{handle.id} …"):
+                return await handle.result()
+    except TimeoutError:
+        raise StopError(f"{handle.id} is not done after {patience:g} s and goes on by itself: {where}") from None
+    except WorkflowFailureError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise StopError(f"{handle.id} failed: {cause}") from None
+
+
+def _payload(text: str) -> dict[str, Any]:
+    try:
+        value = jsonlib.loads(text)
+    except ValueError as error:
+        fail(f"--payload is not JSON: {error}", 2)
+    if not isinstance(value, dict):
+        fail('--payload must be a JSON object, for example {"text": "hello"}', 2)
+    return dict(value)
+
+
+def _told(row: Connection) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "provider": row.provider_id,
+        "owner": row.tenant,
+        "account": masked(row.account_name) if row.account_name else None,
+        "status": row.status,
+        "since": row.status_since,
+        "reason": row.status_reason,
+        "grants": row.grants,
+        "missing_grants": row.missing_grants,
+        "lifecycle_id": row.lifecycle_id,
+    }
+
+
+if __name__ == "__main__":
+    app()

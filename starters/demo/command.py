@@ -1,0 +1,176 @@
+"""`runbook demo`: break it, watch it being repaired, and see the proof."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import jinja2
+import typer
+
+from integrations.db.session import make_engine, make_sessions
+from integrations.temporal import ui_link
+from starters.client import Platform
+from starters.demo.check import Check, Name
+from starters.demo.simulator import Simulator
+from starters.demo.story import RevokedGrant, StoryError
+from starters.embedded.down import down, remove
+from starters.embedded.location import locate
+from starters.shell import FAILED, USAGE, Json, as_json, command, err, fail, out
+from starters.stack import Stack
+
+STORIES: Final = {"reauth": RevokedGrant}
+_REPORT: Final = Path("report.html")
+
+
+class _Interrupted(Exception):  # noqa: N818 - a person's wish, not an error
+    """Ctrl-C or a signal: everything is stopped, and nothing is judged."""
+
+
+class Demo:
+    """What is told and found while it runs."""
+
+    def __init__(self, broken: Name | None) -> None:
+        self.broken = broken
+        self.told: list[tuple[str, str]] = []
+        self.checks: list[Check] = []
+        self.links: dict[str, str] = {}
+        self._started = time.monotonic()
+
+    def tell(self, text: str) -> None:
+        seconds = f"{time.monotonic() - self._started:5.1f} s"
+        self.told.append((seconds.strip(), text))
+        err.print(f"{seconds}  {text}", markup=False)
+
+    @property
+    def failed(self) -> int:
+        return sum(not check.passed for check in self.checks)
+
+    def document(self) -> dict[str, Any]:
+        passed = len(self.checks) - self.failed
+        return {"checks": [check.model_dump() for check in self.checks], "passed": passed, "failed": self.failed}
+
+    def write_report(self, file: Path) -> None:
+        """One page that stands on its own: no other file, no network."""
+        template = jinja2.Environment(autoescape=True).from_string(
+            Path(__file__).with_name("report.html").read_text(encoding="utf-8")
+        )
+        seconds = f"{time.monotonic() - self._started:.0f}"
+        facts = self.document() | {"checks": self.checks, "told": self.told, "links": self.links, "seconds": seconds}
+        page = template.render(**facts, at=f"{datetime.now(UTC):%Y-%m-%d %H:%M}", sabotage=self.broken)
+        file.write_text(page, encoding="utf-8")
+
+
+@command
+async def demo(
+    name: Annotated[str | None, typer.Argument(help=f"One story: {', '.join(STORIES)}. Default: all.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards, with links into the Web UI.")] = False,
+    sabotage: Annotated[
+        Name | None, typer.Option(help="Break one thing on purpose: exactly its check fails, exit code 1.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Start everything on ports and in a folder of its own, revoke a grant, and check the repair from the other side.
+
+    Example: runbook demo --keep
+    """
+    if name is not None and name not in STORIES:
+        fail(f"there is no story {name!r}; there are: {', '.join(STORIES)}", USAGE)
+    found = Demo(sabotage)
+    folder = locate(purpose="demo")
+    with contextlib.suppress(_Interrupted):
+        async with _stopped_by_signals():
+            await asyncio.to_thread(down, folder)
+            await asyncio.to_thread(remove, folder)
+            await _play(found, folder, keep=keep, json=json)
+    if not found.checks:
+        err.print("Interrupted before anything was checked.")
+        raise typer.Exit(130)
+    if found.failed:
+        raise typer.Exit(FAILED)
+
+
+async def _play(found: Demo, folder: Path, *, keep: bool, json: bool) -> None:
+    stack = await Stack.start(folder, say=found.tell)
+    try:
+        await _story(found, stack)
+        _answer(found, json=json)
+        if keep:
+            _invite(found, stack)
+            await asyncio.Event().wait()
+    finally:
+        err.print("stopping …")
+        await stack.stop()
+    await asyncio.to_thread(remove, folder)
+
+
+async def _story(found: Demo, stack: Stack) -> None:
+    engine = make_engine(stack.settings.sqlalchemy_url, pool_size=5)
+    simulator = Simulator(stack.simulator_url)
+    try:
+        platform = Platform(stack.settings, make_sessions(engine), await stack.temporal_client())
+        story = RevokedGrant(stack, platform, simulator, found.broken, found.tell)
+        try:
+            await story.play()
+        except StoryError as error:
+            found.tell(f"STUCK: {error}")
+            done = {check.name for check in story.checks}
+            story.checks += [Check(name=n, passed=False, evidence=str(error)) for n in Name if n not in done]
+        found.checks = story.checks
+        links = {what: ui_link(stack.settings, workflow_id) for what, workflow_id in story.workflows.items()}
+        found.links = {what: link for what, link in links.items() if link}
+    finally:
+        await simulator.close()
+        await engine.dispose()
+
+
+def _answer(found: Demo, *, json: bool) -> None:
+    found.write_report(_REPORT)
+    if json:
+        as_json(found.document())
+        return
+    out.print()
+    for check in found.checks:
+        mark = "[green]✔[/]" if check.passed else "[red]✘[/]"
+        out.print(f"{mark} [bold]{check.name.replace('_', ' ')}[/]")
+        out.print(f"  {check.evidence}", markup=False, style="dim")
+    out.print(f"\n{len(found.checks) - found.failed} passed, {found.failed} failed")
+    out.print(f"The report: {_REPORT.resolve()}", markup=False)
+
+
+def _invite(found: Demo, stack: Stack) -> None:
+    out.print("\nKept up; Ctrl-C stops it. In the Web UI:")
+    for what, link in found.links.items():
+        out.print(f"  {what}: {link}", markup=False)
+    out.print(f"Break it yourself: {stack.simulator_url}/", markup=False)
+    out.print(f"Commands reach it with RUNBOOK_DATA={stack.folder}", markup=False)
+
+
+@contextlib.asynccontextmanager
+async def _stopped_by_signals() -> AsyncIterator[None]:
+    """Turn Ctrl-C and SIGTERM into a clean end of what runs inside."""
+    task, loop, received = asyncio.current_task(), asyncio.get_running_loop(), False
+    assert task is not None
+
+    def stop() -> None:
+        nonlocal received
+        received = True
+        task.cancel()
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        task.uncancel()
+        raise _Interrupted from None
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

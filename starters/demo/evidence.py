@@ -1,0 +1,242 @@
+"""Evidence, read from the other side: the simulator's log, the rows, the histories, the files."""
+
+import asyncio
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import text
+from temporalio.client import Client
+
+from integrations.db.session import Sessions
+from integrations.db.tables import Base
+from integrations.domain.job import JobResult
+from starters.demo.check import Check, Name, judged
+from starters.demo.simulator import Simulator, moment_of
+
+WRITE: Final = "notes.write"
+_SOME: Final = 20
+_REFUSED: Final = 400
+_CREATED: Final = 201
+
+
+async def rows(sessions: Sessions, sql: str, **values: Any) -> list[dict[str, Any]]:
+    """Rows as the database has them: plain SQL, past the code that wrote them."""
+    async with sessions.begin() as session:
+        return [dict(row) for row in (await session.execute(text(sql), values)).mappings()]
+
+
+async def connected_with_pkce(simulator: Simulator, sessions: Sessions, connection_id: UUID) -> Check:
+    asked = [r["detail"]["pkce"] for r in await simulator.requests("/oauth/authorize") if r["detail"].get("pkce")]
+    exchanged = [
+        r["detail"].get("pkce")
+        for r in await simulator.requests("/oauth/token")
+        if r["detail"].get("grant_type") == "authorization_code" and r["status"] == 200  # noqa: PLR2004
+    ]
+    status = await rows(sessions, "SELECT status FROM service_connections WHERE id = :id", id=connection_id)
+    active = await rows(
+        sessions,
+        "SELECT version FROM service_credentials WHERE connection_id = :id AND state = 'active'",
+        id=connection_id,
+    )
+    return judged(
+        Name.CONNECTED_WITH_PKCE,
+        {
+            "the browser brought an S256 challenge": "S256" in asked,
+            "the provider verified the verifier": exchanged[-1:] == ["verified"],
+            "the connection is active": status == [{"status": "active"}],
+            "one active credential": len(active) == 1,
+        },
+        f"simulator: authorize with challenge {sorted(set(asked)) or 'none'}, token request's verifier "
+        f"{exchanged[-1:] or 'none'}; database: {status}, active versions {[a['version'] for a in active]}",
+    )
+
+
+async def revocation_confirmed(
+    simulator: Simulator, sessions: Sessions, connection_id: UUID, revoked_at: datetime
+) -> Check:
+    refused = [
+        r
+        for r in await simulator.requests("/oauth/token", after=revoked_at)
+        if r["detail"].get("grant_type") == "refresh_token" and r["status"] == _REFUSED
+    ]
+    moved = await rows(
+        sessions,
+        "SELECT at, evidence FROM service_connection_transitions "
+        "WHERE connection_id = :id AND to_status = 'pending_reauth' ORDER BY id DESC LIMIT 1",
+        id=connection_id,
+    )
+    times = [moment_of(r) for r in refused]
+    # The simulator writes milliseconds, and Temporal's timer starts a little after the first answer.
+    apart = times[1] - times[0] if len(times) > 1 else timedelta(0)
+    errors = [r["detail"].get("error") for r in refused]
+    return judged(
+        Name.REVOCATION_CONFIRMED,
+        {
+            "the provider refused two refreshes": len(refused) >= 2,  # noqa: PLR2004
+            "both with invalid_grant": set(errors) == {"invalid_grant"},
+            "10 s apart": apart >= timedelta(seconds=9.9),
+            "and only then it was demoted": bool(moved and times and moved[0]["at"] > max(times)),
+        },
+        f"simulator: {len(refused)} refreshes answered {errors}, {apart.total_seconds():.1f} s apart; database: "
+        + (f"demoted at {moved[0]['at']:%H:%M:%S} with {moved[0]['evidence']}" if moved else "never demoted"),
+    )
+
+
+async def pending_reauth(sessions: Sessions, connection_id: UUID) -> Check:
+    """The transition, its event and the invitation's are one transaction: the rows carry the same xmin."""
+    found = await rows(
+        sessions,
+        "SELECT t.reason, t.xmin::text AS t, e.xmin::text AS e, e.name, e.seq, i.xmin::text AS i, i.seq AS iseq "
+        "FROM service_connection_transitions t "
+        "LEFT JOIN service_lifecycle_outbox e ON e.event_id = t.event_id "
+        "LEFT JOIN service_consent_sessions s ON s.lifecycle_id = t.lifecycle_id "
+        "LEFT JOIN service_lifecycle_outbox i ON i.event_id = s.id AND i.name = 'reauth.invited' "
+        "WHERE t.connection_id = :id AND t.to_status = 'pending_reauth' ORDER BY t.id DESC, s.created_at LIMIT 1",
+        id=connection_id,
+    )
+    tasks = await rows(
+        sessions,
+        "SELECT title, cause FROM service_operator_tasks WHERE connection_id = :id AND status <> 'closed'",
+        id=connection_id,
+    )
+    status = await rows(
+        sessions, "SELECT status, missing_grants FROM service_connections WHERE id = :id", id=connection_id
+    )
+    row = found[0] if found else {}
+    return judged(
+        Name.PENDING_REAUTH,
+        {
+            "the connection is pending_reauth": bool(status) and status[0]["status"] == "pending_reauth",
+            "history row and event in one transaction": bool(row) and row["t"] == row["e"],
+            "the invitation's event in the same one": bool(row) and row["t"] == row["i"],
+            "an operator task is open": len(tasks) == 1,
+        },
+        f"database: {status}; event {row.get('name')} seq {row.get('seq')} and reauth.invited seq {row.get('iseq')}, "
+        f"transaction {row.get('t')}; task: {[t['title'] for t in tasks]}",
+    )
+
+
+async def write_blocked(simulator: Simulator, result: JobResult, revoked_at: datetime) -> Check:
+    arrived = await simulator.requests("/api/notes", method="POST", after=revoked_at)
+    return judged(
+        Name.WRITE_BLOCKED,
+        {
+            "the gate said blocked": not result.decision.may_go,
+            f"and named {WRITE}": WRITE in result.decision.missing,
+            "no write reached the provider": not arrived,
+        },
+        f"workflow's result: {result.decision.answer}, missing {list(result.decision.missing)}; "
+        f"simulator: {len(arrived)} writes since the revocation",
+    )
+
+
+async def other_account_refused(
+    simulator: Simulator, sessions: Sessions, connection_id: UUID, started: datetime
+) -> Check:
+    came = [
+        r
+        for r in await simulator.requests("/oauth/authorize", method="POST", after=started)
+        if r["account_id"] == "acct_bob" and r["detail"].get("decision") == "allow"
+    ]
+    sessions_found = await rows(
+        sessions,
+        "SELECT id, status, outcome FROM service_consent_sessions WHERE connection_id = :id AND status = 'refused'",
+        id=connection_id,
+    )
+    outcome = sessions_found[0]["outcome"] if sessions_found else ""
+    stored = await rows(
+        sessions,
+        "SELECT version FROM service_credentials WHERE session_id = ANY(:ids)",
+        ids=[row["id"] for row in sessions_found],
+    )
+    return judged(
+        Name.OTHER_ACCOUNT_REFUSED,
+        {
+            "another account really consented": bool(came),
+            "its session was refused": len(sessions_found) == 1,
+            "both accounts are named, masked": "b••@other.example" in outcome and "a••@acme.example" in outcome,
+            "nothing of it was stored": not stored,
+        },
+        f"simulator: acct_bob allowed {len(came)} time(s); database: {outcome or 'no refusal'}; stored: {stored}",
+    )
+
+
+async def repaired_new_version(sessions: Sessions, connection_id: UUID, before: int, revoked_at: datetime) -> Check:
+    versions = await rows(
+        sessions,
+        "SELECT version, state, activated_at FROM service_credentials WHERE connection_id = :id ORDER BY version",
+        id=connection_id,
+    )
+    status = await rows(sessions, "SELECT status FROM service_connections WHERE id = :id", id=connection_id)
+    tasks = await rows(
+        sessions,
+        "SELECT count(*) AS n FROM service_operator_tasks WHERE connection_id = :id AND status <> 'closed'",
+        id=connection_id,
+    )
+    active = [v for v in versions if v["state"] == "active"]
+    return judged(
+        Name.REPAIRED_NEW_VERSION,
+        {
+            "one active version": len(active) == 1,
+            "newer than the revoked one": bool(active) and active[0]["version"] > before,
+            "made after the revocation": bool(active) and active[0]["activated_at"] > revoked_at,
+            "the old one retired": any(v["version"] == before and v["state"] == "retired" for v in versions),
+            "the connection is active": status == [{"status": "active"}],
+            "the task is closed": tasks[0]["n"] == 0,
+        },
+        f"database: {[(v['version'], v['state']) for v in versions]}, connection {status}, open tasks {tasks[0]['n']}",
+    )
+
+
+async def capability_succeeded(
+    simulator: Simulator, result: JobResult | None, key: str, repaired_at: datetime
+) -> Check:
+    written = [
+        r
+        for r in await simulator.requests("/api/notes", method="POST", after=repaired_at)
+        if r["detail"].get("idempotency_key") == key
+    ]
+    statuses = [r["status"] for r in written]
+    return judged(
+        Name.CAPABILITY_SUCCEEDED,
+        {
+            "the job is done": result is not None and result.done,
+            "the provider wrote it, once": statuses == [_CREATED],
+        },
+        f"simulator: POST /api/notes answered {statuses}; workflow's result: {result.because if result else 'none'}",
+    )
+
+
+async def no_secrets(secrets: list[str], client: Client, sessions: Sessions, logs: Path, temporal_file: Path) -> Check:
+    """Look for each secret in every history, log, row and in the Temporal server's own file; in plain and in hex."""
+    needles = [needle for secret in set(secrets) for needle in (secret.encode(), secret.encode().hex().encode())]
+    places = await asyncio.to_thread(_files, logs, temporal_file)
+    events = 0
+    async for run in client.list_workflows():
+        history = await client.get_workflow_handle(run.id, run_id=run.run_id).fetch_history()
+        events += len(history.events)
+        places[f"history of {run.id}"] = b"".join(event.SerializeToString() for event in history.events)
+    counted = 0
+    for table in Base.metadata.tables:
+        dumped = await rows(sessions, f"SELECT t::text AS row FROM {table} t")  # noqa: S608 - our own table's name
+        counted += len(dumped)
+        places[f"table {table}"] = "\n".join(row["row"] for row in dumped).encode()
+    leaks = sorted(place for place, content in places.items() if any(needle in content for needle in needles))
+    return judged(
+        Name.NO_SECRETS,
+        {f"no secret in {', '.join(leaks)}": not leaks, "there were secrets to look for": len(needles) > _SOME},
+        f"{len(needles) // 2} secrets looked for in {events} events of {_of(places, 'history')} histories, "
+        f"{_of(places, 'log')} logs, {counted} rows of {_of(places, 'table')} tables and the Temporal server's file",
+    )
+
+
+def _files(logs: Path, temporal_file: Path) -> dict[str, bytes]:
+    found = {f"log {log.name}": log.read_bytes() for log in logs.iterdir()}
+    parts = temporal_file.parent.glob(temporal_file.name + "*")
+    return found | {f"file {part.name}": part.read_bytes() for part in parts}
+
+
+def _of(places: dict[str, bytes], kind: str) -> int:
+    return sum(place.startswith(kind) for place in places)

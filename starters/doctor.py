@@ -1,0 +1,151 @@
+"""Is everything in place? Each finding comes with its fix."""
+
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Final
+
+import typer
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
+from temporalio.client import Client
+
+from integrations import temporal
+from integrations.db import binding, migrate
+from integrations.db.credentials import opened
+from integrations.db.session import make_engine, make_sessions
+from integrations.db.tables import Credential
+from integrations.db.vault import Vault
+from integrations.domain.errors import RunbookError
+from integrations.domain.message import Message
+from integrations.providers import catalog
+from integrations.settings import Settings
+from starters.reach import no_worker_since, read_settings
+from starters.shell import FAILED, Json, as_json, command, table
+from workflows.queues import WORKFLOWS, provider_queue
+
+_SKEW: Final = 2.0
+"""Seconds between this machine's clock and the database's that are still fine: leases last 30."""
+
+
+class Finding(Message):
+    what: str
+    fine: bool
+    found: str
+    fix: str = ""
+
+
+@command
+async def doctor(json: Json = False) -> None:
+    """Check addresses, versions, schema, keys, search attributes and workers. Exit code 1 when something is wrong.
+
+    Example: runbook doctor
+    """
+    config = read_settings()
+    findings = [_versions(), *await _database(config), *await _temporal(config)]
+    if json:
+        as_json(findings)
+    else:
+        rows = [(f.what, "fine" if f.fine else "WRONG", f.found, f.fix) for f in findings]
+        table(("WHAT", "", "FOUND", "FIX"), rows, none="")
+    if not all(finding.fine for finding in findings):
+        raise typer.Exit(FAILED)
+
+
+def _unless(fine: bool, fix: str) -> str:
+    return "" if fine else fix
+
+
+def _versions() -> Finding:
+    found = f"runbook {version('integrations-runbook')}, temporalio {version('temporalio')}"
+    return Finding(what="versions", fine=True, found=f"{found}, Python {sys.version.split()[0]}")
+
+
+async def _database(config: Settings) -> list[Finding]:
+    address = binding.shown(config.sqlalchemy_url)
+    engine = make_engine(config.sqlalchemy_url, pool_size=2)
+    sessions = make_sessions(engine)
+    try:
+        async with sessions.begin() as session:
+            server = await session.scalar(text("SHOW server_version"))
+            now = await session.scalar(text("SELECT clock_timestamp()"))
+        skew = abs((datetime.now(UTC) - now).total_seconds()) if now else 0.0
+        revision = await migrate.revision(engine)
+        findings = [
+            Finding(what="database", fine=True, found=f"PostgreSQL {server} at {address}"),
+            Finding(
+                what="schema",
+                fine=revision == migrate.newest(),
+                found=f"revision {revision}, newest is {migrate.newest()}",
+                fix=_unless(revision == migrate.newest(), "runbook db upgrade"),
+            ),
+            Finding(
+                what="clock",
+                fine=skew < _SKEW,
+                found=f"{skew:.1f} s off the database's",
+                fix=_unless(skew < _SKEW, "synchronise clocks"),
+            ),
+        ]
+        if revision == migrate.newest():
+            async with sessions.begin() as session:
+                findings.append(await _bound(session, config))
+                findings.append(await _keys(session, config))
+    except OSError as error:
+        return [
+            Finding(what="database", fine=False, found=f"{address}: {error}", fix="make up, or RUNBOOK_DATABASE_URL")
+        ]
+    finally:
+        await engine.dispose()
+    return findings
+
+
+async def _bound(session: AsyncSession, config: Settings) -> Finding:
+    try:
+        await binding.check(session, config.sqlalchemy_url, temporal.target(config))
+    except RunbookError as error:
+        return Finding(what="binding", fine=False, found=str(error), fix="see the message")
+    return Finding(what="binding", fine=True, found=f"belongs to {temporal.target(config)}")
+
+
+async def _keys(session: AsyncSession, config: Settings) -> Finding:
+    """Can the newest credential be opened with the key that we have?"""
+    newest = await session.scalar(select(Credential).order_by(Credential.id.desc()).limit(1))
+    if newest is None:
+        return Finding(what="key", fine=True, found=f"{config.key_id}; no credential is stored yet")
+    try:
+        opened(Vault(config.raw_key, config.key_id), newest)
+    except RunbookError as error:
+        return Finding(what="key", fine=False, found=str(error), fix="RUNBOOK_KEY, RUNBOOK_KEY_ID")
+    return Finding(what="key", fine=True, found=f"{config.key_id} opens the newest credential")
+
+
+async def _temporal(config: Settings) -> list[Finding]:
+    try:
+        client = await temporal.connect(config)
+    except temporal.TemporalUnreachableError as error:
+        return [Finding(what="temporal", fine=False, found=str(error), fix="make up, or TEMPORAL_ADDRESS")]
+    info = await client.workflow_service.get_system_info(GetSystemInfoRequest())
+    missing = [key.name for key in await temporal.missing_attributes(client)]
+    return [
+        Finding(what="temporal", fine=True, found=f"server {info.server_version} at {temporal.target(config)}"),
+        Finding(
+            what="search attributes",
+            fine=not missing,
+            found=f"missing: {', '.join(missing)}" if missing else "all registered",
+            fix=_unless(not missing, "start a worker: it prints the commands that create them"),
+        ),
+        *await _workers(client, config),
+    ]
+
+
+async def _workers(client: Client, config: Settings) -> list[Finding]:
+    known = catalog.load(config.providers, config.simulator_url)
+    findings = []
+    for queue in [WORKFLOWS, *(provider_queue(provider.id) for provider in known)]:
+        nobody = await no_worker_since(client, queue)
+        found = nobody or f"queue {queue!r} is polled"
+        findings.append(
+            Finding(what="worker", fine=nobody is None, found=found, fix=_unless(nobody is None, "runbook worker"))
+        )
+    return findings

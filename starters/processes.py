@@ -1,0 +1,33 @@
+"""`runbook worker` and `runbook web`: the processes, told where the stack of this checkout is."""
+
+import os
+import sys
+
+from starters.embedded.live import read_live
+from starters.embedded.location import locate
+from starters.shell import command
+
+
+@command
+async def worker() -> None:
+    """Run a worker in the foreground. More of them share the work.
+
+    Example: runbook worker
+    """
+    _become("worker")
+
+
+@command
+async def web() -> None:
+    """Run the web app in the foreground: invitations, OAuth callback, health.
+
+    Example: RUNBOOK_WEB_PORT=8001 runbook web
+    """
+    _become("web")
+
+
+def _become(module: str) -> None:
+    """Replace this process, so that signals reach the one that counts."""
+    live = read_live(locate()) or {}
+    environment = {**live.get("environment", {}), **os.environ}
+    os.execve(sys.executable, [sys.executable, "-m", module], environment)  # noqa: S606 - our own interpreter

@@ -1,0 +1,145 @@
+"""What all commands share: exit codes, answers for people and for programs, and who asks.
+
+Exit codes: 0 done; 1 a check failed or the work ended badly; 2 wrong usage; 3 Temporal or the database cannot be
+reached. Answers go to stdout, everything else to stderr.
+"""
+
+import asyncio
+import functools
+import getpass
+import json
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, NoReturn, ParamSpec
+
+import typer
+from asyncpg import PostgresError
+from pydantic_core import to_jsonable_python
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import DBAPIError
+from temporalio.service import RPCError, RPCStatusCode
+
+from integrations import observability
+from integrations.domain.errors import RunbookError
+from integrations.settings import SettingsError
+from integrations.temporal import TemporalUnreachableError
+from starters.embedded.errors import EmbeddedError
+
+P = ParamSpec("P")
+FAILED: Final = 1
+USAGE: Final = 2
+UNREACHABLE: Final = 3
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without an entry in passwd
+        return "unknown"
+
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+By = Annotated[str, typer.Option(help="Who asks. Kept with what is changed.", default_factory=_user)]
+Reason = Annotated[str, typer.Option(help="Why. Kept with what is changed.")]
+
+
+class UnreachableError(RunbookError):
+    """Temporal or the database does not answer, or none is known."""
+
+
+def command(run: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """Make a command of a coroutine function: every expected error becomes a sentence and an exit code."""
+
+    @functools.wraps(run)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        observability.configure(level="WARNING")
+        try:
+            asyncio.run(_awaited(run(*args, **kwargs)))
+        except (TemporalUnreachableError, UnreachableError) as error:
+            fail(str(error), UNREACHABLE)
+        except SettingsError as error:
+            fail(str(error), USAGE)
+        except (RunbookError, EmbeddedError) as error:
+            fail(str(error), FAILED)
+        except RPCError as error:
+            fail(f"Temporal: {error.message}", UNREACHABLE if error.status in _DOWN else FAILED)
+        except (OSError, DBAPIError, PostgresError) as error:
+            # The address was printed, or is in the settings: the driver's words name the host or the socket.
+            cause = str(getattr(error, "orig", None) or error).splitlines()
+            fail(f"the database cannot be used: {cause[0] if cause else type(error).__name__}", UNREACHABLE)
+        except KeyboardInterrupt:
+            err.print("Interrupted. What was started goes on; `runbook status` shows it.")
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+_DOWN: Final = {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}
+
+
+async def _awaited(running: Awaitable[None]) -> None:
+    await running
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say what is wrong on stderr, as it is, and end with this exit code."""
+    sys.stdout.flush()
+    err.print(f"runbook: {message}", markup=False)
+    raise typer.Exit(code)
+
+
+def as_json(value: object) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(to_jsonable_python(value), indent=2) + "\n")
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, none: str) -> None:
+    """A table, or the sentence that says that there is nothing to show."""
+    if not rows:
+        out.print(none)
+        return
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        shown.add_column(heading, overflow="fold")
+    for row in rows:
+        shown.add_row(*(_cell(value) for value in row))
+    # Piped into a file or another program, rows are as long as they are.
+    Console(highlight=False, width=None if sys.stdout.isatty() else 240).print(shown)
+
+
+def fields(pairs: Sequence[tuple[str, object]]) -> None:
+    """A thing's fields, one a line."""
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        out.print(f"{name:<{width}}  {_cell(value)}", markup=False)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return moment(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(str(part) for part in value) or "-"
+    return "-" if value is None or value == "" else str(value)
+
+
+def moment(at: datetime) -> str:
+    """UTC and the age: `2026-11-23 20:14:05 UTC (3 min ago)`."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({ago(datetime.now(UTC) - at)})"
+
+
+def ago(age: timedelta) -> str:
+    seconds = int(age.total_seconds())
+    amount, tail = abs(seconds), "ago" if seconds >= 0 else "from now"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if amount >= size:
+            return f"{amount // size} {unit} {tail}"
+    return f"{amount} s {tail}"
+
+
+def because(reason: str | None, default: str) -> str:
+    """The reason that is kept: the one given, or the command that was typed."""
+    return reason.strip() if reason and reason.strip() else default

@@ -1,0 +1,144 @@
+"""`runbook up`, `down`, `reset`: the embedded stack, kept running."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from starters.embedded.down import down as stop_stack
+from starters.embedded.down import remove
+from starters.embedded.files import last_lines
+from starters.embedded.location import locate
+from starters.shell import FAILED, USAGE, command, err, fail, out
+from starters.stack import Stack
+
+Folder = Annotated[Path | None, typer.Option("--data", help="The data folder. Default: one for this checkout.")]
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Default: a free port, the same as last time.")]
+_CRASH_LOOP: Final = 5.0
+"""Seconds: a process that ends sooner than this after its start will not do better the next time."""
+_LOOK: Final = 0.5
+_REPLACEABLE: Final = ("RUNBOOK_DATABASE_URL", "TEMPORAL_")
+
+
+@command
+async def up(
+    data: Folder = None,
+    temporal_port: Port = None,
+    ui_port: Port = None,
+    web_port: Port = None,
+    simulator_port: Port = None,
+) -> None:
+    """Start Postgres, Temporal with its Web UI, the simulator, the web app and a worker; stop them with Ctrl-C.
+
+    RUNBOOK_DATABASE_URL and TEMPORAL_* replace the embedded servers with real ones.
+
+    Example: runbook up --ui-port 8233
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    ports = {"temporal": temporal_port, "ui": ui_port, "web": web_port, "simulator": simulator_port}
+    outside = {name: value for name, value in os.environ.items() if name.startswith(_REPLACEABLE)}
+    starting = asyncio.create_task(Stack.start(locate(data), ports=ports, outside=outside, say=_say))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        _say("stopping before everything is up …")
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return
+    stopping.cancel()
+    stack = await starting
+    _show(stack)
+    try:
+        await _watch(stack, stop)
+    finally:
+        _say("stopping …")
+        await stack.stop()
+        _say(f"stopped; the data stays in {stack.folder}")
+
+
+def _show(stack: Stack) -> None:
+    config = stack.settings
+    rows = [
+        ("Break it", f"{stack.simulator_url}/", "revoke, 503, hang, drop a rotation"),
+        ("Web UI", config.temporal_ui_url or "(yours)", "watch the workflows"),
+        ("Web app", config.web_url, "invitations and the OAuth callback"),
+        ("Temporal", config.temporal_address or os.environ.get("TEMPORAL_ADDRESS", "(yours)"), "gRPC"),
+        ("Postgres", _postgres(config.sqlalchemy_url), ""),
+        ("Data", str(stack.folder), "logs in logs/"),
+    ]
+    out.print("\nThe stack is up. Ctrl-C stops it.\n")
+    for name, address, what in rows:
+        out.print(f"  {name:<9} {address}" + (f"   {what}" if what else ""), markup=False)
+    out.print("\nTry, in another terminal of this checkout:\n")
+    runbook = Path(sys.executable).with_name("runbook")
+    shown = os.path.relpath(runbook) if runbook.is_relative_to(Path.cwd()) else str(runbook)
+    out.print(f"  {shown} connections add simulator --owner org:acme", markup=False)
+    out.print(f"  {shown} status\n", markup=False)
+
+
+def _postgres(url: str) -> str:
+    from integrations.db.binding import shown
+
+    return shown(url)
+
+
+async def _watch(stack: Stack, stop: asyncio.Event) -> None:
+    """Start a process again that somebody killed: with a dead worker there is nothing to watch."""
+    started = dict.fromkeys(stack.processes, time.monotonic())
+    restart = {"worker": stack.start_worker, "web": stack.start_web}
+    while not stop.is_set():
+        for name, process in list(stack.processes.items()):
+            if process.alive():
+                continue
+            ended = f"the {name} ended with code {process.exit_code}"
+            if name not in restart or time.monotonic() - started[name] < _CRASH_LOOP:
+                err.print("\n".join(last_lines(process.command.log)), markup=False)
+                fail(f"{ended}; its log is {process.command.log}", FAILED)
+            _say(f"{ended}; starting it again")
+            started[name] = time.monotonic()
+            await restart[name]()
+        try:
+            await asyncio.wait_for(stop.wait(), _LOOK)
+        except TimeoutError:
+            continue
+
+
+@command
+async def down(data: Folder = None) -> None:
+    """Stop the stack that runs in this checkout. Safe to repeat.
+
+    Example: runbook down
+    """
+    folder = locate(data)
+    stopped = await asyncio.to_thread(stop_stack, folder)
+    out.print(f"Stopped; the data stays in {folder}" if stopped else f"No stack was running in {folder}", markup=False)
+
+
+@command
+async def reset(data: Folder = None, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Stop the stack and delete its data: connections, credentials, histories. The next `up` starts afresh.
+
+    Example: runbook reset --yes
+    """
+    folder = locate(data)
+    if not folder.exists():
+        out.print(f"There is no data in {folder}", markup=False)
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            fail(f"this deletes {folder}: run it on a terminal, or with --yes", USAGE)
+        typer.confirm(f"Delete everything in {folder}?", abort=True)
+    await asyncio.to_thread(stop_stack, folder)
+    await asyncio.to_thread(remove, folder)
+    out.print(f"Deleted {folder}", markup=False)
+
+
+def _say(text: str) -> None:
+    err.print(text, markup=False)

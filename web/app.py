@@ -1,0 +1,78 @@
+"""The app: routes, headers, and what every page has to hand."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.staticfiles import StaticFiles
+from temporalio.client import Client
+
+from integrations.db.session import Sessions
+from integrations.db.vault import Vault
+from integrations.providers.oauth import Providers
+from web import callback, health, invitation
+
+log = structlog.get_logger("web")
+_HERE: Final = Path(__file__).parent
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # The address holds the invitation's token: no other site learns it, no cache keeps its page.
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What the web app needs, made by `web.wiring` or by a test."""
+
+    sessions: Sessions
+    vault: Vault
+    providers: Providers
+    temporal: Client
+    base_url: str
+
+
+def create_app(platform: Platform) -> FastAPI:
+    """Build the app. No documentation pages: it has no API for people to explore."""
+    app = FastAPI(title="Integrations runbook", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.platform = platform
+    app.mount("/static", StaticFiles(directory=_HERE / "static"))
+    app.include_router(health.router)
+    app.include_router(invitation.router)
+    app.include_router(callback.router)
+
+    @app.middleware("http")
+    async def headers_and_log(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await proceed(request)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers.setdefault("Content-Security-Policy", _policy(platform))
+        if platform.base_url.startswith("https://"):
+            response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+        route = request.scope.get("route")
+        log.info(
+            "request.answered",
+            method=request.method,
+            route=getattr(route, "path", "(none)"),
+            status=response.status_code,
+        )
+        return response
+
+    return app
+
+
+def _policy(platform: Platform) -> str:
+    """Browsers apply form-action to the redirect behind a form too: the button's way to a provider has to be named."""
+    origins = sorted(
+        {p.authorize_url.split("/", 3)[0] + "//" + p.authorize_url.split("/", 3)[2] for p in platform.providers.catalog}
+    )
+    return (
+        "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'; "
+        f"form-action 'self' {' '.join(origins)}"
+    )

@@ -1,0 +1,72 @@
+"""The OAuth callback: keep the code, sealed; tell the lifecycle; show the person where it stands.
+
+The commit comes first. When Temporal cannot be told now, reconcile tells it from the row.
+"""
+
+import hmac
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from temporalio.service import RPCError
+
+from integrations import temporal
+from integrations.db import consents
+from integrations.db.tables import Connection, ConsentSession
+from integrations.db.vault import digest
+from integrations.domain.connection import reauth_id
+from integrations.domain.reauth import ConsentDenied, ConsentReceived
+from web.invitation import COOKIE
+from web.pages import platform, sorry
+
+router = APIRouter()
+log = structlog.get_logger("web")
+Parameter = Annotated[str | None, Query(max_length=4096)]
+
+
+@router.get("/oauth/callback/{provider_id}")
+async def callback(
+    request: Request, provider_id: str, state: Parameter = None, code: Parameter = None, error: Parameter = None
+) -> Response:
+    """RFC 6749 section 4.1.2. Every answer is a page or the way to one; nothing of the query is repeated in it."""
+    parts = platform(request)
+    if not state or not (code or error):
+        return sorry(
+            request, "Something is missing", "Please open your invitation again and press its button.", status=400
+        )
+    async with parts.sessions.begin() as session:
+        row = await consents.by_state(session, state)
+        if row is None:
+            text = "It was used before, or is not ours. Please open your invitation again and press its button."
+            return sorry(request, "This answer is not expected", text, status=400)
+        connection = await session.get_one(Connection, row.connection_id)
+        if connection.provider_id != provider_id:
+            # An answer at another provider's address is a mix-up (RFC 9207 section 1), by mistake or on purpose.
+            return sorry(request, "This answer is not expected", "It belongs to another provider.", status=400)
+        if not _same_browser(request, row):
+            text = (
+                "Please open your invitation in the browser in which you want to consent, and press its button there."
+            )
+            return sorry(request, "Another browser was used", text, status=400)
+        message: ConsentReceived | ConsentDenied | None = None
+        if code and await consents.receive(session, parts.vault, row, code):
+            message = ConsentReceived(session_id=row.id, lifecycle_id=row.lifecycle_id)
+        elif not code and await consents.deny(session, row):
+            message = ConsentDenied(session_id=row.id, lifecycle_id=row.lifecycle_id)
+    if message is not None:
+        await _tell(request, reauth_id(provider_id, row.connection_id), message)
+    # The status page's address holds no code: the browser's history keeps that one.
+    return RedirectResponse(f"/reconsent/{parts.vault.link_token(row.id)}/status", status_code=303)
+
+
+def _same_browser(request: Request, row: ConsentSession) -> bool:
+    cookie = request.cookies.get(COOKIE)
+    return cookie is not None and row.browser_hash is not None and hmac.compare_digest(digest(cookie), row.browser_hash)
+
+
+async def _tell(request: Request, workflow_id: str, message: ConsentReceived | ConsentDenied) -> None:
+    try:
+        await temporal.signal_consent(platform(request).temporal, workflow_id, message)
+    except (RPCError, RuntimeError) as error:
+        log.warning("consent.not_signalled", workflow_id=workflow_id, why=type(error).__name__)

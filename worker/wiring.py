@@ -1,0 +1,141 @@
+"""The worker process: the only place that constructs what activities work with."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any, Final
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.detection import DetectionActivities
+from activities.job import JobActivities
+from activities.reauth import ReauthActivities
+from activities.reconcile import ReconcileActivities
+from activities.refresh import RefreshActivities
+from integrations import observability, settings, temporal
+from integrations.db import binding, migrate
+from integrations.db.session import make_engine, make_sessions
+from integrations.db.vault import Vault
+from integrations.domain.errors import RunbookError, StopError
+from integrations.providers import catalog
+from integrations.providers.http import make_client
+from integrations.providers.oauth import Providers
+from integrations.settings import Settings
+from worker import schedules
+from worker.plugin import runbook_plugin
+from workflows.job import ProviderJobWorkflow
+from workflows.queues import WORKFLOWS, provider_queue
+from workflows.reauth import ReauthWorkflow
+from workflows.reconcile import ReconcileWorkflow
+from workflows.refresh import RefreshWorkflow
+
+log = structlog.get_logger("worker")
+WORKFLOW_CLASSES: Final = (ReauthWorkflow, RefreshWorkflow, ProviderJobWorkflow, ReconcileWorkflow)
+_GRACE: Final = timedelta(seconds=20)
+"""Longer than a provider call: what runs at a shutdown finishes as the attempt it is."""
+_STICKY: Final = timedelta(seconds=3)
+"""How long a workflow waits for a killed worker's cache before any worker takes it."""
+_CALLS_PER_PROVIDER: Final = 20
+_LET_CORE_SETTLE: Final = 0.25
+"""Seconds: the SDK's core crashes now and then when the interpreter exits right behind a worker (sdk-python #300)."""
+
+
+def build_workers(client: Client, engine: AsyncEngine, providers: Providers, config: Settings) -> list[Worker]:
+    """One worker for workflows and database steps, and one for each provider's calls with its own slots."""
+    sessions = make_sessions(engine)
+    vault = Vault(config.raw_key, config.key_id)
+    reauth = ReauthActivities(sessions, vault, providers, config.web_url)
+    refresh = RefreshActivities(sessions, vault, providers)
+    jobs = JobActivities(sessions, vault, providers)
+    core = Worker(
+        client,
+        task_queue=WORKFLOWS,
+        workflows=WORKFLOW_CLASSES,
+        activities=[
+            reauth.open,
+            reauth.activate,
+            reauth.expire,
+            DetectionActivities(sessions).announce,
+            ReconcileActivities(sessions).reauth,
+        ],
+        graceful_shutdown_timeout=_GRACE,
+        sticky_queue_schedule_to_start_timeout=_STICKY,
+    )
+    calls: list[Callable[..., Any]] = [reauth.exchange, reauth.prove, refresh.refresh, refresh.confirm, jobs.call]
+    return [core] + [
+        Worker(
+            client,
+            task_queue=provider_queue(provider.id),
+            activities=calls,
+            max_concurrent_activities=_CALLS_PER_PROVIDER,
+            graceful_shutdown_timeout=_GRACE,
+        )
+        for provider in providers.catalog
+    ]
+
+
+async def check_attributes(client: Client) -> None:
+    """Raise StopError, with the commands that fix it, when the server lacks a search attribute that workflows set."""
+    missing = await temporal.missing_attributes(client)
+    if missing:
+        fixes = [
+            f"temporal operator search-attribute create --namespace {client.namespace} "
+            f"--name {key.name} --type {temporal.attribute_type(key)}"
+            for key in missing
+        ]
+        raise StopError("the Temporal server lacks search attributes; create them:\n  " + "\n  ".join(fixes))
+
+
+async def check_database(engine: AsyncEngine, config: Settings) -> None:
+    """Raise StopError when the schema is not this code's, or the database belongs to another Temporal."""
+    found, wanted = await migrate.revision(engine), migrate.newest()
+    if found != wanted:
+        raise StopError(f"the database is at revision {found}, this code wants {wanted}: run `runbook db upgrade`")
+    async with make_sessions(engine).begin() as session:
+        await binding.check(session, config.sqlalchemy_url, temporal.target(config))
+
+
+async def run(config: Settings) -> None:
+    """Work until SIGINT or SIGTERM, then finish what is under way."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(make_client())
+        engine = make_engine(config.sqlalchemy_url)
+        stack.push_async_callback(engine.dispose)
+        providers = Providers(catalog.load(config.providers, config.simulator_url), http)
+        client = await temporal.connect(config, plugins=(runbook_plugin(),))
+        await check_attributes(client)
+        await check_database(engine, config)
+        await schedules.ensure(client)
+        for worker in build_workers(client, engine, providers, config):
+            await stack.enter_async_context(worker)
+        log.info("worker.started", temporal=str(temporal.target(config)), providers=[p.id for p in providers.catalog])
+        await stop.wait()
+        log.info("worker.stopping", grace_seconds=_GRACE.total_seconds())
+    await asyncio.sleep(_LET_CORE_SETTLE)
+
+
+def main() -> None:
+    """Entry of `python -m worker`. Exit code 3 when Temporal or the database cannot be reached, 1 when it refuses."""
+    try:
+        config = settings.load()
+        observability.configure(as_json=config.log_json)
+        asyncio.run(run(config))
+    except settings.SettingsError as error:
+        sys.exit(f"{error}")
+    except temporal.TemporalUnreachableError as error:
+        log.error("worker.unreachable", why=str(error))  # noqa: TRY400 - the message is the whole story
+        sys.exit(3)
+    except RunbookError as error:
+        sys.exit(f"the worker refuses to start: {error}")
+    except OSError as error:
+        log.error("worker.unreachable", why=f"Postgres: {error}")  # noqa: TRY400
+        sys.exit(3)

@@ -1,0 +1,48 @@
+"""Every timeout and every retry policy. Temporal retries; nothing else does."""
+
+from datetime import timedelta
+from typing import Final, NotRequired, TypedDict
+
+from temporalio.common import RetryPolicy
+
+
+class Timing(TypedDict):
+    """How long a step may take and how it is retried. What a step is called is said where it is called."""
+
+    start_to_close_timeout: timedelta
+    heartbeat_timeout: NotRequired[timedelta]
+    retry_policy: RetryPolicy
+
+
+DATABASE: Final = Timing(
+    # A few statements. Postgres may be down for long: state changes wait for it and are never given up.
+    start_to_close_timeout=timedelta(seconds=10),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+)
+
+PROVIDER_CALL: Final = Timing(
+    # One HTTP call of at most 8 s and its database steps.
+    start_to_close_timeout=timedelta(seconds=15),
+    # No maximum_attempts: an outage is waited for, not counted. Retry-After comes as next_retry_delay.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=2), maximum_interval=timedelta(minutes=5)),
+)
+
+CONSENT: Final = Timing(
+    # Two or three HTTP calls (token and identity, or the probes) and their database steps, while a person waits.
+    start_to_close_timeout=timedelta(seconds=30),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+)
+
+ANNOUNCE: Final = Timing(
+    # A row is read, a signal sent.
+    start_to_close_timeout=timedelta(seconds=10),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+)
+
+RECONCILE: Final = Timing(
+    start_to_close_timeout=timedelta(minutes=10),
+    # It says that it lives after each page; a killed worker's sweep starts anew soon.
+    heartbeat_timeout=timedelta(seconds=30),
+    # The next minute's sweep is the retry that matters.
+    retry_policy=RetryPolicy(maximum_attempts=3),
+)

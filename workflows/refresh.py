@@ -1,0 +1,63 @@
+"""Refreshing a connection; a refusal is confirmed before anybody believes it.
+
+refresh ──ok──▶ done
+   └─refused──▶ 10 s ──▶ confirm ──ok, or rotated meanwhile──▶ done
+                            └─refused again: the row is written──▶ announce: the re-consent lifecycle opens
+"""
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.detection import DetectionActivities
+    from activities.refresh import RefreshActivities
+    from integrations.domain.reauth import Detection
+    from integrations.domain.refresh import Refresh, Refreshed, RefreshRequest, RefreshStep
+    from workflows.options import ANNOUNCE, PROVIDER_CALL
+    from workflows.queues import provider_queue
+    from workflows.story import Story
+
+
+@workflow.defn(name="RefreshWorkflow")
+class RefreshWorkflow:
+    """One open run per connection; across processes a lease in the database keeps refreshes single."""
+
+    @workflow.init
+    def __init__(self, request: RefreshRequest) -> None:
+        self._story = Story(["refresh", "confirm", "announce"])
+        self._queue = provider_queue(request.provider_id)
+
+    @workflow.run
+    async def run(self, request: RefreshRequest) -> Refreshed:
+        self._story.at("refresh", doing=f"asked by {request.by}: {request.reason}")
+        refreshed = await workflow.execute_activity_method(
+            RefreshActivities.refresh,
+            RefreshStep(connection_id=request.connection_id),
+            task_queue=self._queue,
+            summary=f"refresh at {request.provider_id}",
+            activity_id="refresh",
+            **PROVIDER_CALL,
+        )
+        if refreshed.refresh is Refresh.REFUSED:
+            refreshed = await self._confirm(request, refreshed)
+        if refreshed.detection_id is not None:
+            self._story.at("announce", doing=refreshed.why)
+            await workflow.execute_activity_method(
+                DetectionActivities.announce,
+                Detection(detection_id=refreshed.detection_id),
+                summary="open the re-consent lifecycle",
+                activity_id="announce",
+                **ANNOUNCE,
+            )
+        return refreshed
+
+    async def _confirm(self, request: RefreshRequest, refused: Refreshed) -> Refreshed:
+        self._story.at("confirm", doing=f"refused ({refused.why}): a second look in {request.confirm_after}")
+        await workflow.sleep(request.confirm_after, summary=f"refused ({refused.why}); look again")
+        return await workflow.execute_activity_method(
+            RefreshActivities.confirm,
+            RefreshStep(connection_id=request.connection_id, known_version=refused.version),
+            task_queue=self._queue,
+            summary=f"confirm at {request.provider_id} that the grant is dead",
+            activity_id="confirm",
+            **PROVIDER_CALL,
+        )

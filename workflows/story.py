@@ -1,0 +1,34 @@
+"""What the Web UI shows of a waiting workflow: ✔ done, ▶ doing, ○ next, and the command that unblocks it."""
+
+from collections.abc import Sequence
+
+from temporalio import workflow
+
+from integrations.temporal import STEP
+
+
+class Story:
+    """A workflow's current details as a short list. `step` also goes into the search attribute of that name."""
+
+    def __init__(self, steps: Sequence[str]) -> None:
+        self._steps = list(steps)
+        self._notes: list[str] = []
+        self._now: str | None = None
+
+    def note(self, text: str) -> None:
+        """Add something that happened on the way: a refused consent, a decline."""
+        self._notes = [*self._notes, f"{workflow.now():%Y-%m-%d %H:%M} UTC · {text}"][-5:]
+
+    def at(self, step: str, *, doing: str, unblock: str = "") -> None:
+        """Show where the workflow is. An event is written only when the step is another one."""
+        position = self._steps.index(step)
+        marks = ["✔" if n < position else "▶" if n == position else "○" for n in range(len(self._steps))]
+        lines = [f"- {mark} {name}" for mark, name in zip(marks, self._steps, strict=True)]
+        lines[position] += f": {doing}"
+        lines += [f"- {note}" for note in self._notes]
+        if unblock:
+            lines += ["", f"Unblock: `{unblock}`"]
+        workflow.set_current_details("\n".join(lines))
+        if step != self._now:
+            self._now = step
+            workflow.upsert_search_attributes([STEP.value_set(step)])
