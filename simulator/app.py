@@ -1,0 +1,49 @@
+"""The application: every room of the provider behind the request log and the faults."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from simulator import admin, api, authorize, break_it, login, token_routes
+from simulator.config import Config
+from simulator.fault_middleware import FaultMiddleware
+from simulator.log import RequestLogMiddleware
+from simulator.problems import refusal
+from simulator.provider import Provider
+
+
+def create_app(config: Config) -> FastAPI:
+    provider = Provider.build(config)
+
+    @asynccontextmanager
+    async def open_until_shutdown(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        provider.store.close()
+
+    # FastAPI's own documentation pages load scripts from elsewhere; this provider must work without a network.
+    app = FastAPI(
+        title="Provider simulator",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/admin/openapi.json",
+        lifespan=open_until_shutdown,
+    )
+    app.state.provider = provider
+    # Plain routes where the benches go: they need no validation, and FastAPI's costs more than the work itself.
+    for rooms in (api, authorize, break_it, login, token_routes):
+        app.router.routes.extend(rooms.ROUTES)
+    app.include_router(admin.router)
+    # The one added last stands outermost: what a fault swallows is logged too.
+    app.add_middleware(FaultMiddleware, provider=provider)
+    app.add_middleware(RequestLogMiddleware, log=provider.log)
+    app.add_exception_handler(RequestValidationError, _refuse)
+    return app
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return refusal(error.errors())

@@ -1,0 +1,114 @@
+"""Permissions people gave: the code that carries one, the grant itself, and the tokens that stand for it."""
+
+import secrets
+from dataclasses import dataclass
+from sqlite3 import Row
+
+from simulator.clock import iso
+from simulator.store import Store
+
+CODE_LIFE_S = 60
+"""Long enough for a redirect, short against a leak (RFC 6749 section 4.1.2 allows ten minutes at most)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    grant_id: str
+    account_id: str
+    client_id: str
+    scope: str
+    created_at: float
+    revoked_at: float | None
+
+    def view(self) -> dict[str, object]:
+        return {
+            "grant_id": self.grant_id,
+            "account_id": self.account_id,
+            "client_id": self.client_id,
+            "scopes": self.scope.split(),
+            "created_at": iso(self.created_at),
+            "revoked_at": None if self.revoked_at is None else iso(self.revoked_at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What Authlib asks of an authorization code (AuthorizationCodeMixin and CodeChallenge)."""
+
+    code: str
+    account_id: str
+    client_id: str
+    redirect_uri: str
+    scope: str
+    code_challenge: str | None
+    expires_at: float
+    grant_id: str | None = None
+
+    code_challenge_method = "S256"
+
+    def get_redirect_uri(self) -> str:
+        return self.redirect_uri
+
+    def get_scope(self) -> str:
+        return self.scope
+
+
+COLUMNS = "grant_id, account_id, client_id, scope, created_at, revoked_at"
+
+
+class Grants:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def save_code(self, code: Code) -> None:
+        self._store.run(
+            "INSERT INTO codes VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
+            (
+                code.code,
+                code.account_id,
+                code.client_id,
+                code.redirect_uri,
+                code.scope,
+                code.code_challenge,
+                code.expires_at,
+            ),
+        )
+
+    def code(self, code: str) -> Code | None:
+        row = self._store.row("SELECT * FROM codes WHERE code = ?", (code,))
+        return Code(*row) if row else None
+
+    def open(self, code: Code, now: float) -> str:
+        """Spend a code on a new grant and return the grant's id."""
+        grant_id = f"grant_{secrets.token_hex(8)}"
+        self._store.run(
+            f"INSERT INTO grants ({COLUMNS}) VALUES (?, ?, ?, ?, ?, NULL)",  # noqa: S608 our own constant
+            (grant_id, code.account_id, code.client_id, code.scope, now),
+        )
+        self._store.run("UPDATE codes SET grant_id = ? WHERE code = ?", (grant_id, code.code))
+        return grant_id
+
+    def revoke(self, now: float, *, account_id: str | None = None, grant_id: str | None = None) -> int:
+        """Kill every live grant that matches all that is named; its tokens die with it, because they join to it."""
+        wanted = {"account_id": account_id, "grant_id": grant_id}
+        named = {column: value for column, value in wanted.items() if value is not None}
+        conditions = " AND ".join(f"{column} = ?" for column in named)
+        return self._store.run(
+            f"UPDATE grants SET revoked_at = ? WHERE revoked_at IS NULL AND {conditions}",  # noqa: S608 our own columns
+            (now, *named.values()),
+        )
+
+    def all(self) -> list[Grant]:
+        return _grants(self._store.rows(f"SELECT {COLUMNS} FROM grants ORDER BY seq"))  # noqa: S608 our own constant
+
+    def newest_of(self, account_id: str, limit: int) -> list[Grant]:
+        return _grants(
+            self._store.rows(
+                f"SELECT {COLUMNS} FROM grants WHERE account_id = ? ORDER BY seq DESC LIMIT ?",  # noqa: S608 our own constant
+                (account_id, limit),
+            )
+        )
+
+
+def _grants(rows: list[Row]) -> list[Grant]:
+    return [Grant(*row) for row in rows]

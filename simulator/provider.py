@@ -1,0 +1,64 @@
+"""The provider, put together: the only place that constructs its parts."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import Request
+
+from simulator import oauth_grants
+from simulator.accounts import Accounts
+from simulator.client import Client
+from simulator.config import Config
+from simulator.faults import Faults
+from simulator.grants import Grants
+from simulator.identity import Identifier
+from simulator.log import RequestLog
+from simulator.notes import Notes
+from simulator.oauth import OAuthServer
+from simulator.settings import SettingsBook
+from simulator.sightings import Sightings
+from simulator.store import Store
+from simulator.tokens import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    config: Config
+    store: Store
+    settings: SettingsBook
+    accounts: Accounts
+    grants: Grants
+    tokens: Tokens
+    notes: Notes
+    sightings: Sightings
+    log: RequestLog
+    faults: Faults
+    identifier: Identifier
+    oauth: OAuthServer
+
+    @classmethod
+    def build(cls, config: Config) -> "Provider":
+        store = Store(config.data)
+        settings, accounts = SettingsBook(store), Accounts(store)
+        grants, tokens, sightings = Grants(store), Tokens(store), Sightings(store)
+        sightings.saw("client_secret", config.client_secret)
+        oauth = OAuthServer(Client(config), accounts, grants, tokens, settings)
+        oauth_grants.register(oauth)
+        return cls(
+            config=config,
+            store=store,
+            settings=settings,
+            accounts=accounts,
+            grants=grants,
+            tokens=tokens,
+            notes=Notes(store),
+            sightings=sightings,
+            log=RequestLog(store),
+            faults=Faults(),
+            identifier=Identifier(accounts, grants, tokens),
+            oauth=oauth,
+        )
+
+
+def provider_of(request: Request) -> Provider:
+    return cast("Provider", request.app.state.provider)
