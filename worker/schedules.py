@@ -17,9 +17,8 @@ from temporalio.client import (
 )
 
 from workflows.queues import WORKFLOWS
-from workflows.reconcile import ReconcileWorkflow
+from workflows.reconcile import SCHEDULE, ReconcileWorkflow
 
-RECONCILE: Final = "reconcile"
 _EVERY: Final = timedelta(minutes=1)
 _CATCH_UP: Final = timedelta(minutes=2)
 """After a longer silence one run is enough: it looks at rows, not at what it missed."""
@@ -29,7 +28,7 @@ def _reconcile() -> Schedule:
     return Schedule(
         action=ScheduleActionStartWorkflow(
             ReconcileWorkflow.run,
-            id=RECONCILE,
+            id=SCHEDULE,
             task_queue=WORKFLOWS,
             static_summary="what fell between two commits gets its next step",
         ),
@@ -41,9 +40,9 @@ def _reconcile() -> Schedule:
 async def ensure(client: Client) -> None:
     """Create the Schedules, or update those there are. A pause by an operator's hand is kept."""
     try:
-        await client.create_schedule(RECONCILE, _reconcile())
+        await client.create_schedule(SCHEDULE, _reconcile())
     except ScheduleAlreadyRunningError:
-        await client.get_schedule_handle(RECONCILE).update(_updated)
+        await client.get_schedule_handle(SCHEDULE).update(_updated)
 
 
 def _updated(current: ScheduleUpdateInput) -> ScheduleUpdate:

@@ -10,6 +10,7 @@ open ──▶ wait ──consent──▶ exchange ──▶ prove ──▶ ac
 """
 
 from collections import deque
+from uuid import UUID
 
 from temporalio import workflow
 
@@ -50,6 +51,7 @@ class ReauthWorkflow:
         self._deadline = workflow.now() + request.patience
         self._look_again = False
         self._consents: deque[ConsentReceived] = deque()
+        self._taken: set[UUID] = set()
         self._story = Story(["open", "wait", "exchange", "prove", "activate"])
         self._provider_queue = provider_queue(request.provider_id)
         self._account = ""
@@ -63,7 +65,9 @@ class ReauthWorkflow:
         description="The owner came back with a code. Sent by the callback; other lifecycles' are ignored."
     )
     def consent_received(self, consent: ConsentReceived) -> None:
-        if consent.lifecycle_id == self._lifecycle_id and consent not in self._consents:
+        # The callback and reconcile may both have sent it; one session brings one code.
+        if consent.lifecycle_id == self._lifecycle_id and consent.session_id not in self._taken:
+            self._taken.add(consent.session_id)
             self._consents.append(consent)
 
     @workflow.signal(description="The owner pressed Deny. Recorded; the link stays good.")
@@ -79,7 +83,7 @@ class ReauthWorkflow:
 
     @workflow.run
     async def run(self, request: ReauthRequest) -> ReauthResult:
-        workflow.upsert_search_attributes([CAUSE.value_set(request.cause), DEADLINE.value_set(self._deadline)])
+        del request  # the constructor has it
         while True:
             result = await self._lifecycle()
             # A detection that came in while the last step ran would be lost with this run.
@@ -106,7 +110,11 @@ class ReauthWorkflow:
 
     async def _open(self) -> Opened:
         self._look_again = False
-        self._story.at("open", doing=self._request.cause)
+        self._story.at(
+            "open",
+            doing=self._request.cause,
+            attributes=[CAUSE.value_set(self._request.cause), DEADLINE.value_set(self._deadline)],
+        )
         return await workflow.execute_activity_method(
             ReauthActivities.open,
             OpenLifecycle(

@@ -1,8 +1,10 @@
 """What the Web UI shows of a waiting workflow: ✔ done, ▶ doing, ○ next, and the command that unblocks it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from temporalio import workflow
+from temporalio.common import SearchAttributeUpdate
 
 from integrations.temporal import STEP
 
@@ -19,8 +21,13 @@ class Story:
         """Add something that happened on the way: a refused consent, a decline."""
         self._notes = [*self._notes, f"{workflow.now():%Y-%m-%d %H:%M} UTC · {text}"][-5:]
 
-    def at(self, step: str, *, doing: str, unblock: str = "") -> None:
-        """Show where the workflow is. An event is written only when the step is another one."""
+    def at(
+        self, step: str, *, doing: str, unblock: str = "", attributes: Sequence[SearchAttributeUpdate[Any]] = ()
+    ) -> None:
+        """Show where the workflow is. An event is written only when the step is another one.
+
+        `attributes` go into the same event.
+        """
         position = self._steps.index(step)
         marks = ["✔" if n < position else "▶" if n == position else "○" for n in range(len(self._steps))]
         lines = [f"- {mark} {name}" for mark, name in zip(marks, self._steps, strict=True)]
@@ -31,4 +38,4 @@ class Story:
         workflow.set_current_details("\n".join(lines))
         if step != self._now:
             self._now = step
-            workflow.upsert_search_attributes([STEP.value_set(step)])
+            workflow.upsert_search_attributes([STEP.value_set(step), *attributes])

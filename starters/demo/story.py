@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 
 from temporalio.client import WorkflowHandle
@@ -19,8 +19,9 @@ from starters.demo.evidence import WRITE, rows
 from starters.demo.owner import Owner
 from starters.demo.simulator import Simulator
 from starters.stack import Stack
-from worker.schedules import RECONCILE
+from workflows.reconcile import SCHEDULE
 
+R = TypeVar("R")
 _BY: Final = "demo"
 _PATIENCE: Final = 60.0
 """Seconds for a step: several times what it takes on a slow machine."""
@@ -84,7 +85,7 @@ class RevokedGrant:
             handle = await self._platform.refresh(self._id, by=_BY, reason="the token is due")
             self.workflows["refresh that finds it out"] = handle.id
             self._tell("a refresh is refused; looked at again in 10 s before anybody believes it …")
-            result = await asyncio.wait_for(handle.result(), _PATIENCE)
+            result = await self._result(handle)
             self._tell(f"{result.refresh}: {result.why}")
         await self._until("the connection is pending_reauth", self._status_is("pending_reauth"))
         if self._broken is Name.PENDING_REAUTH:
@@ -148,7 +149,7 @@ class RevokedGrant:
             found = described.run_id
             running = described.status is not None and described.status.name == "RUNNING"
             if not running:
-                await self._platform.temporal.get_schedule_handle(RECONCILE).trigger()
+                await self._platform.temporal.get_schedule_handle(SCHEDULE).trigger()
             return running
 
         await self._until("the lifecycle lives", lives, look=1.0)
@@ -169,7 +170,9 @@ class RevokedGrant:
         repaired_at = datetime.now(UTC)
         self._tell("Ada consents: exchanged, proven, activated")
         if self._broken is Name.CAPABILITY_SUCCEEDED:
-            await self._simulator.fault(kind="status", path="/api/notes", method="POST", status=403)
+            await self._simulator.fault(
+                kind="status", path="/api/notes", method="POST", status=403, body={"error": "insufficient_scope"}
+            )
         key = str(uuid4())
         result = await self._call(WRITE, "hello again", key=key)
         self._tell(f"the write that was blocked goes out: {result.because}")
@@ -225,7 +228,14 @@ class RevokedGrant:
         handle = await self._platform.call(
             self._id, capability, key=key or str(uuid4()), payload={"text": text}, by=_BY, reason="the demo"
         )
-        return await asyncio.wait_for(handle.result(), _PATIENCE)
+        return await self._result(handle)
+
+    @staticmethod
+    async def _result(handle: WorkflowHandle[Any, R]) -> R:
+        try:
+            return await asyncio.wait_for(handle.result(), _PATIENCE)
+        except TimeoutError:
+            raise StoryError(f"waited {_PATIENCE:.0f} s in vain for the end of {handle.id}") from None
 
     def _status_is(self, wanted: str) -> Callable[[], Awaitable[bool]]:
         async def probe() -> bool:

@@ -1,0 +1,50 @@
+"""The demo as a person starts it, and each of its checks broken on purpose."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starters.demo.check import Name
+
+RUNBOOK = Path(sys.executable).with_name("runbook")
+pytestmark = pytest.mark.timeout(300)
+
+
+def demo(folder: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Run it from another folder than the checkout, with its data beside ours."""
+    finished = subprocess.run(
+        [RUNBOOK, "demo", "--json", *arguments],
+        cwd=folder,
+        env={**os.environ, "RUNBOOK_DATA": str(folder / "stack")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.stdout, finished.stderr
+    return finished.returncode, json.loads(finished.stdout)
+
+
+class TestTheDemo:
+    def test_holds_every_check_and_leaves_nothing_running(self, reachable_folder: Path) -> None:
+        code, found = demo(reachable_folder)
+
+        assert code == 0, found
+        assert [check["name"] for check in found["checks"] if check["passed"]] == list(Name)
+        assert (found["passed"], found["failed"]) == (len(Name), 0)
+        assert all(check["evidence"] for check in found["checks"])
+        assert "<title>Runbook demo: 9 of 9 checks held</title>" in (reachable_folder / "report.html").read_text()
+        assert not (reachable_folder / "stack-demo").exists()
+
+    @pytest.mark.chaos
+    @pytest.mark.parametrize("name", list(Name))
+    def test_fails_exactly_the_check_that_is_sabotaged(self, name: Name, reachable_folder: Path) -> None:
+        code, found = demo(reachable_folder, "--sabotage", name)
+
+        assert code == 1
+        assert [check["name"] for check in found["checks"] if not check["passed"]] == [name]
+        assert found["failed"] == 1

@@ -1,0 +1,154 @@
+"""Record the histories that CI replays: python -m tests.replay.record
+
+Each scenario runs on a real dev server with scripted steps. A history is recorded once, when its scenario is new; it
+is never recorded again to make a replay pass: a workflow that has run for a week must survive today's deployment.
+"""
+
+import asyncio
+import sys
+import sysconfig
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from temporalio.client import Client, WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+
+from integrations import temporal
+from integrations.domain.job import JobRequest
+from integrations.domain.reauth import Exchange, Exchanged, Opened, Opening, Proof
+from integrations.domain.refresh import Refresh, RefreshRequest
+from tests.workflows.fakes import (
+    OUTAGE,
+    FakeJob,
+    FakeReauth,
+    FakeRefresh,
+    consent,
+    detected,
+    refreshed,
+    request,
+    workers,
+)
+from worker.plugin import runbook_plugin
+from workflows.queues import WORKFLOWS
+from workflows.reauth import ReauthWorkflow
+from workflows.reconcile import ReconcileWorkflow
+
+HISTORIES: Final = Path(__file__).with_name("histories")
+_BACK: Final = Exchanged(exchange=Exchange.INVITED_AGAIN, why="the consent was given by b••@other.example")
+
+
+async def repaired(client: Client) -> WorkflowHandle[Any, Any]:
+    """An outage in the exchange, a consent by another account, one that fails its proof, and the one that repairs."""
+    fake = FakeReauth(exchange=[OUTAGE, _BACK], prove=[Proof(works=False, why="403")])
+    async with workers(client, reauth=fake):
+        handle = await detected(client, request())
+        for rounds in (1, 2, 3):
+            await _until(fake, "open" if rounds == 1 else "exchange", max(1, rounds))
+            await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+        await handle.result()
+    return handle
+
+
+async def expired(client: Client) -> WorkflowHandle[Any, Any]:
+    async with workers(client):
+        handle = await detected(client, request(patience=timedelta(seconds=1)))
+        await handle.result()
+    return handle
+
+
+async def repaired_elsewhere(client: Client) -> WorkflowHandle[Any, Any]:
+    """A second detection while it waits finds everything repaired."""
+    fake, wanted = (
+        FakeReauth(open=[Opened(opening=Opening.OPENED), Opened(opening=Opening.ALREADY_REPAIRED)]),
+        request(),
+    )
+    async with workers(client, reauth=fake):
+        handle = await detected(client, wanted)
+        await _until(fake, "open", 1)
+        await detected(client, wanted)
+        await handle.result()
+    return handle
+
+
+async def confirmed(client: Client) -> WorkflowHandle[Any, Any]:
+    fake = FakeRefresh(
+        refreshed(Refresh.REFUSED, version=1, why="400 invalid_grant"),
+        refreshed(Refresh.REFUSED, version=1, why="refused twice", detection_id=uuid4()),
+    )
+    wanted = RefreshRequest(
+        connection_id=uuid4(),
+        provider_id="simulator",
+        tenant="org:acme",
+        by="ada",
+        reason="the token is due",
+        confirm_after=timedelta(seconds=1),
+    )
+    async with workers(client, refresh=fake):
+        handle = await temporal.start_refresh(client, wanted)
+        await handle.result()
+    return handle
+
+
+async def called(client: Client) -> WorkflowHandle[Any, Any]:
+    wanted = JobRequest(
+        connection_id=uuid4(),
+        provider_id="simulator",
+        tenant="org:acme",
+        capability="notes.write",
+        idempotency_key=str(uuid4()),
+        by="ada",
+        reason="the nightly copy",
+    )
+    async with workers(client, job=FakeJob(OUTAGE)):
+        handle = await temporal.start_job(client, wanted)
+        await handle.result()
+    return handle
+
+
+async def swept(client: Client) -> WorkflowHandle[Any, Any]:
+    async with workers(client):
+        handle = await client.start_workflow(ReconcileWorkflow.run, id=f"reconcile-{uuid4()}", task_queue=WORKFLOWS)
+        await handle.result()
+    return handle
+
+
+SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]]]]] = {
+    "ReauthWorkflow/repaired": repaired,
+    "ReauthWorkflow/expired": expired,
+    "ReauthWorkflow/repaired_elsewhere": repaired_elsewhere,
+    "RefreshWorkflow/confirmed": confirmed,
+    "ProviderJobWorkflow/called": called,
+    "ReconcileWorkflow/swept": swept,
+}
+
+
+async def _until(fake: FakeReauth, step: str, times: int) -> None:
+    async with asyncio.timeout(30):
+        while fake.steps.count(step) < times:  # noqa: ASYNC110 - what is waited for happens in another task's list
+            await asyncio.sleep(0.05)
+
+
+async def record() -> None:
+    environment = await WorkflowEnvironment.start_local(
+        dev_server_existing_path=str(Path(sysconfig.get_path("scripts")) / "temporal"),
+        plugins=[runbook_plugin()],
+        search_attributes=list(temporal.SEARCH_ATTRIBUTES),
+        dev_server_log_level="error",
+    )
+    async with environment:
+        for name, scenario in SCENARIOS.items():
+            file = HISTORIES / f"{name}.json"
+            if file.exists():
+                continue
+            handle = await scenario(environment.client)
+            history = await environment.client.get_workflow_handle(handle.id).fetch_history()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(history.to_json() + "\n", encoding="utf-8")
+            sys.stdout.write(f"recorded {name}: {len(history.events)} events\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(record())

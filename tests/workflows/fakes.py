@@ -1,0 +1,200 @@
+"""Activities that answer from a script, for tests of what a workflow decides. Their effects are tested elsewhere.
+
+Subclassing the real classes lets mypy hold the fakes to the real signatures.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+from temporalio import activity
+from temporalio.client import Client, WorkflowHandle
+from temporalio.worker import Worker
+
+from activities.detection import DetectionActivities
+from activities.job import JobActivities
+from activities.reauth import ReauthActivities
+from activities.reconcile import ReconcileActivities, Reconciled
+from activities.refresh import RefreshActivities
+from integrations import temporal
+from integrations.domain.errors import TryAgainError
+from integrations.domain.gate import Answer, Decision
+from integrations.domain.job import JobRequest, JobResult
+from integrations.domain.reauth import (
+    Activation,
+    Candidate,
+    Consent,
+    ConsentReceived,
+    Detection,
+    Exchange,
+    Exchanged,
+    Expire,
+    Opened,
+    Opening,
+    OpenLifecycle,
+    Proof,
+    ReauthRequest,
+)
+from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
+from integrations.domain.verdict import Meaning
+from worker.wiring import WORKFLOW_CLASSES
+from workflows.queues import WORKFLOWS, provider_queue
+
+OPENED = Opened(opening=Opening.OPENED, why="revoked", account="a••@acme.example")
+ACCEPTED = Exchanged(exchange=Exchange.CANDIDATE, version=2)
+WORKS = Proof(works=True)
+
+
+class FakeReauth(ReauthActivities):
+    """Each step takes its next scripted answer, or the one of the straight path. An exception is raised."""
+
+    def __init__(self, **script: Iterable[Any]) -> None:
+        self._script = {step: list(answers) for step, answers in script.items()}
+        self.steps: list[str] = []
+        self.lifecycle_id: UUID | None = None
+
+    def _next(self, step: str, default: Any) -> Any:
+        self.steps.append(step)
+        answers = self._script.get(step)
+        answer = answers.pop(0) if answers else default
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @activity.defn(name="reauth.open")
+    async def open(self, wanted: OpenLifecycle) -> Opened:
+        self.lifecycle_id = wanted.lifecycle_id
+        opened: Opened = self._next("open", OPENED)
+        return opened
+
+    @activity.defn(name="reauth.exchange")
+    async def exchange(self, consent: Consent) -> Exchanged:
+        exchanged: Exchanged = self._next("exchange", ACCEPTED)
+        return exchanged
+
+    @activity.defn(name="reauth.prove")
+    async def prove(self, candidate: Candidate) -> Proof:
+        proof: Proof = self._next("prove", WORKS)
+        return proof
+
+    @activity.defn(name="reauth.activate")
+    async def activate(self, candidate: Candidate) -> Activation:
+        activation: Activation = self._next("activate", Activation.ACTIVE)
+        return activation
+
+    @activity.defn(name="reauth.expire")
+    async def expire(self, expired: Expire) -> None:
+        self._next("expire", None)
+
+
+class FakeRefresh(RefreshActivities):
+    def __init__(self, *answers: Refreshed | Exception) -> None:
+        self._answers = list(answers)
+        self.steps: list[str] = []
+
+    def _next(self, step: str) -> Refreshed:
+        self.steps.append(step)
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @activity.defn(name="refresh.refresh")
+    async def refresh(self, step: RefreshStep) -> Refreshed:
+        return self._next("refresh")
+
+    @activity.defn(name="refresh.confirm")
+    async def confirm(self, step: RefreshStep) -> Refreshed:
+        return self._next(f"confirm newer than {step.known_version}")
+
+
+class FakeDetection(DetectionActivities):
+    def __init__(self) -> None:
+        self.announced: list[UUID] = []
+
+    @activity.defn(name="detection.announce")
+    async def announce(self, detection: Detection) -> str:
+        self.announced.append(detection.detection_id)
+        return "reauth:simulator:…"
+
+
+class FakeJob(JobActivities):
+    def __init__(self, *failures: Exception) -> None:
+        self._failures = list(failures)
+        self.calls = 0
+
+    @activity.defn(name="job.call")
+    async def call(self, job: JobRequest) -> JobResult:
+        self.calls += 1
+        if self._failures:
+            raise self._failures.pop(0)
+        return JobResult(decision=Decision(answer=Answer.ALLOWED), meaning=Meaning.OK, because="200", status=200)
+
+
+class FakeReconcile(ReconcileActivities):
+    def __init__(self) -> None:
+        self.sweeps = 0
+
+    @activity.defn(name="reconcile.reauth")
+    async def reauth(self) -> Reconciled:
+        self.sweeps += 1
+        return Reconciled(lifecycles=1)
+
+
+OUTAGE = TryAgainError("503: the provider is in trouble and has said nothing about the grant")
+
+
+@asynccontextmanager
+async def workers(
+    client: Client,
+    *,
+    reauth: FakeReauth | None = None,
+    refresh: FakeRefresh | None = None,
+    detection: FakeDetection | None = None,
+    job: FakeJob | None = None,
+    reconcile: FakeReconcile | None = None,
+    cached: int = 100,
+) -> AsyncIterator[None]:
+    """The production's workflows and queues, with fake steps. `cached=0` replays every workflow at every task."""
+    reauth, refresh = reauth or FakeReauth(), refresh or FakeRefresh()
+    detection, job, reconcile = detection or FakeDetection(), job or FakeJob(), reconcile or FakeReconcile()
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(
+            Worker(
+                client,
+                task_queue=WORKFLOWS,
+                workflows=WORKFLOW_CLASSES,
+                activities=[reauth.open, reauth.activate, reauth.expire, detection.announce, reconcile.reauth],
+                max_cached_workflows=cached,
+                # A bug in a workflow fails its test at once instead of its task again and again.
+                workflow_failure_exception_types=[Exception],
+            )
+        )
+        await stack.enter_async_context(
+            Worker(
+                client,
+                task_queue=provider_queue("simulator"),
+                activities=[reauth.exchange, reauth.prove, refresh.refresh, refresh.confirm, job.call],
+            )
+        )
+        yield
+
+
+def request(**changes: Any) -> ReauthRequest:
+    given = {"connection_id": uuid4(), "provider_id": "simulator", "tenant": "org:acme", "cause": "revoked"}
+    return ReauthRequest(**(given | changes))
+
+
+async def detected(client: Client, wanted: ReauthRequest) -> WorkflowHandle[Any, Any]:
+    """Start the lifecycle, or join it, as a detection does."""
+    return await temporal.signal_detected(client, wanted, Detection(detection_id=uuid4()))
+
+
+def consent(fake: FakeReauth, **changes: Any) -> ConsentReceived:
+    assert fake.lifecycle_id is not None
+    return ConsentReceived(**({"session_id": uuid4(), "lifecycle_id": fake.lifecycle_id} | changes))
+
+
+def refreshed(answer: Refresh, **more: Any) -> Refreshed:
+    return Refreshed(refresh=answer, **more)

@@ -1,0 +1,35 @@
+import asyncio
+from uuid import UUID, uuid4
+
+from temporalio.testing import WorkflowEnvironment
+
+from integrations import temporal
+from integrations.domain.job import JobRequest, JobResult
+from tests.workflows.fakes import OUTAGE, FakeJob, workers
+
+
+def job(connection_id: UUID, key: str) -> JobRequest:
+    return JobRequest(
+        connection_id=connection_id,
+        provider_id="simulator",
+        tenant="org:acme",
+        capability="notes.write",
+        idempotency_key=key,
+        by="ada",
+        reason="test",
+    )
+
+
+class TestAJob:
+    async def test_waits_for_the_provider_and_is_done_once(self, time_skipping: WorkflowEnvironment) -> None:
+        fake, wanted = FakeJob(OUTAGE, OUTAGE), job(uuid4(), str(uuid4()))
+
+        async with workers(time_skipping.client, job=fake):
+            first = await temporal.start_job(time_skipping.client, wanted)
+            second = await temporal.start_job(time_skipping.client, wanted)
+            handle = time_skipping.client.get_workflow_handle(first.id, result_type=JobResult)
+            result = await asyncio.wait_for(handle.result(), 30)
+
+        assert result.done
+        assert fake.calls == 3
+        assert second.id == first.id

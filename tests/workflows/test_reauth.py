@@ -1,0 +1,283 @@
+"""When the lifecycle does what: fourteen days in a second, on the real server."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from temporalio import activity
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+
+from integrations.domain.reauth import (
+    Activation,
+    Candidate,
+    ConsentDenied,
+    Exchange,
+    Exchanged,
+    Opened,
+    Opening,
+    Proof,
+    ReauthOutcome,
+    ReauthResult,
+    Repaired,
+)
+from integrations.temporal import STEP
+from tests.workflows.fakes import OPENED, OUTAGE, FakeReauth, consent, detected, request, workers
+from workflows.reauth import ReauthWorkflow
+
+STRAIGHT = ["open", "exchange", "prove", "activate"]
+BACK = Exchanged(exchange=Exchange.INVITED_AGAIN, why="the consent was given by b••@other.example")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in another task's list
+            await asyncio.sleep(0.01)
+
+
+async def until_event(handle: WorkflowHandle[Any, Any], kind: EventType.ValueType) -> None:
+    async with asyncio.timeout(20):
+        while not any(event.event_type == kind for event in (await handle.fetch_history()).events):
+            await asyncio.sleep(0.05)
+
+
+async def result_of(handle: WorkflowHandle[Any, Any], env: WorkflowEnvironment) -> ReauthResult:
+    typed = env.client.get_workflow_handle(handle.id, run_id=handle.result_run_id, result_type=ReauthResult)
+    return await asyncio.wait_for(typed.result(), 30)
+
+
+async def step_of(handle: WorkflowHandle[Any, Any]) -> str | None:
+    return (await handle.describe()).typed_search_attributes.get(STEP)
+
+
+class SlowActivation(FakeReauth):
+    """The last step takes until it is told to go on."""
+
+    def __init__(self, reached: asyncio.Event, go_on: asyncio.Event, **script: Any) -> None:
+        super().__init__(**script)
+        self._reached, self._go_on = reached, go_on
+
+    @activity.defn(name="reauth.activate")
+    async def activate(self, candidate: Candidate) -> Activation:
+        self._reached.set()
+        await self._go_on.wait()
+        return await super().activate(candidate)
+
+
+class TestALifecycle:
+    @pytest.mark.parametrize("cached", [100, 0], ids=["cached", "replayed at every task"])
+    async def test_repairs_when_the_owner_consents(self, time_skipping: WorkflowEnvironment, cached: int) -> None:
+        fake = FakeReauth()
+
+        async with workers(time_skipping.client, reauth=fake, cached=cached):
+            with time_skipping.with_time_skipping_disabled():
+                handle = await detected(time_skipping.client, request())
+            await until(lambda: "open" in fake.steps)
+            await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+            result = await result_of(handle, time_skipping)
+
+        assert (result.outcome, result.version) == (ReauthOutcome.REPAIRED, 2)
+        assert fake.steps == STRAIGHT
+
+    async def test_gives_up_after_fourteen_days(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeReauth()
+
+        async with workers(time_skipping.client, reauth=fake):
+            handle = await detected(time_skipping.client, request())
+            result = await result_of(handle, time_skipping)
+
+        waited = await _waited(handle)
+        assert result.outcome is ReauthOutcome.EXPIRED
+        assert result.why == "nobody consented within 14 days"
+        assert fake.steps == ["open", "expire"]
+        assert timedelta(days=13, hours=23) < waited <= timedelta(days=14)
+
+    async def test_waits_on_through_a_refused_consent(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeReauth(exchange=[BACK])
+
+        async with workers(time_skipping.client, reauth=fake):
+            with time_skipping.with_time_skipping_disabled():
+                handle = await detected(time_skipping.client, request())
+            await until(lambda: "open" in fake.steps)
+            await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+            await until(lambda: "exchange" in fake.steps)
+            await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+            result = await result_of(handle, time_skipping)
+
+        assert result.outcome is ReauthOutcome.REPAIRED
+        assert fake.steps == ["open", "exchange", "exchange", "prove", "activate"]
+
+    async def test_does_not_take_a_consent_that_fails_its_proof_for_a_repair(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        fake = FakeReauth(prove=[Proof(works=False, why="403")])
+
+        async with workers(time_skipping.client, reauth=fake):
+            handle = await detected(time_skipping.client, request())
+            await until(lambda: "open" in fake.steps)
+            await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+            result = await result_of(handle, time_skipping)
+
+        assert result.outcome is ReauthOutcome.EXPIRED
+        assert fake.steps == ["open", "exchange", "prove", "expire"]
+
+    async def test_ignores_a_consent_of_another_lifecycle(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeReauth()
+
+        async with workers(time_skipping.client, reauth=fake):
+            handle = await detected(time_skipping.client, request())
+            await until(lambda: "open" in fake.steps)
+            await handle.signal(ReauthWorkflow.consent_received, consent(fake, lifecycle_id=uuid4()))
+            result = await result_of(handle, time_skipping)
+
+        assert result.outcome is ReauthOutcome.EXPIRED
+        assert "exchange" not in fake.steps
+
+    async def test_takes_a_consent_that_is_signalled_twice_once(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeReauth(exchange=[BACK])
+
+        async with workers(time_skipping.client, reauth=fake):
+            with time_skipping.with_time_skipping_disabled():
+                handle = await detected(time_skipping.client, request())
+            await until(lambda: "open" in fake.steps)
+            received = consent(fake)
+            await asyncio.gather(*(handle.signal(ReauthWorkflow.consent_received, received) for _ in range(5)))
+            await until(lambda: "exchange" in fake.steps)
+            await handle.signal(ReauthWorkflow.consent_received, received)
+            await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+            result = await result_of(handle, time_skipping)
+
+        assert result.outcome is ReauthOutcome.REPAIRED
+        assert fake.steps.count("exchange") == 2
+
+    async def test_sits_out_an_outage_during_exchange_and_proof(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeReauth(exchange=[OUTAGE] * 3, prove=[OUTAGE] * 40)
+
+        async with workers(time_skipping.client, reauth=fake):
+            handle = await detected(time_skipping.client, request())
+            await until(lambda: "open" in fake.steps)
+            await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+            result = await result_of(handle, time_skipping)
+
+        assert result.outcome is ReauthOutcome.REPAIRED
+        assert fake.steps.count("prove") == 41
+
+    async def test_keeps_waiting_when_the_owner_declines(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeReauth()
+
+        async with workers(time_skipping.client, reauth=fake):
+            with time_skipping.with_time_skipping_disabled():
+                handle = await detected(time_skipping.client, request())
+            await until(lambda: "open" in fake.steps)
+            denied = ConsentDenied(session_id=uuid4(), lifecycle_id=consent(fake).lifecycle_id)
+            await handle.signal(ReauthWorkflow.consent_denied, denied)
+            await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+            result = await result_of(handle, time_skipping)
+
+        assert result.outcome is ReauthOutcome.REPAIRED
+
+
+class TestADetection:
+    async def test_joins_the_open_lifecycle(self, time_skipping: WorkflowEnvironment) -> None:
+        fake, wanted = FakeReauth(), request()
+
+        async with workers(time_skipping.client, reauth=fake):
+            with time_skipping.with_time_skipping_disabled():
+                first = await detected(time_skipping.client, wanted)
+            await until(lambda: "open" in fake.steps)
+            second = await detected(time_skipping.client, wanted)
+            await until(lambda: fake.steps.count("open") == 2)
+            await first.terminate()
+
+        assert second.id == first.id
+        assert second.result_run_id == first.result_run_id
+
+    async def test_is_not_lost_when_it_comes_during_the_last_step(self, time_skipping: WorkflowEnvironment) -> None:
+        reached, go_on, wanted = asyncio.Event(), asyncio.Event(), request()
+        slow = SlowActivation(reached, go_on, open=[OPENED, Opened(opening=Opening.ALREADY_REPAIRED)])
+
+        async with workers(time_skipping.client, reauth=slow):
+            with time_skipping.with_time_skipping_disabled():
+                handle = await detected(time_skipping.client, wanted)
+            await until(lambda: "open" in slow.steps)
+            await handle.signal(ReauthWorkflow.consent_received, consent(slow))
+            await asyncio.wait_for(reached.wait(), 20)
+            await detected(time_skipping.client, wanted)
+            go_on.set()
+            result = await result_of(handle, time_skipping)
+
+        assert slow.steps == [*STRAIGHT, "open"]
+        assert result.outcome is ReauthOutcome.REPAIRED_ELSEWHERE
+
+    async def test_starts_a_new_run_after_the_last_one_closed(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeReauth(open=[Opened(opening=Opening.ALREADY_REPAIRED)] * 2)
+        wanted = request()
+
+        async with workers(time_skipping.client, reauth=fake):
+            first = await detected(time_skipping.client, wanted)
+            await result_of(first, time_skipping)
+            second = await detected(time_skipping.client, wanted)
+            await result_of(second, time_skipping)
+
+        assert first.result_run_id != second.result_run_id
+
+
+class TestSomebodyElse:
+    async def test_ends_it_by_disconnecting(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeReauth(open=[Opened(opening=Opening.OPENED), Opened(opening=Opening.DISCONNECTED, why="left")])
+
+        async with workers(time_skipping.client, reauth=fake):
+            with time_skipping.with_time_skipping_disabled():
+                handle = await detected(time_skipping.client, request())
+            await until(lambda: "open" in fake.steps)
+            await handle.signal(ReauthWorkflow.connection_repaired, Repaired(by="ada", reason="left"))
+            result = await result_of(handle, time_skipping)
+
+        assert result.outcome is ReauthOutcome.DISCONNECTED
+        assert fake.steps == ["open", "open"]
+
+    async def test_voids_a_consent_on_its_way(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeReauth(activate=[Activation.VOID])
+
+        async with workers(time_skipping.client, reauth=fake):
+            with time_skipping.with_time_skipping_disabled():
+                handle = await detected(time_skipping.client, request())
+            await until(lambda: "open" in fake.steps)
+            await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+            result = await result_of(handle, time_skipping)
+
+        assert result.outcome is ReauthOutcome.DISCONNECTED
+
+
+class TestTheWebUi:
+    async def test_tells_what_is_waited_for_and_what_unblocks_it(self, time_skipping: WorkflowEnvironment) -> None:
+        fake, wanted = FakeReauth(), request()
+
+        async with workers(time_skipping.client, reauth=fake):
+            with time_skipping.with_time_skipping_disabled():
+                handle = await detected(time_skipping.client, wanted)
+            await until(lambda: "open" in fake.steps)
+            await until_event(handle, EventType.EVENT_TYPE_TIMER_STARTED)
+            metadata = await handle.query("__temporal_workflow_metadata")
+            described = await handle.describe()
+            history = await handle.fetch_history()
+            await handle.terminate()
+
+        details = metadata.current_details
+        summary = "wait for the owner's consent until"
+        assert "✔ open" in details
+        assert "▶ wait: a••@acme.example has until" in details
+        assert f"runbook reauth link {wanted.connection_id}" in details
+        assert described.typed_search_attributes.get(STEP) == "wait"
+        assert described.status is WorkflowExecutionStatus.RUNNING
+        assert any(summary in event.user_metadata.summary.data.decode() for event in history.events)
+
+
+async def _waited(handle: WorkflowHandle[Any, Any]) -> timedelta:
+    events = (await handle.fetch_history()).events
+    started = next(e for e in events if e.event_type == EventType.EVENT_TYPE_TIMER_STARTED)
+    return started.timer_started_event_attributes.start_to_fire_timeout.ToTimedelta()

@@ -1,0 +1,87 @@
+import asyncio
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+
+from integrations import temporal
+from integrations.domain.refresh import Refresh, Refreshed, RefreshRequest
+from tests.workflows.fakes import OUTAGE, FakeDetection, FakeRefresh, refreshed, workers
+
+
+async def outcome(env: WorkflowEnvironment) -> tuple[WorkflowHandle[Any, Any], Refreshed]:
+    wanted = RefreshRequest(
+        connection_id=uuid4(), provider_id="simulator", tenant="org:acme", by="ada", reason="the token is due"
+    )
+    started = await temporal.start_refresh(env.client, wanted)
+    handle = env.client.get_workflow_handle(started.id, result_type=Refreshed)
+    return started, await asyncio.wait_for(handle.result(), 30)
+
+
+class TestARefresh:
+    async def test_ends_when_it_works(self, time_skipping: WorkflowEnvironment) -> None:
+        fake, detection = FakeRefresh(refreshed(Refresh.REFRESHED, version=2)), FakeDetection()
+
+        async with workers(time_skipping.client, refresh=fake, detection=detection):
+            _, result = await outcome(time_skipping)
+
+        assert result.version == 2
+        assert fake.steps == ["refresh"]
+        assert detection.announced == []
+
+    async def test_waits_for_an_outage_to_end_and_demotes_nobody(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeRefresh(OUTAGE, OUTAGE, OUTAGE, refreshed(Refresh.REFRESHED, version=2))
+        detection = FakeDetection()
+
+        async with workers(time_skipping.client, refresh=fake, detection=detection):
+            _, result = await outcome(time_skipping)
+
+        assert result.refresh is Refresh.REFRESHED
+        assert fake.steps == ["refresh"] * 4
+        assert detection.announced == []
+
+
+class TestARefusal:
+    async def test_is_confirmed_ten_seconds_later_and_announced(self, time_skipping: WorkflowEnvironment) -> None:
+        found = uuid4()
+        fake = FakeRefresh(
+            refreshed(Refresh.REFUSED, version=3, why="400 invalid_grant"),
+            refreshed(Refresh.REFUSED, version=3, detection_id=found),
+        )
+        detection = FakeDetection()
+
+        async with workers(time_skipping.client, refresh=fake, detection=detection):
+            handle, result = await outcome(time_skipping)
+
+        events = (await handle.fetch_history()).events
+        timers = [e for e in events if e.event_type == EventType.EVENT_TYPE_TIMER_STARTED]
+        waited = timers[0].timer_started_event_attributes.start_to_fire_timeout.ToTimedelta()
+        assert result.detection_id == found
+        assert fake.steps == ["refresh", "confirm newer than 3"]
+        assert detection.announced == [found]
+        assert waited == timedelta(seconds=10)
+
+    async def test_is_dropped_when_the_token_was_rotated_meanwhile(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeRefresh(refreshed(Refresh.REFUSED, version=3), refreshed(Refresh.ROTATED_MEANWHILE, version=4))
+        detection = FakeDetection()
+
+        async with workers(time_skipping.client, refresh=fake, detection=detection):
+            _, result = await outcome(time_skipping)
+
+        assert result.refresh is Refresh.ROTATED_MEANWHILE
+        assert detection.announced == []
+
+
+class TestALostRotation:
+    async def test_is_announced_without_a_second_try(self, time_skipping: WorkflowEnvironment) -> None:
+        found = uuid4()
+        fake, detection = FakeRefresh(refreshed(Refresh.AMBIGUOUS, version=3, detection_id=found)), FakeDetection()
+
+        async with workers(time_skipping.client, refresh=fake, detection=detection):
+            await outcome(time_skipping)
+
+        assert fake.steps == ["refresh"]
+        assert detection.announced == [found]
