@@ -3,6 +3,7 @@
 Failure modes do not import each other. One that has to start another knows its name and its message, and no more.
 """
 
+import os
 from datetime import timedelta
 from typing import Any, Final
 
@@ -59,12 +60,26 @@ def attribute_type(key: SearchAttributeKey[Any]) -> str:
 
 
 def target(settings: Settings) -> Target:
-    """The Temporal that the settings lead to. TEMPORAL_* variables and profiles win over a running stack."""
-    profile = ClientConfigProfile.load()
-    address = profile.address or settings.temporal_address or "127.0.0.1:7233"
-    namespace = profile.namespace or settings.temporal_namespace or "default"
-    embedded = settings.data if address == settings.temporal_address else None
-    return Target(address=address, namespace=namespace, embedded=str(embedded) if embedded else None)
+    """The Temporal that the settings lead to.
+
+    The one that TEMPORAL_ADDRESS or TEMPORAL_PROFILE name, else the stack of this checkout, else the default profile.
+    """
+    profile = _profile(settings)
+    if profile is None:
+        assert settings.temporal_address is not None
+        namespace = settings.temporal_namespace or "default"
+        return Target(address=settings.temporal_address, namespace=namespace, embedded=_folder(settings))
+    return Target(address=profile.address or "127.0.0.1:7233", namespace=profile.namespace or "default")
+
+
+def _profile(settings: Settings) -> ClientConfigProfile | None:
+    """Temporal's own configuration; None when the embedded server is meant, which no profile describes."""
+    named = "TEMPORAL_ADDRESS" in os.environ or "TEMPORAL_PROFILE" in os.environ
+    return ClientConfigProfile.load() if named or settings.temporal_address is None else None
+
+
+def _folder(settings: Settings) -> str | None:
+    return str(settings.data) if settings.data else None
 
 
 async def connect(
@@ -75,11 +90,12 @@ async def connect(
     `lazy`: connect at the first call. The web app has work without Temporal: it takes consents while that is down.
     """
     wanted = target(settings)
-    profile: dict[str, Any] = dict(ClientConfigProfile.load().to_client_connect_config())
-    profile |= {"target_host": wanted.address, "namespace": wanted.namespace}
+    profile = _profile(settings)
+    options: dict[str, Any] = dict(profile.to_client_connect_config()) if profile else {}
+    options |= {"target_host": wanted.address, "namespace": wanted.namespace}
     try:
         return await Client.connect(
-            **profile,
+            **options,
             data_converter=DATA_CONVERTER,
             plugins=plugins,
             runtime=runtime,

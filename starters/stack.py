@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -93,7 +93,7 @@ class Stack:
         try:
             await stack._prepare()
             say("simulator, web app and worker …")
-            await asyncio.gather(stack.start_simulator(chosen["simulator"]), stack.start_web(), stack.start_worker())
+            await _all(stack.start_simulator(chosen["simulator"]), stack.start_web(), stack.start_worker())
             write_live(folder, stack._live())
         except BaseException:
             await stack.stop()
@@ -162,6 +162,13 @@ class Stack:
         return _as_fields(self.environment) | {"environment": self.environment}
 
 
+async def _all(*starting: Awaitable[None]) -> None:
+    """Let all of them come to an end before one's failure stops the stack under the others."""
+    for failure in await asyncio.gather(*starting, return_exceptions=True):
+        if failure is not None:
+            raise failure
+
+
 def _temporal_ports(chosen: Mapping[str, int]) -> TemporalPorts:
     return TemporalPorts(
         grpc=chosen["temporal"], ui=chosen["ui"], http=chosen["temporal-http"], metrics=chosen["temporal-metrics"]
@@ -180,7 +187,8 @@ def _environment(
     client_secret = secret(folder, "simulator_client_secret", lambda: secrets.token_urlsafe(32))
     told = {
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-        "HOME": str(folder),
+        # Nothing of a person's own configuration, unless it is what replaces an embedded server.
+        "HOME": os.environ.get("HOME", str(folder)) if server is None else str(folder),
         "PYTHONUNBUFFERED": "1",
         "RUNBOOK_DATA": str(folder),
         "RUNBOOK_KEY": secret(folder, "key", lambda: base64.b64encode(os.urandom(32)).decode()),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -82,6 +83,9 @@ async def demo(
         fail(f"there is no story {name!r}; there are: {', '.join(STORIES)}", USAGE)
     found = Demo(sabotage)
     folder = locate(purpose="demo")
+    # The demo breaks and deletes: it must never hear of anything but what it started itself.
+    for variable in [name for name in os.environ if name.startswith(("RUNBOOK_", "TEMPORAL_"))]:
+        del os.environ[variable]
     with contextlib.suppress(_Interrupted):
         async with _stopped_by_signals():
             await asyncio.to_thread(down, folder)

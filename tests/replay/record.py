@@ -127,7 +127,7 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
 
 async def _until(fake: FakeReauth, step: str, times: int) -> None:
     async with asyncio.timeout(30):
-        while fake.steps.count(step) < times:  # noqa: ASYNC110 - what is waited for happens in another task's list
+        while fake.steps.count(step) < times:
             await asyncio.sleep(0.05)
 
 

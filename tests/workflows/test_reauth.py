@@ -35,14 +35,14 @@ BACK = Exchanged(exchange=Exchange.INVITED_AGAIN, why="the consent was given by 
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in another task's list
+        while not condition():
             await asyncio.sleep(0.01)
 
 
 async def until_event(handle: WorkflowHandle[Any, Any], kind: EventType.ValueType) -> None:
     async with asyncio.timeout(20):
-        while not any(event.event_type == kind for event in (await handle.fetch_history()).events):
-            await asyncio.sleep(0.05)
+        while all(event.event_type != kind for event in (await handle.fetch_history()).events):
+            await asyncio.sleep(0.05)  # the server tells of no event
 
 
 async def result_of(handle: WorkflowHandle[Any, Any], env: WorkflowEnvironment) -> ReauthResult:

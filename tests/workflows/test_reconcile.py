@@ -1,0 +1,114 @@
+"""Reconcile with its real steps, real rows and the real server: what fell between two commits gets its next step."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest_asyncio
+from sqlalchemy import text
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+from activities.reconcile import Reconciled
+from integrations.db.session import Sessions
+from integrations.domain.connection import reauth_id
+from integrations.domain.reauth import ReauthResult
+from integrations.providers.oauth import Providers
+from integrations.settings import Settings, load
+from worker.plugin import runbook_plugin
+from worker.wiring import build_workers
+from workflows.queues import WORKFLOWS
+from workflows.reconcile import ReconcileWorkflow
+
+
+async def connection(sessions: Sessions, status: str) -> UUID:
+    """A connection that got its status an hour ago and has nothing else."""
+    connection_id = uuid4()
+    async with sessions.begin() as session:
+        await session.execute(
+            text(
+                "INSERT INTO service_connections (id, provider_id, scope_type, scope_id, status, status_reason, "
+                "status_since, account_name, missing_grants) VALUES (:id, 'simulator', 'org', 'acme', :status, "
+                "'refused twice', now() - interval '1 hour', 'ada@acme.example', '{notes.read}')"
+            ),
+            {"id": connection_id, "status": status},
+        )
+    return connection_id
+
+
+async def count(sessions: Sessions, sql: str, connection_id: UUID) -> int:
+    async with sessions.begin() as session:
+        return int(await session.scalar(text(sql), {"id": connection_id}) or 0)
+
+
+@pytest_asyncio.fixture
+async def client(time_skipping: WorkflowEnvironment) -> Client:
+    """The same server with its clock let alone: fourteen days must not pass while a lifecycle is looked at."""
+    address = time_skipping.client.service_client.config.target_host
+    return await Client.connect(address, plugins=[runbook_plugin()])
+
+
+@pytest_asyncio.fixture
+async def working(
+    client: Client, engine: object, providers: Providers, database_url: str, base64_key: str
+) -> AsyncIterator[None]:
+    """The production's worker, with everything in it real."""
+    settings: Settings = load({"database_url": database_url, "key": base64_key}, environment={})
+    async with asyncio.TaskGroup() as group:
+        workers = build_workers(client, engine, providers, settings)  # type: ignore[arg-type]
+        running = [group.create_task(worker.run()) for worker in workers]
+        yield
+        await asyncio.gather(*(worker.shutdown() for worker in workers))
+        await asyncio.gather(*running)
+
+
+async def swept(client: Client) -> Reconciled:
+    handle = await client.start_workflow(ReconcileWorkflow.run, id=f"reconcile-{uuid4()}", task_queue=WORKFLOWS)
+    return await asyncio.wait_for(handle.result(), 30)
+
+
+class TestReconcile:
+    async def test_starts_the_lifecycle_that_a_blocked_connection_lacks(
+        self, working: None, client: Client, sessions: Sessions
+    ) -> None:
+        blocked = await connection(sessions, "pending_reauth")
+        healthy = await connection(sessions, "active")
+
+        first = await swept(client)
+        lifecycle = client.get_workflow_handle(reauth_id("simulator", blocked), result_type=ReauthResult)
+        async with asyncio.timeout(30):
+            while not await count(
+                sessions, "SELECT count(*) FROM service_operator_tasks WHERE connection_id = :id", blocked
+            ):
+                await asyncio.sleep(0.05)
+        second = await swept(client)
+        await lifecycle.terminate()
+
+        tasks = "SELECT count(*) FROM service_operator_tasks WHERE connection_id = :id AND status <> 'closed'"
+        invited = "SELECT count(*) FROM service_consent_sessions WHERE connection_id = :id AND status = 'invited'"
+        assert (first.lifecycles, second.lifecycles) == (1, 0)
+        assert await count(sessions, tasks, blocked) == 1
+        assert await count(sessions, invited, blocked) == 1
+        assert await count(sessions, tasks, healthy) == 0
+
+    async def test_announces_a_detection_whose_writer_died(
+        self, working: None, client: Client, sessions: Sessions
+    ) -> None:
+        dead = await connection(sessions, "active")
+        async with sessions.begin() as session:
+            await session.execute(
+                text(
+                    "INSERT INTO service_grant_events (id, connection_id, kind, cause, actor, noticed_at) "
+                    "VALUES (:event, :id, 'revoked', 'refused twice', 'test', now() - interval '1 hour')"
+                ),
+                {"event": uuid4(), "id": dead},
+            )
+
+        result = await swept(client)
+        sql = "SELECT count(*) FROM service_connections WHERE id = :id AND status = 'pending_reauth'"
+        async with asyncio.timeout(30):
+            while not await count(sessions, sql, dead):
+                await asyncio.sleep(0.05)
+        await client.get_workflow_handle(reauth_id("simulator", dead)).terminate()
+
+        assert result.detections == 1
