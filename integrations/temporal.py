@@ -132,63 +132,60 @@ def _wire_type(key: SearchAttributeKey[Any]) -> int:
     return IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{key.indexed_value_type.name}")
 
 
-def attributes(failure_mode: str, request: ReauthRequest | RefreshRequest | JobRequest) -> TypedSearchAttributes:
-    """What is known of a workflow before its first task, so that it is found even when no worker lives."""
-    return TypedSearchAttributes(
-        [
-            SearchAttributePair(FAILURE_MODE, failure_mode),
-            SearchAttributePair(PROVIDER, request.provider_id),
-            SearchAttributePair(CONNECTION_ID, str(request.connection_id)),
-            SearchAttributePair(TENANT, request.tenant),
-        ]
+Request = ReauthRequest | RefreshRequest | JobRequest
+
+
+async def _start_or_join(
+    client: Client, name: str, failure_mode: str, request: Request, summary: str, **signal: Any
+) -> WorkflowHandle[Any, Any]:
+    """Start a workflow, or join the open one of the same id. Its attributes find it even with no worker alive."""
+    return await client.start_workflow(
+        name,
+        request,
+        id=request.key,
+        task_queue=WORKFLOWS,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=TypedSearchAttributes(
+            [
+                SearchAttributePair(FAILURE_MODE, failure_mode),
+                SearchAttributePair(PROVIDER, request.provider_id),
+                SearchAttributePair(CONNECTION_ID, str(request.connection_id)),
+                SearchAttributePair(TENANT, request.tenant),
+            ]
+        ),
+        static_summary=f"{request.provider_id} of {request.tenant}: {summary}",
+        **signal,
     )
 
 
 async def signal_detected(client: Client, request: ReauthRequest, detection: Detection) -> WorkflowHandle[Any, Any]:
     """Signal-with-start: joins the connection's open lifecycle, or starts a new one after the last closed."""
-    return await client.start_workflow(
+    return await _start_or_join(
+        client,
         "ReauthWorkflow",
+        "reauth",
         request,
-        id=request.key,
-        task_queue=WORKFLOWS,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        request.cause,
         start_signal="detected",
         start_signal_args=[detection],
-        search_attributes=attributes("reauth", request),
-        static_summary=f"{request.provider_id} of {request.tenant}: {request.cause}",
     )
+
+
+async def start_refresh(client: Client, request: RefreshRequest) -> WorkflowHandle[Any, Any]:
+    """Start the refresh of one connection, or join the one under way."""
+    why = f"{request.reason} (by {request.by})"
+    return await _start_or_join(client, "RefreshWorkflow", "refresh", request, why)
+
+
+async def start_job(client: Client, request: JobRequest) -> WorkflowHandle[Any, Any]:
+    """Start one capability call, or join the one with the same idempotency key."""
+    return await _start_or_join(client, "ProviderJobWorkflow", "job", request, request.capability)
 
 
 async def signal_consent(client: Client, workflow_id: str, consent: ConsentReceived | ConsentDenied) -> None:
     """Tell a lifecycle that its owner came back. Raises RPCError NOT_FOUND when it has ended."""
     name = "consent_received" if isinstance(consent, ConsentReceived) else "consent_denied"
     await client.get_workflow_handle(workflow_id).signal(name, consent, rpc_timeout=_SIGNAL_PATIENCE)
-
-
-async def start_refresh(client: Client, request: RefreshRequest) -> WorkflowHandle[Any, Any]:
-    """Start the refresh of one connection, or join the one under way."""
-    return await client.start_workflow(
-        "RefreshWorkflow",
-        request,
-        id=request.key,
-        task_queue=WORKFLOWS,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        search_attributes=attributes("refresh", request),
-        static_summary=f"{request.provider_id} of {request.tenant}: {request.reason} (by {request.by})",
-    )
-
-
-async def start_job(client: Client, request: JobRequest) -> WorkflowHandle[Any, Any]:
-    """Start one capability call, or join the one with the same idempotency key."""
-    return await client.start_workflow(
-        "ProviderJobWorkflow",
-        request,
-        id=request.key,
-        task_queue=WORKFLOWS,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        search_attributes=attributes("job", request),
-        static_summary=f"{request.capability} at {request.provider_id} for {request.tenant}",
-    )
 
 
 def ui_link(settings: Settings, workflow_id: str) -> str | None:
