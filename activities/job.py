@@ -9,7 +9,7 @@ from integrations.db import connections, credentials
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
-from integrations.domain.errors import TryAgainError
+from integrations.domain.errors import StopError, TryAgainError
 from integrations.domain.gate import Answer, Decision, Purpose, decide
 from integrations.domain.job import JobRequest, JobResult
 from integrations.domain.verdict import Meaning
@@ -33,6 +33,11 @@ class JobActivities:
         capability = client.provider.capability(job.capability)
         async with self._sessions.begin() as session:
             connection = await connections.find(session, job.connection_id)
+            if (connection.provider_id, connection.tenant) != (job.provider_id, job.tenant):
+                raise StopError(
+                    f"connection {connection.id} is {connection.provider_id}'s for {connection.tenant}, "
+                    f"and the job says {job.provider_id} for {job.tenant}"
+                )
             kept = await credentials.active(session, connection.id)
         decision = decide(
             Purpose.USE,
@@ -61,5 +66,8 @@ class JobActivities:
 
 
 def _bounded(body: Any) -> Any:
-    size = len(json.dumps(body))
-    return body if size <= _BODY_LIMIT else {"left_out": f"{size} bytes, more than a history should hold"}
+    # A lone half of a surrogate pair is JSON, and no text that a history could hold.
+    text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+    if len(text) > _BODY_LIMIT:
+        return {"left_out": f"{len(text)} bytes, more than a history should hold"}
+    return json.loads(text)

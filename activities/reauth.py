@@ -1,5 +1,7 @@
 """The steps of re-consent: open, exchange, prove, activate, expire. Each may be run again and does nothing twice."""
 
+import asyncio
+
 from temporalio import activity
 
 from integrations.db import consents, credentials, reauth
@@ -23,6 +25,7 @@ from integrations.domain.reauth import (
 from integrations.domain.verdict import Meaning, Trouble, Verdict
 from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
 
+_ON_ITS_WAY = frozenset({"received", "exchanging", "exchanged"})
 _TRANSIENT = frozenset({Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED})
 
 
@@ -51,17 +54,18 @@ class ReauthActivities:
         async with self._sessions.begin() as session:
             row = await session.get_one(ConsentSession, consent.session_id)
             connection = await session.get_one(Connection, consent.connection_id)
-            if row.lifecycle_id != consent.lifecycle_id or row.status not in ("received", "exchanging", "exchanged"):
-                return Exchanged(exchange=Exchange.STALE, why=f"the session is {row.status}")
             kept = await credentials.of_session(session, row.id)
-            if row.status == "exchanged" and kept is not None:
-                return Exchanged(exchange=Exchange.CANDIDATE, version=kept.version)
-            taken = await reauth.take_code(session, row.id)
+        if row.lifecycle_id != consent.lifecycle_id or row.status not in _ON_ITS_WAY:
+            return Exchanged(exchange=Exchange.STALE, why=f"the session is {row.status}")
+        if row.status == "exchanged" and kept is not None:
+            return Exchanged(exchange=Exchange.CANDIDATE, version=kept.version)
+        # What a person has to bring first, a client secret or a key, is found missing before the code counts as sent.
         client = self._providers.client(connection.provider_id)
-        if kept is None and taken is None:
-            return await self._invite_again(consent, "the answer to the owner's consent was lost on its way to us")
-        if kept is None and taken is not None:
-            refused = await self._send_code(client, consent, taken)
+        if kept is None:
+            if row.status != "received":
+                why = "the answer to the owner's consent was lost on its way to us"
+                return await self._invite_again(consent, why)
+            refused = await self._send_code(client, consent, row)
             if refused is not None:
                 return refused
         return await self._check(client, consent, connection)
@@ -78,13 +82,20 @@ class ReauthActivities:
         token = credentials.opened(self._vault, kept).access_token
         granted = frozenset(kept.grants)
         probes = {c.probe for c in client.provider.capabilities.values() if c.requires <= granted}
-        for probe in sorted(probes, key=lambda call: call.url):
-            verdict = client.judge_call(await client.call(probe, token))
+        if not probes:
+            why = f"{client.provider.name} accepted the consent, and it allows nothing that could be called"
+            await self._invite_again(candidate, why)
+            return Proof(works=False, why=why)
+        # Together: they share one timeout, and none of them has an effect.
+        answers = await asyncio.gather(*(client.call(probe, token) for probe in probes))
+        verdicts = [client.judge_call(answer) for answer in answers]
+        for verdict in verdicts:
             _raise_if_transient(verdict, f"the proof at {client.provider.name}")
-            if verdict.meaning is not Meaning.OK:
-                why = f"{client.provider.name} accepted the consent but not a call with it: {verdict.because}"
-                await self._invite_again(candidate, why)
-                return Proof(works=False, why=why)
+        broken = next((verdict for verdict in verdicts if verdict.meaning is not Meaning.OK), None)
+        if broken is not None:
+            why = f"{client.provider.name} accepted the consent but not a call with it: {broken.because}"
+            await self._invite_again(candidate, why)
+            return Proof(works=False, why=why)
         return Proof(works=True)
 
     @activity.defn(name="reauth.activate")
@@ -102,6 +113,9 @@ class ReauthActivities:
     async def _send_code(self, client: OAuthClient, consent: Consent, row: ConsentSession) -> Exchanged | None:
         """Send the code and store what it brought, unchecked. None when that went well."""
         code, verifier = consents.code_and_verifier(self._vault, row)
+        async with self._sessions.begin() as session:
+            if not await consents.move(session, row.id, "received", "exchanging"):
+                return Exchanged(exchange=Exchange.STALE, why="another attempt sends the code at this moment")
         redirect_uri = f"{self._callback_base}/oauth/callback/{client.provider.id}"
         answer = await client.exchange(code, redirect_uri=redirect_uri, verifier=verifier)
         if answer.heard.trouble is Trouble.NOT_SENT:
@@ -145,8 +159,7 @@ class ReauthActivities:
                 f"and this connection belongs to {masked(connection.account_name)}"
             )
             return await self._invite_again(consent, why)
-        optional = frozenset[str]().union(*(c.optional for c in client.provider.capabilities.values()))
-        missing = sorted(set(row.asked_grants) - optional - set(kept.grants))
+        missing = sorted(set(row.asked_grants) - client.provider.optional_grants - set(kept.grants))
         if missing:
             async with self._sessions.begin() as session:
                 await reauth.lack_grants(session, consent, missing)

@@ -49,23 +49,25 @@ class ReconcileActivities:
         last, restarted = None, 0
         while True:
             async with self._sessions.begin() as session:
-                page = await reconcile.blocked_after(session, last)
+                page = await reconcile.watched_after(session, last)
             for connection in page:
                 workflow_id = reauth_id(connection.provider_id, connection.id)
                 # The list may lag behind: only the workflow itself can say that it does not live.
                 if workflow_id not in running and not await _lives(client, workflow_id):
-                    await self._restart(client, connection)
-                    restarted += 1
+                    restarted += await self._restart(client, connection)
             activity.heartbeat()
             if len(page) < reconcile.BATCH:
                 return restarted
             last = page[-1].id
 
-    async def _restart(self, client: Client, connection: Connection) -> None:
+    async def _restart(self, client: Client, connection: Connection) -> int:
         async with self._sessions.begin() as session:
             detection_id = await reconcile.detect_abandoned(session, connection)
+        if detection_id is None:
+            return 0
         await announce(client, self._sessions, detection_id)
         activity.logger.warning("lifecycle.restarted", extra={"connection_id": str(connection.id)})
+        return 1
 
     async def _consents(self, client: Client) -> int:
         async with self._sessions.begin() as session:

@@ -7,7 +7,7 @@ from integrations.db.credentials import Tokens
 from integrations.db.refresh import Claim
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
-from integrations.domain.errors import TryAgainError
+from integrations.domain.errors import RunbookError, TryAgainError
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
 from integrations.domain.verdict import Meaning, Trouble
 from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
@@ -37,12 +37,18 @@ class RefreshActivities:
         claimed = await self._claim(step)
         if isinstance(claimed, Refreshed):
             return claimed
-        client = self._providers.client(claimed.connection.provider_id)
+        try:
+            client = self._providers.client(claimed.connection.provider_id)
+            tokens = credentials.opened(self._vault, claimed.credential)
+        except RunbookError:
+            # A person has to bring something first: nobody else waits for the lease meanwhile.
+            await self._release(claimed, answered=False)
+            raise
         provider = client.provider
         if provider.rotates_refresh_token and not claimed.forgiven(provider.rotation_grace):
             return await self._given_up(claimed, client)
-        tokens = credentials.opened(self._vault, claimed.credential)
         if tokens.refresh_token is None:
+            await self._release(claimed, answered=False)
             return Refreshed(refresh=Refresh.NOT_CONNECTED, why=f"{provider.name} gave no refresh token")
         if provider.rotates_refresh_token:
             await self._mark_sent(claimed)
@@ -134,10 +140,12 @@ class RefreshActivities:
         evidence = {"version": claimed.credential.version, "sent_at": claimed.ambiguous_since.isoformat()}
         return await self._dead(claimed, cause, evidence, Refresh.AMBIGUOUS)
 
-    async def _dead(self, claimed: Claim, cause: str, evidence: dict[str, object], refresh_: Refresh) -> Refreshed:
+    async def _dead(self, claimed: Claim, cause: str, evidence: dict[str, object], outcome: Refresh) -> Refreshed:
         async with self._sessions.begin() as session:
-            detection = await refresh.detect_dead(session, claimed, cause=cause, evidence=evidence)
-        return Refreshed(refresh=refresh_, version=claimed.credential.version, why=cause, detection_id=detection)
+            detection = await refresh.detect_dead(
+                session, claimed, cause=cause, evidence=evidence, answered=outcome is not Refresh.AMBIGUOUS
+            )
+        return Refreshed(refresh=outcome, version=claimed.credential.version, why=cause, detection_id=detection)
 
     async def _errored(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer) -> Refreshed:
         cause = f"{client.provider.name} refuses our registration: {answer.heard.words}"

@@ -24,7 +24,11 @@ def scrubbed(text: str) -> str:
     UUIDs, names in words and lower-case paths stay readable.
     """
     without_query = re.sub(r"\?[^\s\"']+=[^\s\"']*", "?…", text)
-    return _WORD.sub(_cut, without_query)[:_TEXT_LIMIT]
+    cut = _WORD.sub(_cut, without_query)
+    if len(cut) <= _TEXT_LIMIT:
+        return cut
+    # The end of a traceback says what went wrong, its beginning where.
+    return f"{cut[: _TEXT_LIMIT // 4]} … {cut[-_TEXT_LIMIT // 2 :]}"
 
 
 def _cut(word: re.Match[str]) -> str:

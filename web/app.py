@@ -7,13 +7,17 @@ from typing import Final
 
 import structlog
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 from temporalio.client import Client
 
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
+from integrations.domain.errors import RunbookError
 from integrations.providers.oauth import Providers
 from web import callback, health, invitation
+from web.pages import not_ready, not_there, not_understood
 
 log = structlog.get_logger("web")
 _HERE: Final = Path(__file__).parent
@@ -46,6 +50,10 @@ def create_app(platform: Platform) -> FastAPI:
     app.include_router(health.router)
     app.include_router(invitation.router)
     app.include_router(callback.router)
+
+    app.add_exception_handler(RequestValidationError, not_understood)
+    app.add_exception_handler(HTTPException, not_there)
+    app.add_exception_handler(RunbookError, not_ready)
 
     @app.middleware("http")
     async def headers_and_log(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:

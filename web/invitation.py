@@ -102,7 +102,8 @@ async def status(request: Request, token: Token) -> Response:
 async def _newer(session: AsyncSession, row: ConsentSession) -> UUID | None:
     """The invitation to go on with: this one while it waits, or the one that took its place."""
     current = await consents.open_session(session, row.lifecycle_id)
-    return current.id if current is not None and current.status == "invited" else None
+    waits = current is not None and current.status == "invited" and current.expires_at > datetime.now(UTC)
+    return current.id if waits and current is not None else None
 
 
 def _unknown(request: Request) -> Response:

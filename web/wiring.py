@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from integrations import observability, settings, temporal
 from integrations.db import binding
 from integrations.db.session import make_engine, make_sessions
 from integrations.db.vault import Vault
 from integrations.domain.errors import RunbookError
+from integrations.observability import scrubbed
 from integrations.providers import catalog
 from integrations.providers.http import make_client
 from integrations.providers.oauth import Providers
@@ -70,8 +72,8 @@ def main() -> None:
         asyncio.run(serve(config))
     except (settings.SettingsError, RunbookError) as error:
         sys.exit(f"the web app refuses to start: {error}")
-    except OSError as error:
-        log.error("web.unreachable", why=f"Postgres: {error}")  # noqa: TRY400 - the message is the whole story
+    except (OSError, SQLAlchemyError) as error:
+        log.error("web.unreachable", why=f"Postgres: {scrubbed(str(error))}")  # noqa: TRY400 - the message is the whole story
         sys.exit(3)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -23,6 +24,7 @@ from integrations.db import binding, migrate
 from integrations.db.session import make_engine, make_sessions
 from integrations.db.vault import Vault
 from integrations.domain.errors import RunbookError, StopError
+from integrations.observability import scrubbed
 from integrations.providers import catalog
 from integrations.providers.http import make_client
 from integrations.providers.oauth import Providers
@@ -136,6 +138,6 @@ def main() -> None:
         sys.exit(3)
     except RunbookError as error:
         sys.exit(f"the worker refuses to start: {error}")
-    except OSError as error:
-        log.error("worker.unreachable", why=f"Postgres: {error}")  # noqa: TRY400
+    except (OSError, SQLAlchemyError) as error:
+        log.error("worker.unreachable", why=f"Postgres: {scrubbed(str(error))}")  # noqa: TRY400
         sys.exit(3)

@@ -36,8 +36,10 @@ def is_remote(database_url: str) -> bool:
 
 
 def shown(database_url: str) -> str:
-    """The database's address for a person: without a password."""
-    return make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=True)
+    """The database's address for a person: without a password, which libpq's form also allows in the query."""
+    url = make_url(database_url)
+    where = {name: value for name, value in url.query.items() if name in {"host", "port"}}
+    return url.set(drivername="postgresql", query=where).render_as_string(hide_password=True)
 
 
 async def check(session: AsyncSession, database_url: str, target: Target) -> None:

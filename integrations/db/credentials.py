@@ -89,21 +89,31 @@ async def retire_active(session: AsyncSession, connection_id: UUID) -> None:
 
 
 async def activate(session: AsyncSession, connection_id: UUID, version: int) -> bool:
-    """Make a candidate the active version and retire the old one. False when it is no candidate any more."""
-    await retire_active(session, connection_id)
-    moved = await session.execute(
-        update(Credential)
+    """Make a candidate the active version and retire the old one. False, and nothing changed, when it is none."""
+    candidate = await session.scalar(
+        select(Credential)
         .where(
             Credential.connection_id == connection_id, Credential.version == version, Credential.state == "candidate"
         )
-        .values(state="active", activated_at=func.now())
-        .returning(Credential.version)
+        .with_for_update()
     )
-    return moved.scalar() is not None
+    if candidate is None:
+        return False
+    await retire_active(session, connection_id)
+    candidate.state, candidate.activated_at = "active", func.now()
+    await session.flush()
+    return True
+
+
+async def discard_of(session: AsyncSession, session_id: UUID) -> None:
+    """Forget what one consent brought that led nowhere: nothing of it stays."""
+    await session.execute(
+        delete(Credential).where(Credential.session_id == session_id, Credential.state.in_(("unchecked", "candidate")))
+    )
 
 
 async def discard_candidates(session: AsyncSession, connection_id: UUID) -> None:
-    """Forget what a consent brought that led nowhere: nothing of it stays."""
+    """Forget what any consent of a connection brought that is given up."""
     await session.execute(
         delete(Credential).where(
             Credential.connection_id == connection_id, Credential.state.in_(("unchecked", "candidate"))

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -37,11 +37,14 @@ async def find(session: AsyncSession, connection_id: UUID) -> RefreshLease | Non
 
 
 async def mark_sent(session: AsyncSession, connection_id: UUID, token: int, version: int) -> bool:
-    """Write down, before it happens, that a refresh token goes out. The first time is kept: grace counts from there."""
+    """Write down that a version's refresh token will go out. Its first time is kept: grace counts from it."""
     marked = await session.execute(
         update(RefreshLease)
         .where(RefreshLease.connection_id == connection_id, RefreshLease.token == token)
-        .values(sent_version=version, sent_at=func.coalesce(RefreshLease.sent_at, func.now()))
+        .values(
+            sent_version=version,
+            sent_at=case((RefreshLease.sent_version == version, RefreshLease.sent_at), else_=func.now()),
+        )
         .returning(RefreshLease.token)
     )
     return marked.scalar() is not None

@@ -8,6 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -43,7 +44,13 @@ def _upgrade(connection: Connection) -> str | None:
             "not made by `runbook db upgrade`, and nothing was changed. Use an empty database"
         )
     before = MigrationContext.configure(connection).get_current_revision()
-    command.upgrade(_config(connection), "head")
+    try:
+        command.upgrade(_config(connection), "head")
+    except CommandError as error:
+        raise StopError(
+            f"this database's alembic_version says {before!r}, which is no revision of ours ({error}): it belongs to "
+            "another application or to a newer release, and nothing was changed. Use a database of its own"
+        ) from None
     return before
 
 

@@ -38,7 +38,8 @@ async def open_lifecycle(session: AsyncSession, vault: Vault, wanted: OpenLifecy
     live = await _take_detections(session, row, wanted.lifecycle_id)
     mine = row.lifecycle_id == wanted.lifecycle_id
     account = masked(row.account_name)
-    if row.status == Status.ACTIVE and not live and not mine:
+    # `errored` is ours to fix: its owner can do nothing about it.
+    if row.status in {Status.ACTIVE, Status.ERRORED} and not live and not mine:
         why = "a newer credential is active: what was detected is over"
         return Opened(opening=Opening.ALREADY_REPAIRED, why=why, account=account)
     if row.status == Status.DISCONNECTED and not mine and not _asked_for(live):
@@ -135,7 +136,7 @@ async def invite_again(
     False when there is nobody left to invite.
     """
     row = await locked_by(session, lifecycle)
-    await credentials.discard_candidates(session, lifecycle.connection_id)
+    await credentials.discard_of(session, session_id)
     ended = await consents.end(session, session_id, "refused", why)
     if row is None or not ended:
         return False
@@ -162,7 +163,8 @@ async def lack_grants(session: AsyncSession, lifecycle: Lifecycle, missing: list
         session,
         row,
         Status.NEEDS_RECONSENT,
-        among=(Status.ACTIVE, Status.PENDING_REAUTH),
+        # A healthy connection stays healthy: its old credential still has the grants that the new one lacks.
+        among=(Status.PENDING_REAUTH,),
         event="connection.needs_reconsent",
         reason=f"the owner's consent lacks {', '.join(missing)}",
         actor=_ACTOR,
@@ -177,7 +179,7 @@ async def activate(session: AsyncSession, candidate: Candidate) -> Activation:
     if row is None and invitation.status == "completed":
         return Activation.ACTIVE  # done before the answer was lost
     if row is None or not await credentials.activate(session, row.id, candidate.version):
-        await credentials.discard_candidates(session, candidate.connection_id)
+        await credentials.discard_of(session, candidate.session_id)
         return Activation.VOID
     fresh = await credentials.version_of(session, row.id, candidate.version)
     assert fresh is not None
@@ -212,7 +214,7 @@ async def activate(session: AsyncSession, candidate: Candidate) -> Activation:
         )
     )
     await consents.end(session, candidate.session_id, "completed", "connected")
-    await tasks.close_task(session, row.id, TASK, by=_ACTOR, reason=f"repaired with version {candidate.version}")
+    await tasks.close_all(session, row.id, by=_ACTOR, reason=f"repaired with version {candidate.version}")
     row.lifecycle_id = None
     return Activation.ACTIVE
 
@@ -236,13 +238,6 @@ async def give_up(
         row.missing_grants, row.grants = sorted({*row.missing_grants, *row.grants}), []
     await credentials.discard_candidates(session, row.id)
     await consents.end_all(session, row.id, ended, reason)
-    await tasks.close_task(session, row.id, TASK, by=actor, reason=reason)
+    await tasks.close_all(session, row.id, by=actor, reason=reason)
     row.lifecycle_id = None
     return given_up
-
-
-async def take_code(session: AsyncSession, session_id: UUID) -> ConsentSession | None:
-    """Mark a received code as on its way to the provider. None when it is not there to be taken: it goes out once."""
-    if not await consents.move(session, session_id, "received", "exchanging"):
-        return None
-    return await session.get_one(ConsentSession, session_id, populate_existing=True)

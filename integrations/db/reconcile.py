@@ -5,17 +5,18 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import connections, credentials
-from integrations.db.tables import Connection, ConsentSession, GrantEvent
-from integrations.domain.connection import BLOCKED
+from integrations.db.tables import WATCHED, Connection, ConsentSession, GrantEvent
+from integrations.domain.connection import Status
 from integrations.domain.reauth import Detected
 
 SETTLED: Final = timedelta(seconds=20)
 """Younger rows are left to whoever wrote them: the next step is probably on its way."""
 BATCH: Final = 500
+_FOUND: Final = {Status.PENDING_REAUTH: Detected.REVOKED, Status.NEEDS_RECONSENT: Detected.DOWNGRADED}
 
 
 async def unhandled_detections(session: AsyncSession) -> Sequence[UUID]:
@@ -31,24 +32,29 @@ async def unsignalled_consents(session: AsyncSession) -> Sequence[ConsentSession
     return (await session.scalars(query.order_by(ConsentSession.received_at).limit(BATCH))).all()
 
 
-async def blocked_after(session: AsyncSession, last: UUID | None) -> Sequence[Connection]:
-    """A page of the connections that wait for their owner, by id."""
-    query = select(Connection).where(Connection.status.in_(BLOCKED), Connection.status_since < func.now() - SETTLED)
+async def watched_after(session: AsyncSession, last: UUID | None) -> Sequence[Connection]:
+    """A page of the connections that must have a living lifecycle, by id."""
+    query = select(Connection).where(text(f"({WATCHED})"), Connection.status_since < func.now() - SETTLED)
     if last is not None:
         query = query.where(Connection.id > last)
     return (await session.scalars(query.order_by(Connection.id).limit(BATCH))).all()
 
 
-async def detect_abandoned(session: AsyncSession, connection: Connection) -> UUID:
-    """Write down that a blocked connection has nobody who looks after it."""
+async def detect_abandoned(session: AsyncSession, found: Connection) -> UUID | None:
+    """Write down that a connection which waits for its owner has nobody who looks after it.
+
+    None when it was repaired or taken up since it was found.
+    """
+    connection = await connections.lock(session, found.id)
+    if (connection.status, connection.lifecycle_id) != (found.status, found.lifecycle_id):
+        return None
     active = await credentials.active(session, connection.id)
-    revoked = connection.status == "pending_reauth"
     return await connections.detect(
         session,
         connection.id,
-        Detected.REVOKED if revoked else Detected.DOWNGRADED,
+        _FOUND.get(Status(connection.status), Detected.REQUESTED),
         cause=connection.status_reason,
         actor="ReconcileWorkflow",
         version=active.version if active else None,
-        evidence={"found": "blocked without a living lifecycle", "missing": list(connection.missing_grants)},
+        evidence={"found": "without a living lifecycle", "missing": list(connection.missing_grants)},
     )

@@ -16,7 +16,8 @@ from integrations.domain.reauth import Detected
 
 LEASE: Final = timedelta(seconds=30)
 """Longer than one call may take (8 s) and its database steps: a later holder finds a dead or voided predecessor."""
-REFRESHABLE: Final = (Status.ACTIVE, Status.ERRORED)
+REFRESHABLE: Final = (Status.ACTIVE, Status.ERRORED, Status.NEEDS_RECONSENT)
+"""A grant that lives is kept alive, also while others are missing."""
 _ACTOR: Final = "RefreshWorkflow"
 
 
@@ -86,14 +87,19 @@ async def settle(
             actor=_ACTOR,
             payload={"version": fresh.version},
         )
-        await tasks.close_task(session, row.id, "errored", by=_ACTOR, reason="a refresh works again")
+        await tasks.close_all(session, row.id, by=_ACTOR, reason="a refresh works again")
     return fresh.version
 
 
-async def detect_dead(session: AsyncSession, claim: Claim, *, cause: str, evidence: dict[str, Any]) -> UUID | None:
-    """Give the lease back and write down that the grant is dead. None when this writer came too late to say so."""
+async def detect_dead(
+    session: AsyncSession, claim: Claim, *, cause: str, evidence: dict[str, Any], answered: bool
+) -> UUID | None:
+    """Give the lease back and write down that the grant is dead. None when this writer came too late to say so.
+
+    Not `answered`: the mark of the lost answer stays, so that the token is not sent by anybody else either.
+    """
     row = await connections.lock(session, claim.connection.id)
-    if not await leases.release(session, row.id, claim.token, answered=True):
+    if not await leases.release(session, row.id, claim.token, answered=answered):
         return None
     if row.status not in REFRESHABLE:
         return None

@@ -66,13 +66,17 @@ class Deployment(Base):
     bound_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+WATCHED = "status IN ('pending_reauth', 'needs_reconsent') OR lifecycle_id IS NOT NULL"
+"""Connections that must have a living lifecycle. In words, so that a query and its index say the same."""
+
+
 class Connection(Base):
     __tablename__ = "service_connections"
     __table_args__ = (
         _one_of("status", Status, "status"),
         CheckConstraint("scope_type IN ('user', 'org')", name="scope_type"),
-        # What waits for a person is a handful among many: reconcile and status read only those.
-        Index("ix_service_connections_blocked", "id", postgresql_where=text("status NOT IN ('active','disconnected')")),
+        # What waits for a person is a handful among many: reconcile reads only those.
+        Index("ix_service_connections_watched", "id", postgresql_where=text(WATCHED)),
         Index(None, "scope_type", "scope_id"),
         Index(None, "provider_id"),
     )

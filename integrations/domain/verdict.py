@@ -22,6 +22,7 @@ _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
 _TIMEOUT: Final = 408
 _SERVER_ERROR: Final = 500
+IN_WORDS: Final = "error_in_words"
 _ERROR_CODE: Final = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 LONGEST_WAIT: Final = timedelta(hours=1)
 """A Retry-After beyond this is not believed: a provider that says "in a year" is asked again in an hour."""
@@ -70,8 +71,20 @@ class Verdict(Message):
     after: timedelta | None = None
 
 
+def judge_token(heard: Heard, *, terminal_errors: frozenset[str] = frozenset()) -> Verdict:
+    """Judge an answer of the token endpoint: only an OAuth error says something about a grant.
+
+    A bare 401 or 403 comes from a wall in front of it, such as a firewall (RFC 6749 section 5.2 has none).
+    """
+    verdict = judge(heard, terminal_errors=terminal_errors)
+    if verdict.meaning is Meaning.OWNER_MUST_ACT and heard.error not in _OWNER_ERRORS | terminal_errors:
+        because = f"{heard.words}: no OAuth error, so nothing is said about the grant"
+        return Verdict(meaning=Meaning.UNKNOWN, because=because)
+    return verdict
+
+
 def judge(heard: Heard, *, terminal_errors: frozenset[str] = frozenset()) -> Verdict:
-    """Judge one answer of an OAuth endpoint or an API.
+    """Judge one answer of an API.
 
     `terminal_errors` are the provider's own words for a dead grant, beside RFC 6749's.
     """
@@ -112,9 +125,11 @@ def _by_status(status: int) -> Verdict:
 
 
 def error_code(body: object) -> str | None:
-    """The OAuth error code of a parsed body, if it is one: anything else could hold what must not be repeated."""
+    """The error code of a parsed body. `IN_WORDS` stands for one that is no code: it could hold what must stay here."""
     value = body.get("error") if isinstance(body, dict) else None
-    return value if isinstance(value, str) and _ERROR_CODE.fullmatch(value) else None
+    if not value:
+        return None
+    return value if isinstance(value, str) and _ERROR_CODE.fullmatch(value) else IN_WORDS
 
 
 def retry_after(header: str | None, now: datetime) -> timedelta | None:
@@ -125,8 +140,7 @@ def retry_after(header: str | None, now: datetime) -> timedelta | None:
         return min(timedelta(seconds=int(header.strip()[:9])), LONGEST_WAIT)
     try:
         until = parsedate_to_datetime(header)
-    except ValueError:
+        # Without a zone it is no HTTP date, and cannot be subtracted.
+        return min(max(until - now, timedelta(0)), LONGEST_WAIT)
+    except (ValueError, OverflowError, TypeError):
         return None
-    if until.tzinfo is None:
-        return None
-    return min(max(until - now, timedelta(0)), LONGEST_WAIT)

@@ -89,8 +89,10 @@ class Provider(_Entry):
         return sorted(frozenset().union(*(c.requires | c.optional for c in self.capabilities.values())))
 
     @cached_property
-    def required_grants(self) -> frozenset[str]:
-        return frozenset().union(*(c.requires for c in self.capabilities.values()))
+    def optional_grants(self) -> frozenset[str]:
+        """Grants that no capability requires: without them some work less well, and none is blocked."""
+        required = frozenset[str]().union(*(c.requires for c in self.capabilities.values()))
+        return frozenset(self.asked_grants) - required
 
 
 class ClientCredentials(Message):
@@ -144,15 +146,20 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as opened:
             content = tomllib.load(opened)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CatalogError(f"{file}: {error}") from None
     unknown = set(content) - {"providers"}
     if unknown:
         raise CatalogError(f"{file}: unknown key {min(unknown)!r}; an entry starts with [providers.ID]")
-    return dict(content.get("providers", {}))
+    entries = content.get("providers", {})
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        raise CatalogError(f"{file}: providers must hold a table for each provider: [providers.ID]")
+    return entries
 
 
 def _provider(file: Path, provider_id: str, entry: dict[str, Any]) -> Provider:
+    if "id" in entry:
+        raise CatalogError(f"{file}: providers.{provider_id}.id: unknown key; the table's name is the id")
     try:
         return Provider.model_validate({"id": provider_id} | entry)
     except ValidationError as error:

@@ -4,6 +4,7 @@ Nothing of a request or a body enters an error text or a record: only the status
 one, and the class of a transport error.
 """
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -39,7 +40,8 @@ def make_client() -> httpx.AsyncClient:
 async def ask(client: httpx.AsyncClient, method: str, url: str, **options: Any) -> Response:
     """Send one request and read at most 1 MiB of the answer. Never raises for what the network or provider does."""
     try:
-        async with client.stream(method, url, **options) as answer:
+        # httpx bounds each read; an answer that drips would never end.
+        async with asyncio.timeout(TIMEOUT.total_seconds()), client.stream(method, url, **options) as answer:
             body = b""
             async for chunk in answer.aiter_bytes():
                 body += chunk
@@ -49,6 +51,8 @@ async def ask(client: httpx.AsyncClient, method: str, url: str, **options: Any) 
     except httpx.HTTPError as error:
         sent = Trouble.NOT_SENT if isinstance(error, _NEVER_SENT) else Trouble.LOST
         return _trouble(sent, type(error).__name__)
+    except TimeoutError:
+        return _trouble(Trouble.LOST, "Timeout")
 
 
 def _trouble(trouble: Trouble, kind: str) -> Response:
@@ -68,7 +72,7 @@ def _heard(answer: httpx.Response, body: bytes) -> Response:
 def _parsed(answer: httpx.Response, body: bytes) -> Any:
     try:
         return httpx.Response(answer.status_code, content=body).json()
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or nested deeper than any answer of an API
         return None
 
 

@@ -3,8 +3,9 @@
 RFC 6749 (code grant, refresh), RFC 7636 (PKCE, S256), RFC 7009 (revocation), RFC 6750 (bearer tokens).
 """
 
+import re
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from urllib.parse import urlencode
 
 import httpx
@@ -12,10 +13,11 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from pydantic import SecretStr
 
 from integrations.domain.message import Message
-from integrations.domain.verdict import Heard, Meaning, Trouble, Verdict, judge
+from integrations.domain.verdict import Heard, Meaning, Trouble, Verdict, judge, judge_token
 from integrations.providers.catalog import Call, Catalog, ClientCredentials, Provider
 from integrations.providers.http import Response, ask
 
+_TOKEN: Final = re.compile(r"[\x20-\x7e]+")
 _LONGEST: Final = 10 * 365 * 24 * 3600
 """Ten years in seconds: a larger expires_in means "never", and would overflow a date."""
 
@@ -110,7 +112,7 @@ class OAuthClient:
         else:
             form = form | {"client_id": self._credentials.client_id, "client_secret": secret}
         answer = await ask(self._http, "POST", self.provider.token_url, data=form, **options)
-        verdict = self._judge(answer.heard)
+        verdict = judge_token(answer.heard, terminal_errors=self.provider.terminal_errors)
         if verdict.meaning is not Meaning.OK:
             return TokenAnswer(verdict=verdict, heard=answer.heard)
         granted = self._granted(answer.body)
@@ -122,20 +124,25 @@ class OAuthClient:
         return TokenAnswer(verdict=verdict, heard=answer.heard, granted=granted)
 
     def _granted(self, body: Any) -> Granted | None:
-        if not isinstance(body, dict) or not isinstance(body.get("access_token"), str):
+        if not isinstance(body, dict) or not _is_token(body.get("access_token")):
             return None
         scope, seconds, refresh = body.get("scope"), body.get("expires_in"), body.get("refresh_token")
         separated = scope.replace(self.provider.scope_separator, " ").split() if isinstance(scope, str) else None
         lasts = timedelta(seconds=min(seconds, _LONGEST)) if isinstance(seconds, int) and seconds >= 0 else None
         return Granted(
             access_token=SecretStr(body["access_token"]),
-            refresh_token=SecretStr(refresh) if isinstance(refresh, str) and refresh else None,
+            refresh_token=SecretStr(refresh) if _is_token(refresh) else None,
             grants=tuple(separated) if separated is not None else None,
             expires_at=datetime.now(UTC) + lasts if lasts is not None else None,
         )
 
     def _judge(self, heard: Heard) -> Verdict:
         return judge(heard, terminal_errors=self.provider.terminal_errors)
+
+
+def _is_token(value: object) -> TypeGuard[str]:
+    """RFC 6749 appendix A.12 and A.17: visible ASCII. Anything else could not go into a header."""
+    return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
 
 
 class Providers:

@@ -34,19 +34,19 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_service_connections")),
     )
-    op.create_index(
-        "ix_service_connections_blocked",
-        "service_connections",
-        ["id"],
-        unique=False,
-        postgresql_where=sa.text("status NOT IN ('active','disconnected')"),
-    )
     op.create_index(op.f("ix_service_connections_provider_id"), "service_connections", ["provider_id"], unique=False)
     op.create_index(
         op.f("ix_service_connections_scope_type_scope_id"),
         "service_connections",
         ["scope_type", "scope_id"],
         unique=False,
+    )
+    op.create_index(
+        "ix_service_connections_watched",
+        "service_connections",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("status IN ('pending_reauth', 'needs_reconsent') OR lifecycle_id IS NOT NULL"),
     )
     op.create_table(
         "service_deployment",
@@ -334,11 +334,11 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_service_lifecycle_outbox_connection_id_seq"), table_name="service_lifecycle_outbox")
     op.drop_table("service_lifecycle_outbox")
     op.drop_table("service_deployment")
+    op.drop_index(
+        "ix_service_connections_watched",
+        table_name="service_connections",
+        postgresql_where=sa.text("status IN ('pending_reauth', 'needs_reconsent') OR lifecycle_id IS NOT NULL"),
+    )
     op.drop_index(op.f("ix_service_connections_scope_type_scope_id"), table_name="service_connections")
     op.drop_index(op.f("ix_service_connections_provider_id"), table_name="service_connections")
-    op.drop_index(
-        "ix_service_connections_blocked",
-        table_name="service_connections",
-        postgresql_where=sa.text("status NOT IN ('active','disconnected')"),
-    )
     op.drop_table("service_connections")
