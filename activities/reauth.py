@@ -41,7 +41,9 @@ class ReauthActivities:
         """Demote, block, open the operator's task and invite the owner: one transaction."""
         async with self._sessions.begin() as session:
             row = await session.get_one(Connection, wanted.connection_id)
-            ask_first = self._providers.catalog.provider(row.provider_id).asked_grants
+            # Only a first consent asks the catalog: an entry that has vanished must not keep anybody from a repair.
+            known = row.grants or row.missing_grants
+            ask_first = [] if known else self._providers.catalog.provider(row.provider_id).asked_grants
             return await reauth.open_lifecycle(session, self._vault, wanted, ask_first)
 
     @activity.defn(name="reauth.exchange")
@@ -122,14 +124,17 @@ class ReauthActivities:
             async with self._sessions.begin() as session:
                 await consents.move(session, row.id, "exchanging", "received")
             raise TryAgainError(f"{client.provider.name} could not be reached, nothing was sent: {answer.heard.words}")
+        if answer.verdict.meaning is Meaning.OPERATOR_MUST_ACT:
+            await self._tell_operators(client, consent, answer)
         if answer.granted is None:
             return await self._invite_again(consent, _why_refused(client, answer))
         granted = answer.granted
         asked = list(row.asked_grants)
         async with self._sessions.begin() as session:
             owner = await reauth.locked_by(session, consent)
-            if owner is None:
-                return Exchanged(exchange=Exchange.STALE, why="the connection was given up meanwhile")
+            waiting = await session.get_one(ConsentSession, row.id, populate_existing=True)
+            if owner is None or waiting.status != "exchanging":
+                return Exchanged(exchange=Exchange.STALE, why="the connection or its invitation was ended meanwhile")
             await credentials.add(
                 session,
                 self._vault,
@@ -141,6 +146,16 @@ class ReauthActivities:
                 session_id=row.id,
             )
         return None
+
+    async def _tell_operators(self, client: OAuthClient, consent: Consent, answer: TokenAnswer) -> None:
+        async with self._sessions.begin() as session:
+            await reauth.tell_operators(
+                session,
+                consent,
+                title=f"{client.provider.name} refuses our own registration",
+                cause=f"the token endpoint answered {answer.heard.words}",
+                way_out=client.provider.registration_fix,
+            )
 
     async def _check(self, client: OAuthClient, consent: Consent, connection: Connection) -> Exchanged:
         """Whose account is it, and are the grants there? Nothing stays of a consent that is wrong."""
@@ -171,6 +186,8 @@ class ReauthActivities:
             if await reauth.locked_by(session, consent) is None:
                 return Exchanged(exchange=Exchange.STALE, why="the connection was given up meanwhile")
             row = await session.get_one(ConsentSession, consent.session_id)
+            if row.status != "exchanging":
+                return Exchanged(exchange=Exchange.STALE, why=f"the invitation is {row.status}")
             row.status, row.account_id, row.account_name = "exchanged", account_id, account_name
             row.sealed_code = row.sealed_verifier = None
             candidate = await credentials.of_session(session, consent.session_id)
@@ -193,6 +210,8 @@ def _raise_if_transient(verdict: Verdict, doing: str) -> None:
 
 
 def _why_refused(client: OAuthClient, answer: TokenAnswer) -> str:
+    if answer.verdict.meaning is Meaning.OPERATOR_MUST_ACT:
+        return "a mistake on our side kept the consent from being completed; we were told, please try again later"
     if answer.verdict.meaning is Meaning.OWNER_MUST_ACT:
         return f"{client.provider.name} did not accept the consent's code any more"
     if answer.heard.trouble is Trouble.LOST:

@@ -1,17 +1,24 @@
 """Finding what fell between two commits, and giving it its next step."""
 
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.detection import announce
 from integrations import temporal
-from integrations.db import reconcile
+from integrations.db import consents, reconcile
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection
-from integrations.domain.connection import reauth_id
+from integrations.db.tables import Connection, ConsentSession
+from integrations.domain.connection import connection_of, reauth_id
+from integrations.domain.errors import RunbookError
 from integrations.domain.message import Message
-from integrations.domain.reauth import ConsentReceived
+from integrations.domain.reauth import ConsentReceived, Repaired
+from integrations.observability import scrubbed
+
+T = TypeVar("T")
 
 
 class Reconciled(Message):
@@ -20,6 +27,7 @@ class Reconciled(Message):
     detections: int = 0
     consents: int = 0
     lifecycles: int = 0
+    ended: int = 0
 
 
 class ReconcileActivities:
@@ -30,63 +38,98 @@ class ReconcileActivities:
     async def reauth(self) -> Reconciled:
         """Restart what lacks a living lifecycle and signal what was never signalled. All of it safe to repeat."""
         client = activity.client()
+        running = {run.id async for run in client.list_workflows(_RUNNING)}
         return Reconciled(
             detections=await self._detections(client),
-            lifecycles=await self._lifecycles(client),
+            lifecycles=await self._lifecycles(client, running),
             consents=await self._consents(client),
+            ended=await self._ended(client, running),
         )
 
     async def _detections(self, client: Client) -> int:
         async with self._sessions.begin() as session:
             ids = await reconcile.unhandled_detections(session)
-        for detection_id in ids:
-            await announce(client, self._sessions, detection_id)
-            activity.heartbeat()
-        return len(ids)
+        return await self._each(ids, lambda detection_id: announce(client, self._sessions, detection_id))
 
-    async def _lifecycles(self, client: Client) -> int:
-        running = {run.id async for run in client.list_workflows(_RUNNING)}
+    async def _lifecycles(self, client: Client, running: set[str]) -> int:
+        """Every connection that waits for its owner has a living lifecycle and an open task, or gets them."""
         last, restarted = None, 0
         while True:
             async with self._sessions.begin() as session:
                 page = await reconcile.watched_after(session, last)
-            for connection in page:
-                workflow_id = reauth_id(connection.provider_id, connection.id)
-                # The list may lag behind: only the workflow itself can say that it does not live.
-                if workflow_id not in running and not await _lives(client, workflow_id):
-                    restarted += await self._restart(client, connection)
-            activity.heartbeat()
+                untold = await reconcile.without_task(session, [row.id for row in page])
+            lost = [row for row in page if row.id in untold or not await self._lives(client, running, row)]
+            restarted += await self._each(lost, lambda row: self._restart(client, row))
             if len(page) < reconcile.BATCH:
                 return restarted
             last = page[-1].id
 
-    async def _restart(self, client: Client, connection: Connection) -> int:
+    async def _lives(self, client: Client, running: set[str], row: Connection) -> bool:
+        """The list may lag behind: only the workflow itself can say that it does not live."""
+        workflow_id = reauth_id(row.provider_id, row.id)
+        return workflow_id in running or await _is_running(client, workflow_id)
+
+    async def _restart(self, client: Client, connection: Connection) -> None:
         async with self._sessions.begin() as session:
             detection_id = await reconcile.detect_abandoned(session, connection)
-        if detection_id is None:
-            return 0
-        await announce(client, self._sessions, detection_id)
-        activity.logger.warning("lifecycle.restarted", extra={"connection_id": str(connection.id)})
-        return 1
+        if detection_id is not None:
+            await announce(client, self._sessions, detection_id)
+            activity.logger.warning("lifecycle.restarted", extra={"connection_id": str(connection.id)})
 
     async def _consents(self, client: Client) -> int:
         async with self._sessions.begin() as session:
             waiting = await reconcile.unsignalled_consents(session)
-            providers = {row.id: (await session.get_one(Connection, row.connection_id)).provider_id for row in waiting}
-        for row in waiting:
-            consent = ConsentReceived(session_id=row.id, lifecycle_id=row.lifecycle_id)
+        return await self._each(waiting, lambda row: self._tell(client, row))
+
+    async def _tell(self, client: Client, row: ConsentSession) -> None:
+        async with self._sessions.begin() as session:
+            connection = await session.get_one(Connection, row.connection_id)
+        consent = ConsentReceived(session_id=row.id, lifecycle_id=row.lifecycle_id)
+        # When its lifecycle has ended, the connection's next one invites afresh, and this session ends with that.
+        await _unless_ended(temporal.signal_consent(client, reauth_id(connection.provider_id, connection.id), consent))
+        async with self._sessions.begin() as session:
+            await consents.told(session, row.id)
+
+    async def _ended(self, client: Client, running: set[str]) -> int:
+        """Lifecycles whose connection was given up by somebody who died before telling them."""
+        ids = [found for found in map(connection_of, running) if found is not None]
+        count = 0
+        for start in range(0, len(ids), reconcile.BATCH):
+            async with self._sessions.begin() as session:
+                rows = await reconcile.given_up(session, ids[start : start + reconcile.BATCH])
+            count += await self._each(rows, lambda row: self._tell_ended(client, row))
+        return count
+
+    async def _tell_ended(self, client: Client, row: Connection) -> None:
+        repaired = Repaired(by="ReconcileWorkflow", reason=f"disconnected: {row.status_reason}")
+        handle = client.get_workflow_handle(reauth_id(row.provider_id, row.id))
+        await _unless_ended(handle.signal("connection_repaired", repaired))
+
+    async def _each(self, found: Sequence[T], step: Callable[[T], Awaitable[object]]) -> int:
+        """One that fails does not stop the others; it is met again in the next sweep. How many went well."""
+        done = 0
+        for each in found:
             try:
-                await temporal.signal_consent(client, reauth_id(providers[row.id], row.connection_id), consent)
-            except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
-        return len(waiting)
+                await step(each)
+                done += 1
+            except (RPCError, RunbookError) as error:
+                activity.logger.error("reconcile.failed", extra={"why": scrubbed(str(error))})
+            activity.heartbeat()
+        return done
+
+
+async def _unless_ended(signal: Awaitable[None]) -> None:
+    try:
+        await signal
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
 
 
 _RUNNING = "WorkflowType = 'ReauthWorkflow' AND ExecutionStatus = 'Running'"
 
 
-async def _lives(client: Client, workflow_id: str) -> bool:
+async def _is_running(client: Client, workflow_id: str) -> bool:
     try:
         found = await client.get_workflow_handle(workflow_id).describe()
     except RPCError as error:

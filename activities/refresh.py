@@ -8,6 +8,7 @@ from integrations.db.refresh import Claim
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
 from integrations.domain.errors import RunbookError, TryAgainError
+from integrations.domain.reauth import Detected
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
 from integrations.domain.verdict import Meaning, Trouble
 from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
@@ -92,14 +93,14 @@ class RefreshActivities:
         if meaning is Meaning.OWNER_MUST_ACT and confirming:
             return await self._confirmed(claimed, client, answer)
         if meaning is Meaning.OWNER_MUST_ACT:
-            await self._release(claimed, answered=True)
+            await self._release(claimed, answered=claimed.certain)
             return Refreshed(refresh=Refresh.REFUSED, version=version, why=answer.heard.words)
         if meaning is Meaning.OPERATOR_MUST_ACT:
             return await self._errored(claimed, client, answer)
         # A lost answer leaves the mark: the next attempt has to know that the token may be used up. Any other answer
         # says that this one was not, but nothing of an earlier one that was lost.
         lost = answer.heard.trouble is Trouble.LOST
-        await self._release(claimed, answered=not lost and claimed.ambiguous_since is None)
+        await self._release(claimed, answered=not lost and claimed.certain)
         raise TryAgainError(f"{client.provider.name}: {answer.verdict.because}", after=answer.verdict.after)
 
     async def _store(self, claimed: Claim, answer: TokenAnswer) -> Refreshed:
@@ -130,7 +131,7 @@ class RefreshActivities:
             "version": claimed.credential.version,
             "confirmed_by": "a second refresh with the newest credential",
         }
-        return await self._dead(claimed, cause, evidence, Refresh.REFUSED)
+        return await self._detect(claimed, cause, evidence, Refresh.REFUSED)
 
     async def _given_up(self, claimed: Claim, client: OAuthClient) -> Refreshed:
         assert claimed.ambiguous_since is not None
@@ -138,20 +139,18 @@ class RefreshActivities:
             f"the answer to a token rotation at {client.provider.name} was lost, and the old token must not be reused"
         )
         evidence = {"version": claimed.credential.version, "sent_at": claimed.ambiguous_since.isoformat()}
-        return await self._dead(claimed, cause, evidence, Refresh.AMBIGUOUS)
+        return await self._detect(claimed, cause, evidence, Refresh.AMBIGUOUS)
 
-    async def _dead(self, claimed: Claim, cause: str, evidence: dict[str, object], outcome: Refresh) -> Refreshed:
+    async def _detect(self, claimed: Claim, cause: str, evidence: dict[str, object], outcome: Refresh) -> Refreshed:
         async with self._sessions.begin() as session:
-            detection = await refresh.detect_dead(
-                session, claimed, cause=cause, evidence=evidence, answered=outcome is not Refresh.AMBIGUOUS
-            )
+            # A lost answer says nothing about the grant: the owner is asked, and what still works goes on working.
+            kind = Detected.REQUESTED if outcome is Refresh.AMBIGUOUS else Detected.REVOKED
+            detection = await refresh.detect(session, claimed, kind, cause=cause, evidence=evidence)
         return Refreshed(refresh=outcome, version=claimed.credential.version, why=cause, detection_id=detection)
 
     async def _errored(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer) -> Refreshed:
         cause = f"{client.provider.name} refuses our registration: {answer.heard.words}"
-        stem = f"RUNBOOK_PROVIDER_{client.provider.id.upper()}"
-        way_out = f"correct {stem}_CLIENT_ID and {stem}_CLIENT_SECRET, restart the worker, then: runbook connections "
-        way_out += f"refresh {claimed.connection.id}"
+        way_out = f"{client.provider.registration_fix}; then: runbook connections refresh {claimed.connection.id}"
         async with self._sessions.begin() as session:
             await refresh.mark_errored(session, claimed, cause=cause, way_out=way_out)
         return Refreshed(refresh=Refresh.OPERATOR_MUST_ACT, version=claimed.credential.version, why=cause)

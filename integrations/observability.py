@@ -69,7 +69,7 @@ def configure(*, as_json: bool = False, level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, _flatten_temporal],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(allow=["connection_id", "why"]), _flatten_temporal],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from sqlalchemy.engine import make_url
 
 _PREFIX: Final = "RUNBOOK_"
 _ELSEWHERE: Final = ("RUNBOOK_PROVIDER_", "RUNBOOK_TEST_")
@@ -78,9 +79,12 @@ class Settings(BaseSettings):
 
     @property
     def sqlalchemy_url(self) -> str:
-        url = self.database_url.get_secret_value()
-        scheme, rest = url.split("://", 1)
-        return url if scheme.endswith("+asyncpg") else f"postgresql+asyncpg://{rest}"
+        url = make_url(self.database_url.get_secret_value()).set(drivername="postgresql+asyncpg")
+        # libpq's name for it; asyncpg's is `ssl`, with the same values.
+        mode = url.query.get("sslmode")
+        if mode is not None:
+            url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+        return url.render_as_string(hide_password=False)
 
 
 def load(live: Mapping[str, Any] | None = None, environment: Mapping[str, str] = os.environ) -> Settings:

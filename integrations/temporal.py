@@ -7,18 +7,19 @@ import os
 from datetime import timedelta
 from typing import Any, Final
 
-from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.client import Client, Plugin, WorkflowHandle
 from temporalio.common import (
     SearchAttributeKey,
     SearchAttributePair,
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
 )
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfigProfile
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.runtime import Runtime
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from integrations.db.binding import Target
 from integrations.domain.errors import RunbookError
@@ -115,28 +116,27 @@ _SIGNAL_PATIENCE: Final = timedelta(seconds=3)
 
 
 async def missing_attributes(client: Client) -> list[SearchAttributeKey[Any]]:
-    """Which attributes of the registry the server does not know, with their right type.
+    """Which attributes of the registry the server does not know.
 
-    An upsert of one of these would fail its workflow task again and again, so it is asked before anything polls.
+    An upsert of one of these would fail its workflow task again and again, so it is asked before anything polls. Asked
+    by a query: Temporal Cloud lets nobody list them.
     """
-    from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
-
-    listed = await client.operator_service.list_search_attributes(
-        ListSearchAttributesRequest(namespace=client.namespace)
-    )
-    known = dict(listed.custom_attributes)
-    return [key for key in SEARCH_ATTRIBUTES if known.get(key.name) != _wire_type(key)]
-
-
-def _wire_type(key: SearchAttributeKey[Any]) -> int:
-    return IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{key.indexed_value_type.name}")
+    missing = []
+    for key in SEARCH_ATTRIBUTES:
+        try:
+            await client.count_workflows(f"{key.name} IS NULL")
+        except RPCError as error:
+            if error.status is not RPCStatusCode.INVALID_ARGUMENT:
+                raise
+            missing.append(key)
+    return missing
 
 
 Request = ReauthRequest | RefreshRequest | JobRequest
 
 
 async def _start_or_join(
-    client: Client, name: str, failure_mode: str, request: Request, summary: str, **signal: Any
+    client: Client, name: str, failure_mode: str, request: Request, summary: str, **more: Any
 ) -> WorkflowHandle[Any, Any]:
     """Start a workflow, or join the open one of the same id. Its attributes find it even with no worker alive."""
     return await client.start_workflow(
@@ -154,7 +154,7 @@ async def _start_or_join(
             ]
         ),
         static_summary=f"{request.provider_id} of {request.tenant}: {summary}",
-        **signal,
+        **more,
     )
 
 
@@ -178,8 +178,18 @@ async def start_refresh(client: Client, request: RefreshRequest) -> WorkflowHand
 
 
 async def start_job(client: Client, request: JobRequest) -> WorkflowHandle[Any, Any]:
-    """Start one capability call, or join the one with the same idempotency key."""
-    return await _start_or_join(client, "ProviderJobWorkflow", "job", request, request.capability)
+    """Start one capability call, or join the one with the same idempotency key, also after it was done."""
+    try:
+        return await _start_or_join(
+            client,
+            "ProviderJobWorkflow",
+            "job",
+            request,
+            request.capability,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+        )
+    except WorkflowAlreadyStartedError:
+        return client.get_workflow_handle(request.key)
 
 
 async def signal_consent(client: Client, workflow_id: str, consent: ConsentReceived | ConsentDenied) -> None:

@@ -3,9 +3,10 @@
 Each writes its row first and tells Temporal after the commit: a call that dies in between is finished by reconcile.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from temporalio.client import Client as Temporal
@@ -16,7 +17,7 @@ from activities.detection import announce
 from integrations.db import connections, consents, credentials, reauth
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection
-from integrations.db.vault import Vault
+from integrations.db.vault import Vault, digest
 from integrations.domain.connection import Status, reauth_id
 from integrations.domain.errors import StopError
 from integrations.domain.job import JobRequest, JobResult
@@ -25,6 +26,8 @@ from integrations.domain.refresh import Refreshed, RefreshRequest
 from integrations.providers import catalog
 from integrations.settings import Settings
 from integrations.temporal import start_job, start_refresh
+
+_ID: Final = re.compile(r"[^\s\x00-\x1f]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,11 @@ class Platform:
         Raises CatalogError for an unknown provider, StopError for an owner that is none.
         """
         scope_type, _, scope_id = owner.partition(":")
-        if scope_type not in {"user", "org"} or not scope_id.strip():
-            raise StopError(f"{owner!r} is not an owner: write user:ID or org:ID, for example org:acme")
+        if scope_type not in {"user", "org"} or not _ID.fullmatch(scope_id):
+            raise StopError(
+                f"{owner[:80]!r} is not an owner: write user:ID or org:ID, for example org:acme; an ID has at most 200 "
+                "characters, and no spaces"
+            )
         known = catalog.load(self.settings.providers, self.settings.simulator_url).provider(provider_id)
         async with self.sessions.begin() as session:
             row = Connection(
@@ -141,11 +147,13 @@ async def invitation_link(settings: Settings, sessions: Sessions, connection_id:
         row = await connections.find(session, connection_id)
         invitation = await consents.open_session(session, row.lifecycle_id) if row.lifecycle_id else None
         latest = await consents.latest(session, row.id)
+    token = Vault(settings.raw_key, settings.key_id).link_token(invitation.id) if invitation else ""
+    if invitation is not None and digest(token) != invitation.link_hash:
+        raise StopError("RUNBOOK_KEY is not the key that this invitation was made with: its link cannot be derived")
     if invitation is None:
         ended = f"; the last invitation is {latest.status}: {latest.outcome}" if latest else ""
         raise StopError(
             f"connection {row.id} is {row.status} and nobody is invited{ended}. "
             f"To invite: runbook reauth start {row.id}"
         )
-    token = Vault(settings.raw_key, settings.key_id).link_token(invitation.id)
     return f"{settings.web_url.rstrip('/')}/reconsent/{token}", invitation.expires_at

@@ -110,7 +110,7 @@ async def add(
     """
     async with changing() as reach:
         platform = await reach.platform()
-        row = await platform.add(provider, owner, by=by, reason=reason)
+        row = await platform.add(provider, owner, by=by, reason=because(reason, ""))
         await warn_without_worker(platform.temporal, WORKFLOWS, provider_queue(row.provider_id))
     if json:
         as_json({"connection_id": row.id, "workflow_id": reauth_id(row.provider_id, row.id)})

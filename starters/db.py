@@ -18,7 +18,7 @@ from starters.embedded.down import remove
 from starters.embedded.location import SHARED
 from starters.embedded.lock import acquire
 from starters.embedded.postgres import Postgres
-from starters.reach import read_settings
+from starters.reach import open_database, read_settings
 from starters.shell import FAILED, USAGE, By, Json, as_json, command, err, fail, out
 
 app = typer.Typer(no_args_is_help=True, help="The database: bring it up to date, compare it with the code, bind it.")
@@ -91,11 +91,8 @@ async def check(
 
 @asynccontextmanager
 async def _configured() -> AsyncIterator[AsyncEngine]:
-    engine = make_engine(read_settings().sqlalchemy_url, pool_size=2)
-    try:
+    async with open_database(read_settings()) as engine:
         yield engine
-    finally:
-        await engine.dispose()
 
 
 @asynccontextmanager

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from asyncpg import PostgresError
+from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
@@ -14,12 +17,14 @@ from temporalio.client import Client
 from integrations import settings, temporal
 from integrations.db import binding
 from integrations.db.session import Sessions, make_engine, make_sessions
+from integrations.domain.errors import StopError
 from integrations.settings import Settings
 from starters.client import Platform
 from starters.embedded.live import read_live
 from starters.embedded.location import locate
 from starters.shell import UnreachableError, ago, err
 
+_UNDEFINED_TABLE: Final = "42P01"
 _POLL: Final = timedelta(seconds=75)
 """A living worker asks for work at least this often: a long poll of 60 s and some slack."""
 
@@ -59,14 +64,36 @@ def read_settings() -> Settings:
 
 
 @asynccontextmanager
+async def open_database(config: Settings) -> AsyncIterator[AsyncEngine]:
+    """The database. What a driver says of it becomes a sentence with the address and the way out."""
+    engine = make_engine(config.sqlalchemy_url, pool_size=2)
+    address = binding.shown(config.sqlalchemy_url)
+    try:
+        yield engine
+    except (OSError, InterfaceError, OperationalError, PostgresError) as error:
+        way_out = "start the stack with `make up`, or correct RUNBOOK_DATABASE_URL"
+        raise UnreachableError(f"the database {address} does not answer: {_first_line(error)}; {way_out}") from None
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != _UNDEFINED_TABLE:
+            raise
+        raise StopError(
+            f"the database {address} has not the tables of this release: run `runbook db upgrade`"
+        ) from None
+    finally:
+        await engine.dispose()
+
+
+def _first_line(error: Exception) -> str:
+    text = str(getattr(error, "orig", None) or error) or type(error).__name__
+    return text.splitlines()[0][:200]
+
+
+@asynccontextmanager
 async def reading() -> AsyncIterator[Reach]:
     """For commands that change nothing."""
     config = read_settings()
-    engine = make_engine(config.sqlalchemy_url, pool_size=2)
-    try:
+    async with open_database(config) as engine:
         yield Reach(config, make_sessions(engine))
-    finally:
-        await engine.dispose()
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from integrations.db import connections, consents
 from integrations.db.tables import Connection, ConsentSession, OperatorTask
 from integrations.domain.connection import reauth_id
-from integrations.temporal import ui_link
+from integrations.temporal import TemporalUnreachableError, ui_link
 from starters.client import invitation_link
 from starters.reach import Reach, changing, no_worker_since, reading, warn_without_worker
 from starters.shell import By, Json, Reason, as_json, because, command, err, fields, out, table
@@ -135,7 +135,7 @@ async def _workflow(reach: Reach, row: Connection) -> dict[str, Any]:
     except RPCError as error:
         known = error.status is not RPCStatusCode.NOT_FOUND
         told["workflow_status"] = f"cannot be asked: {error.message}" if known else "there is none"
-    except RuntimeError as error:
+    except TemporalUnreachableError as error:
         told["workflow_status"] = f"cannot be asked: {error}"
     return told
 

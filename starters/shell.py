@@ -14,11 +14,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, NoReturn, ParamSpec
 
 import typer
-from asyncpg import PostgresError
 from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import DBAPIError
 from temporalio.service import RPCError, RPCStatusCode
 
 from integrations import observability
@@ -31,6 +29,7 @@ P = ParamSpec("P")
 FAILED: Final = 1
 USAGE: Final = 2
 UNREACHABLE: Final = 3
+_REASON_LIMIT: Final = 500
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -67,10 +66,6 @@ def command(run: Callable[P, Awaitable[None]]) -> Callable[P, None]:
             fail(str(error), FAILED)
         except RPCError as error:
             fail(f"Temporal: {error.message}", UNREACHABLE if error.status in _DOWN else FAILED)
-        except (OSError, DBAPIError, PostgresError) as error:
-            # The address was printed, or is in the settings: the driver's words name the host or the socket.
-            cause = str(getattr(error, "orig", None) or error).splitlines()
-            fail(f"the database cannot be used: {cause[0] if cause else type(error).__name__}", UNREACHABLE)
         except KeyboardInterrupt:
             err.print("Interrupted. What was started goes on; `runbook status` shows it.")
             raise typer.Exit(130) from None
@@ -142,4 +137,7 @@ def ago(age: timedelta) -> str:
 
 def because(reason: str | None, default: str) -> str:
     """The reason that is kept: the one given, or the command that was typed."""
-    return reason.strip() if reason and reason.strip() else default
+    given = (reason or "").strip()
+    if len(given) > _REASON_LIMIT:
+        fail(f"--reason has {len(given)} characters, and {_REASON_LIMIT} are kept: say it shorter", USAGE)
+    return given or default

@@ -6,7 +6,7 @@ from temporalio.service import RPCError
 from integrations.db.status import ReauthStatus, reauth_status
 from integrations.temporal import TemporalUnreachableError
 from starters.reach import Reach, no_worker_since, reading
-from starters.shell import FAILED, Json, as_json, command, moment, table
+from starters.shell import FAILED, UNREACHABLE, Json, as_json, command, moment, table
 from workflows.queues import WORKFLOWS
 
 NOT_WATCHED = ("outage", "webhook", "outbox", "notification")
@@ -22,7 +22,7 @@ async def status(json: Json = False) -> None:
     async with reading() as reach:
         async with reach.sessions.begin() as session:
             found = await reauth_status(session)
-        platform = await _platform(reach)
+        platform, unreachable = await _platform(reach)
     trouble = bool(found.blocked or found.errored or platform)
     if json:
         as_json({"trouble": trouble, "platform": platform, "reauth": found, "not_watched": NOT_WATCHED})
@@ -31,6 +31,8 @@ async def status(json: Json = False) -> None:
         rows += [_line(found)]
         rows += [(mode, "-", "", "not watched by this release", "") for mode in NOT_WATCHED]
         table(("MODE", "", "SINCE", "WHAT", "NEXT COMMAND"), rows, none="")
+    if unreachable:
+        raise typer.Exit(UNREACHABLE)
     if trouble:
         raise typer.Exit(FAILED)
 
@@ -46,9 +48,9 @@ def _line(found: ReauthStatus) -> tuple[str, str, str, str, str]:
     return "reauth", "trouble", since, what, "runbook tasks list"
 
 
-async def _platform(reach: Reach) -> str:
-    """What keeps the platform from acting, if anything does."""
+async def _platform(reach: Reach) -> tuple[str, bool]:
+    """What keeps the platform from acting, if anything does; and whether it is that Temporal does not answer."""
     try:
-        return await no_worker_since(await reach.client(), WORKFLOWS) or ""
+        return await no_worker_since(await reach.client(), WORKFLOWS) or "", False
     except (TemporalUnreachableError, RPCError) as error:
-        return str(error)
+        return str(error), True

@@ -54,8 +54,9 @@ async def callback(
             message = ConsentReceived(session_id=row.id, lifecycle_id=row.lifecycle_id)
         elif not code and await consents.deny(session, row):
             message = ConsentDenied(session_id=row.id, lifecycle_id=row.lifecycle_id)
-    if message is not None:
-        await _tell(request, reauth_id(provider_id, row.connection_id), message)
+    if message is not None and await _tell(request, reauth_id(provider_id, row.connection_id), message):
+        async with parts.sessions.begin() as session:
+            await consents.told(session, row.id)
     # The status page's address holds no code: the browser's history keeps that one.
     return RedirectResponse(f"/reconsent/{parts.vault.link_token(row.id)}/status", status_code=303)
 
@@ -65,8 +66,10 @@ def _same_browser(request: Request, row: ConsentSession) -> bool:
     return cookie is not None and row.browser_hash is not None and hmac.compare_digest(digest(cookie), row.browser_hash)
 
 
-async def _tell(request: Request, workflow_id: str, message: ConsentReceived | ConsentDenied) -> None:
+async def _tell(request: Request, workflow_id: str, message: ConsentReceived | ConsentDenied) -> bool:
     try:
         await temporal.signal_consent(platform(request).temporal, workflow_id, message)
     except (RPCError, RuntimeError) as error:
         log.warning("consent.not_signalled", workflow_id=workflow_id, why=type(error).__name__)
+        return False
+    return True

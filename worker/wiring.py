@@ -117,12 +117,21 @@ async def run(config: Settings) -> None:
         await check_attributes(client)
         await check_database(engine, config)
         await schedules.ensure(client)
-        for worker in build_workers(client, engine, providers, config):
-            await stack.enter_async_context(worker)
+        workers = build_workers(client, engine, providers, config)
+        running = asyncio.gather(*(worker.run() for worker in workers))
+        # All at once: one after the other their graces would add up.
+        stack.push_async_callback(_stop, workers, running)
         log.info("worker.started", temporal=str(temporal.target(config)), providers=[p.id for p in providers.catalog])
-        await stop.wait()
+        ends: set[asyncio.Future[Any]] = {running, asyncio.ensure_future(stop.wait())}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         log.info("worker.stopping", grace_seconds=_GRACE.total_seconds())
     await asyncio.sleep(_LET_CORE_SETTLE)
+
+
+async def _stop(workers: list[Worker], running: asyncio.Future[list[None]]) -> None:
+    """Let every worker finish what it has in hand; a worker that failed by itself is heard here."""
+    await asyncio.gather(*(worker.shutdown() for worker in workers if worker.is_running))
+    await running
 
 
 def main() -> None:

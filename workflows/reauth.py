@@ -39,6 +39,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.story import Story
 
 
+_CAUSE_LIMIT = 255
+"""Characters: a search attribute that is too long would fail the workflow's task again and again."""
+
+
 @workflow.defn(name="ReauthWorkflow")
 class ReauthWorkflow:
     """One open run per connection: the workflow's id is the lock. Every step is guarded by the lifecycle's id."""
@@ -55,6 +59,7 @@ class ReauthWorkflow:
         self._story = Story(["open", "wait", "exchange", "prove", "activate"])
         self._provider_queue = provider_queue(request.provider_id)
         self._account = ""
+        self._cause = request.cause[:_CAUSE_LIMIT]
 
     @workflow.signal(description="A dead or diminished grant was noticed. Sent by the platform; safe to send twice.")
     def detected(self, detection: Detection) -> None:
@@ -111,11 +116,9 @@ class ReauthWorkflow:
     async def _open(self) -> Opened:
         self._look_again = False
         self._story.at(
-            "open",
-            doing=self._request.cause,
-            attributes=[CAUSE.value_set(self._request.cause), DEADLINE.value_set(self._deadline)],
+            "open", doing=self._cause, attributes=[CAUSE.value_set(self._cause), DEADLINE.value_set(self._deadline)]
         )
-        return await workflow.execute_activity_method(
+        opened = await workflow.execute_activity_method(
             ReauthActivities.open,
             OpenLifecycle(
                 connection_id=self._request.connection_id, lifecycle_id=self._lifecycle_id, deadline=self._deadline
@@ -124,6 +127,12 @@ class ReauthWorkflow:
             activity_id=f"open-{workflow.info().get_current_history_length()}",
             **DATABASE,
         )
+        cause = opened.why[:_CAUSE_LIMIT]
+        if opened.opening is Opening.OPENED and cause != self._cause:
+            # A request that a revocation has joined is about the revocation from now on.
+            self._cause = cause
+            workflow.upsert_search_attributes([CAUSE.value_set(cause)])
+        return opened
 
     async def _something_happened(self) -> bool:
         """Wait, for days if need be. False at the deadline."""

@@ -148,6 +148,11 @@ async def receive(session: AsyncSession, vault: Vault, row: ConsentSession, code
     return received.scalar() is not None
 
 
+async def told(session: AsyncSession, session_id: UUID) -> None:
+    """Remember that the lifecycle was signalled."""
+    await session.execute(update(ConsentSession).where(ConsentSession.id == session_id).values(signalled_at=func.now()))
+
+
 async def deny(session: AsyncSession, row: ConsentSession) -> bool:
     """Record a decline. The state is used up; the link stays good."""
     denied = await session.execute(

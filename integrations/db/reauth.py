@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import connections, consents, credentials, tasks
@@ -59,7 +59,7 @@ async def open_lifecycle(session: AsyncSession, vault: Vault, wanted: OpenLifecy
             why=why,
             expires_at=wanted.deadline,
         )
-        await _open_task(session, row, invitation, why)
+    await _open_task(session, row, invitation, why)
     return Opened(opening=Opening.OPENED, session_id=invitation.id, why=why, account=account)
 
 
@@ -74,8 +74,9 @@ async def _take_detections(session: AsyncSession, row: Connection, lifecycle_id:
     live = []
     for event in pending.all():
         event.handled_at, event.lifecycle_id = func.now(), lifecycle_id
-        answered = active is not None and event.credential_version is not None
-        if not (answered and active and active.version > (event.credential_version or 0)):
+        # A person's request is not answered by a refresh.
+        comparable = event.kind != Detected.REQUESTED and event.credential_version is not None
+        if not (comparable and active and active.version > (event.credential_version or 0)):
             live.append(event)
     gravest = [Detected.REVOKED, Detected.DOWNGRADED, Detected.REQUESTED]
     return sorted(live, key=lambda event: gravest.index(Detected(event.kind)))
@@ -152,6 +153,19 @@ async def invite_again(
     )
     await _open_task(session, row, fresh, why)
     return True
+
+
+async def tell_operators(session: AsyncSession, lifecycle: Lifecycle, *, title: str, cause: str, way_out: str) -> None:
+    """A mistake of ours keeps every consent from working: beside the owner's invitation it needs a task of its own."""
+    await tasks.open_task(
+        session,
+        lifecycle.connection_id,
+        "registration",
+        title=title,
+        cause=cause,
+        way_out=way_out,
+        lifecycle_id=lifecycle.lifecycle_id,
+    )
 
 
 async def lack_grants(session: AsyncSession, lifecycle: Lifecycle, missing: list[str]) -> None:
@@ -238,6 +252,12 @@ async def give_up(
         row.missing_grants, row.grants = sorted({*row.missing_grants, *row.grants}), []
     await credentials.discard_candidates(session, row.id)
     await consents.end_all(session, row.id, ended, reason)
+    # What was asked for before the end must not open it again.
+    await session.execute(
+        update(GrantEvent)
+        .where(GrantEvent.connection_id == row.id, GrantEvent.handled_at.is_(None))
+        .values(handled_at=func.now())
+    )
     await tasks.close_all(session, row.id, by=actor, reason=reason)
     row.lifecycle_id = None
     return given_up

@@ -9,12 +9,14 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import connections, credentials
-from integrations.db.tables import WATCHED, Connection, ConsentSession, GrantEvent
+from integrations.db.tables import WATCHED, Connection, ConsentSession, GrantEvent, OperatorTask
 from integrations.domain.connection import Status
 from integrations.domain.reauth import Detected
 
 SETTLED: Final = timedelta(seconds=20)
 """Younger rows are left to whoever wrote them: the next step is probably on its way."""
+TOLD_AGAIN: Final = timedelta(hours=1)
+"""A signal waits in the workflow while the provider is down: telling it each minute would fill its history."""
 BATCH: Final = 500
 _FOUND: Final = {Status.PENDING_REAUTH: Detected.REVOKED, Status.NEEDS_RECONSENT: Detected.DOWNGRADED}
 
@@ -25,9 +27,10 @@ async def unhandled_detections(session: AsyncSession) -> Sequence[UUID]:
 
 
 async def unsignalled_consents(session: AsyncSession) -> Sequence[ConsentSession]:
-    """Consents that came back and were not taken up: the signal was lost, or is still waiting for a worker."""
+    """Consents that came back and whose lifecycle was never told, or told long ago and without effect."""
+    silent = ConsentSession.signalled_at.is_(None) | (ConsentSession.signalled_at < func.now() - TOLD_AGAIN)
     query = select(ConsentSession).where(
-        ConsentSession.status == "received", ConsentSession.received_at < func.now() - SETTLED
+        ConsentSession.status == "received", ConsentSession.received_at < func.now() - SETTLED, silent
     )
     return (await session.scalars(query.order_by(ConsentSession.received_at).limit(BATCH))).all()
 
@@ -48,6 +51,11 @@ async def detect_abandoned(session: AsyncSession, found: Connection) -> UUID | N
     connection = await connections.lock(session, found.id)
     if (connection.status, connection.lifecycle_id) != (found.status, found.lifecycle_id):
         return None
+    waiting = await session.scalar(
+        select(GrantEvent.id).where(GrantEvent.connection_id == found.id, GrantEvent.handled_at.is_(None)).limit(1)
+    )
+    if waiting is not None:
+        return waiting  # it was written down before, and nobody could take it up
     active = await credentials.active(session, connection.id)
     return await connections.detect(
         session,
@@ -58,3 +66,22 @@ async def detect_abandoned(session: AsyncSession, found: Connection) -> UUID | N
         version=active.version if active else None,
         evidence={"found": "without a living lifecycle", "missing": list(connection.missing_grants)},
     )
+
+
+async def without_task(session: AsyncSession, ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the connections that no open task tells an operator of."""
+    told = select(OperatorTask.connection_id).where(
+        OperatorTask.connection_id.in_(ids), OperatorTask.status != "closed"
+    )
+    return set(ids) - set((await session.scalars(told)).all())
+
+
+async def given_up(session: AsyncSession, ids: Sequence[UUID]) -> Sequence[Connection]:
+    """Those of the connections that were disconnected, while their lifecycle was never told to end."""
+    query = select(Connection).where(
+        Connection.id.in_(ids),
+        Connection.status == Status.DISCONNECTED,
+        Connection.lifecycle_id.is_(None),
+        Connection.status_since < func.now() - SETTLED,
+    )
+    return (await session.scalars(query)).all()

@@ -31,6 +31,11 @@ class Claim:
     ambiguous_since: datetime | None
     """When this version's refresh token first went out without an answer. None: it never did."""
 
+    @property
+    def certain(self) -> bool:
+        """Is it known that this version's token is unused? Then an answer settles it, and no mark needs to stay."""
+        return self.ambiguous_since is None
+
     def forgiven(self, grace: timedelta) -> bool:
         """May the token be sent (again)? Within the grace the provider answers it with its successor."""
         return self.ambiguous_since is None or datetime.now(UTC) - self.ambiguous_since < grace
@@ -91,22 +96,19 @@ async def settle(
     return fresh.version
 
 
-async def detect_dead(
-    session: AsyncSession, claim: Claim, *, cause: str, evidence: dict[str, Any], answered: bool
+async def detect(
+    session: AsyncSession, claim: Claim, kind: Detected, *, cause: str, evidence: dict[str, Any]
 ) -> UUID | None:
-    """Give the lease back and write down that the grant is dead. None when this writer came too late to say so.
-
-    Not `answered`: the mark of the lost answer stays, so that the token is not sent by anybody else either.
-    """
+    """Give the lease back and write down what was found. None when this writer came too late to say so."""
     row = await connections.lock(session, claim.connection.id)
-    if not await leases.release(session, row.id, claim.token, answered=answered):
+    if not await leases.release(session, row.id, claim.token, answered=claim.certain):
         return None
     if row.status not in REFRESHABLE:
         return None
     return await connections.detect(
         session,
         row.id,
-        Detected.REVOKED,
+        kind,
         cause=cause,
         actor=_ACTOR,
         version=claim.credential.version,
@@ -117,7 +119,7 @@ async def detect_dead(
 async def mark_errored(session: AsyncSession, claim: Claim, *, cause: str, way_out: str) -> None:
     """Ours to fix: the connection is `errored`, and a task names the fix."""
     row = await connections.lock(session, claim.connection.id)
-    if not await leases.release(session, row.id, claim.token, answered=True):
+    if not await leases.release(session, row.id, claim.token, answered=claim.certain):
         return
     moved = await connections.transition(
         session,

@@ -230,6 +230,8 @@ class ConsentSession(Base):
     key_id: Mapped[str | None]
     minted_at: Mapped[datetime | None]
     received_at: Mapped[datetime | None]
+    signalled_at: Mapped[datetime | None]
+    """When the lifecycle was told of the code. Reconcile tells those that were not."""
     denied_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     account_id: Mapped[str | None]

@@ -54,6 +54,14 @@ def reauth_id(provider_id: str, connection_id: UUID) -> str:
     return f"reauth:{provider_id}:{connection_id}"
 
 
+def connection_of(workflow_id: str) -> UUID | None:
+    """The connection whose lifecycle has this id; None for an id of another form."""
+    try:
+        return UUID(workflow_id.rpartition(":")[2])
+    except ValueError:
+        return None
+
+
 def masked(name: str | None) -> str:
     """An account's name for pages, events and mails: enough for its owner to know it, too little for anybody else.
 

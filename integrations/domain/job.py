@@ -24,7 +24,8 @@ class JobRequest(Message):
 
     @property
     def key(self) -> str:
-        return f"job:{self.provider_id}:{self.idempotency_key}"
+        """The connection is part of it: two tenants may choose the same key and must not get each other's answer."""
+        return f"job:{self.provider_id}:{self.connection_id}:{self.idempotency_key}"
 
 
 class JobResult(Message):

@@ -51,4 +51,4 @@ class Refreshed(Message):
     """The version that the answer is about."""
     why: str = ""
     detection_id: UUID | None = None
-    """Set when the grant is dead and the row that says so is committed."""
+    """Set when the owner has to be asked, and the row that says why is committed."""

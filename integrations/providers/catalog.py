@@ -76,6 +76,12 @@ class Provider(_Entry):
     terminal_errors: frozenset[str] = frozenset()
     capabilities: dict[str, Capability]
 
+    @property
+    def registration_fix(self) -> str:
+        """What an operator does when the provider does not accept our client."""
+        stem = _variable(self.id)
+        return f"correct {stem}_CLIENT_ID and {stem}_CLIENT_SECRET, then restart the workers"
+
     def capability(self, name: str) -> Capability:
         """Raises CatalogError, naming the nearest, when there is none of that name."""
         found = self.capabilities.get(name)
@@ -117,7 +123,7 @@ class Catalog:
 
     def credentials(self, provider_id: str) -> ClientCredentials:
         """The client's id and secret, from the environment. Raises NotReadyError naming the missing variable."""
-        stem = f"RUNBOOK_PROVIDER_{re.sub('[^A-Z0-9]', '_', provider_id.upper())}"
+        stem = _variable(provider_id)
         values = [self._environment.get(f"{stem}_{part}") for part in ("CLIENT_ID", "CLIENT_SECRET")]
         if not values[0] or not values[1]:
             missing = f"{stem}_CLIENT_ID" if not values[0] else f"{stem}_CLIENT_SECRET"
@@ -187,6 +193,10 @@ def _with_host(entry: Any, host: str | None) -> Any:
     if isinstance(entry, dict):
         return {key: _with_host(value, host) for key, value in entry.items()}
     return entry.replace("{host}", host or "") if isinstance(entry, str) else entry
+
+
+def _variable(provider_id: str) -> str:
+    return f"RUNBOOK_PROVIDER_{re.sub('[^A-Z0-9]', '_', provider_id.upper())}"
 
 
 def _nearest(name: str, known: Mapping[str, object] | list[str]) -> str:

@@ -14,6 +14,7 @@ import jinja2
 import typer
 
 from integrations.db.session import make_engine, make_sessions
+from integrations.observability import scrubbed
 from integrations.temporal import ui_link
 from starters.client import Platform
 from starters.demo.check import Check, Name
@@ -120,10 +121,11 @@ async def _story(found: Demo, stack: Stack) -> None:
         story = RevokedGrant(stack, platform, simulator, found.broken, found.tell)
         try:
             await story.play()
-        except StoryError as error:
-            found.tell(f"STUCK: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the report says where the story ended
+            why = str(error) if isinstance(error, StoryError) else scrubbed(f"{type(error).__name__}: {error}")
+            found.tell(f"STUCK: {why}")
             done = {check.name for check in story.checks}
-            story.checks += [Check(name=n, passed=False, evidence=str(error)) for n in Name if n not in done]
+            story.checks += [Check(name=n, passed=False, evidence=why) for n in Name if n not in done]
         found.checks = story.checks
         links = {what: ui_link(stack.settings, workflow_id) for what, workflow_id in story.workflows.items()}
         found.links = {what: link for what, link in links.items() if link}

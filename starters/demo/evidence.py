@@ -27,6 +27,11 @@ async def rows(sessions: Sessions, sql: str, **values: Any) -> list[dict[str, An
         return [dict(row) for row in (await session.execute(text(sql), values)).mappings()]
 
 
+async def credential_versions(sessions: Sessions, connection_id: UUID) -> list[dict[str, Any]]:
+    sql = "SELECT version, state, activated_at FROM service_credentials WHERE connection_id = :id ORDER BY version"
+    return await rows(sessions, sql, id=connection_id)
+
+
 async def connected_with_pkce(simulator: Simulator, sessions: Sessions, connection_id: UUID) -> Check:
     asked = [r["detail"]["pkce"] for r in await simulator.requests("/oauth/authorize") if r["detail"].get("pkce")]
     exchanged = [
@@ -133,8 +138,9 @@ async def write_blocked(simulator: Simulator, result: JobResult, revoked_at: dat
 
 
 async def other_account_refused(
-    simulator: Simulator, sessions: Sessions, connection_id: UUID, started: datetime
+    simulator: Simulator, sessions: Sessions, connection_id: UUID, started: datetime, before: list[int]
 ) -> Check:
+    """`before`: the connection's credential versions before the other account consented."""
     came = [
         r
         for r in await simulator.requests("/oauth/authorize", method="POST", after=started)
@@ -146,29 +152,23 @@ async def other_account_refused(
         id=connection_id,
     )
     outcome = sessions_found[0]["outcome"] if sessions_found else ""
-    stored = await rows(
-        sessions,
-        "SELECT version FROM service_credentials WHERE session_id = ANY(:ids)",
-        ids=[row["id"] for row in sessions_found],
-    )
+    versions = [row["version"] for row in await credential_versions(sessions, connection_id)]
+    account = await rows(sessions, "SELECT account_id FROM service_connections WHERE id = :id", id=connection_id)
     return judged(
         Name.OTHER_ACCOUNT_REFUSED,
         {
             "another account really consented": bool(came),
             "its session was refused": len(sessions_found) == 1,
             "both accounts are named, masked": "b••@other.example" in outcome and "a••@acme.example" in outcome,
-            "nothing of it was stored": not stored,
+            "nothing of it was stored": versions == before and account == [{"account_id": "acct_ada"}],
         },
-        f"simulator: acct_bob allowed {len(came)} time(s); database: {outcome or 'no refusal'}; stored: {stored}",
+        f"simulator: acct_bob allowed {len(came)} time(s); database: {outcome or 'no refusal'}; "
+        f"versions {before} before, {versions} after",
     )
 
 
 async def repaired_new_version(sessions: Sessions, connection_id: UUID, before: int, revoked_at: datetime) -> Check:
-    versions = await rows(
-        sessions,
-        "SELECT version, state, activated_at FROM service_credentials WHERE connection_id = :id ORDER BY version",
-        id=connection_id,
-    )
+    versions = await credential_versions(sessions, connection_id)
     status = await rows(sessions, "SELECT status FROM service_connections WHERE id = :id", id=connection_id)
     tasks = await rows(
         sessions,

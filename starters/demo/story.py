@@ -157,10 +157,11 @@ class RevokedGrant:
 
     async def _consent_by_somebody_else(self) -> None:
         started = datetime.now(UTC)
+        before = [row["version"] for row in await evidence.credential_versions(self._sessions, self._id)]
         who = _ADA if self._broken is Name.OTHER_ACCOUNT_REFUSED else _BOB
         status = await self._consent(*who)
         self._tell(f"{who[0]} consents instead of Ada: {status}")
-        check = await evidence.other_account_refused(self._simulator, self._sessions, self._id, started)
+        check = await evidence.other_account_refused(self._simulator, self._sessions, self._id, started, before)
         self.checks.append(check)
 
     async def _repair(self) -> None:
