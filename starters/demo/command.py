@@ -103,6 +103,8 @@ async def _play(found: Demo, folder: Path, *, keep: bool, json: bool) -> None:
     stack = await Stack.start(folder, say=found.tell)
     try:
         await _story(found, stack)
+        if not keep:
+            found.links = {}  # what they lead to is gone in a moment
         _answer(found, json=json)
         if keep:
             _invite(found, stack)

@@ -1,6 +1,7 @@
 """Evidence, read from the other side: the simulator's log, the rows, the histories, the files."""
 
 import asyncio
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -53,8 +54,9 @@ async def connected_with_pkce(simulator: Simulator, sessions: Sessions, connecti
             "the connection is active": status == [{"status": "active"}],
             "one active credential": len(active) == 1,
         },
-        f"simulator: authorize with challenge {sorted(set(asked)) or 'none'}, token request's verifier "
-        f"{exchanged[-1:] or 'none'}; database: {status}, active versions {[a['version'] for a in active]}",
+        f"simulator: authorized with challenge {_list(set(asked))}, the token request's verifier was "
+        f"{_list(exchanged[-1:])}; database: connection {_list(r['status'] for r in status)}, active version "
+        f"{_list(r['version'] for r in active)}",
     )
 
 
@@ -84,8 +86,12 @@ async def revocation_confirmed(
             "10 s apart": apart >= timedelta(seconds=9.9),
             "and only then it was demoted": bool(moved and times and moved[0]["at"] > max(times)),
         },
-        f"simulator: {len(refused)} refreshes answered {errors}, {apart.total_seconds():.1f} s apart; database: "
-        + (f"demoted at {moved[0]['at']:%H:%M:%S} with {moved[0]['evidence']}" if moved else "never demoted"),
+        f"simulator: {len(refused)} refreshes answered {_list(errors)}, {apart.total_seconds():.1f} s apart; database: "
+        + (
+            f"demoted at {moved[0]['at']:%H:%M:%S} by {moved[0]['evidence'].get('confirmed_by')}"
+            if moved
+            else "not demoted"
+        ),
     )
 
 
@@ -118,8 +124,9 @@ async def pending_reauth(sessions: Sessions, connection_id: UUID) -> Check:
             "the invitation's event in the same one": bool(row) and row["t"] == row["i"],
             "an operator task is open": len(tasks) == 1,
         },
-        f"database: {status}; event {row.get('name')} seq {row.get('seq')} and reauth.invited seq {row.get('iseq')}, "
-        f"transaction {row.get('t')}; task: {[t['title'] for t in tasks]}",
+        f"database: {_list(r['status'] for r in status)} without {_list(r['missing_grants'] for r in status)}; history "
+        f"row, event {row.get('name')} (seq {row.get('seq')}) and reauth.invited (seq {row.get('iseq')}) are of "
+        f"transaction {row.get('t')}; task: {_list(t['title'] for t in tasks)}",
     )
 
 
@@ -132,7 +139,7 @@ async def write_blocked(simulator: Simulator, result: JobResult, revoked_at: dat
             f"and named {WRITE}": WRITE in result.decision.missing,
             "no write reached the provider": not arrived,
         },
-        f"workflow's result: {result.decision.answer}, missing {list(result.decision.missing)}; "
+        f"workflow's result: {result.decision.answer}, missing {_list(result.decision.missing)}; "
         f"simulator: {len(arrived)} writes since the revocation",
     )
 
@@ -163,7 +170,7 @@ async def other_account_refused(
             "nothing of it was stored": versions == before and account == [{"account_id": "acct_ada"}],
         },
         f"simulator: acct_bob allowed {len(came)} time(s); database: {outcome or 'no refusal'}; "
-        f"versions {before} before, {versions} after",
+        f"credential versions {_list(before)} before, {_list(versions)} after",
     )
 
 
@@ -186,7 +193,8 @@ async def repaired_new_version(sessions: Sessions, connection_id: UUID, before: 
             "the connection is active": status == [{"status": "active"}],
             "the task is closed": tasks[0]["n"] == 0,
         },
-        f"database: {[(v['version'], v['state']) for v in versions]}, connection {status}, open tasks {tasks[0]['n']}",
+        f"database: versions {_list(str(v['version']) + ' ' + v['state'] for v in versions)}; connection "
+        f"{_list(r['status'] for r in status)}, {tasks[0]['n']} tasks open",
     )
 
 
@@ -205,7 +213,7 @@ async def capability_succeeded(
             "the job is done": result is not None and result.done,
             "the provider wrote it, once": statuses == [_CREATED],
         },
-        f"simulator: POST /api/notes answered {statuses}; workflow's result: {result.because if result else 'none'}",
+        f"simulator: POST /api/notes answered {_list(statuses)}; workflow's result: {result.because if result else ''}",
     )
 
 
@@ -240,3 +248,7 @@ def _files(logs: Path, temporal_file: Path) -> dict[str, bytes]:
 
 def _of(places: dict[str, bytes], kind: str) -> int:
     return sum(place.startswith(kind) for place in places)
+
+
+def _list(values: Iterable[Any]) -> str:
+    return ", ".join(_list(v) if isinstance(v, list) else str(v) for v in values) or "nothing"
