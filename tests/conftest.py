@@ -91,8 +91,10 @@ async def database_url(postgres_server: str) -> AsyncIterator[str]:
     name = f"runbook_test_{os.getpid()}_{secrets.token_hex(4)}"
     admin = await asyncpg.connect(postgres_server)
     await admin.execute(f'CREATE DATABASE "{name}"')
-    yield make_url(postgres_server).set(drivername="postgresql+asyncpg", database=name).render_as_string(
-        hide_password=False
+    yield (
+        make_url(postgres_server)
+        .set(drivername="postgresql+asyncpg", database=name)
+        .render_as_string(hide_password=False)
     )
     await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
     await admin.close()

@@ -17,7 +17,7 @@ from integrations.db.vault import Vault
 from integrations.domain.errors import RunbookError
 from integrations.providers.oauth import Providers
 from web import callback, health, invitation
-from web.pages import not_ready, not_there, not_understood
+from web.pages import broken, not_ready, not_there, not_understood
 
 log = structlog.get_logger("web")
 _HERE: Final = Path(__file__).parent
@@ -57,7 +57,11 @@ def create_app(platform: Platform) -> FastAPI:
 
     @app.middleware("http")
     async def headers_and_log(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await proceed(request)
+        try:
+            response = await proceed(request)
+        except Exception:
+            log.exception("request.failed")
+            response = broken(request)
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Content-Security-Policy", _policy(platform))

@@ -4,7 +4,7 @@ The commit comes first. When Temporal cannot be told now, reconcile tells it fro
 """
 
 import hmac
-from typing import Annotated
+from typing import Annotated, Final
 
 import structlog
 from fastapi import APIRouter, Query, Request, Response
@@ -22,6 +22,12 @@ from web.pages import platform, sorry
 
 router = APIRouter()
 log = structlog.get_logger("web")
+_NAMED: Final = {
+    "temporarily_unavailable": "the provider is busy at the moment",
+    "server_error": "the provider has trouble at the moment",
+    "invalid_scope": "the provider does not know a permission that we asked for; ours to mend",
+    "unauthorized_client": "the provider does not accept us at the moment; ours to mend",
+}
 Parameter = Annotated[str | None, Query(max_length=4096)]
 
 
@@ -52,8 +58,12 @@ async def callback(
         message: ConsentReceived | ConsentDenied | None = None
         if code and await consents.receive(session, parts.vault, row, code):
             message = ConsentReceived(session_id=row.id, lifecycle_id=row.lifecycle_id)
-        elif not code and await consents.deny(session, row):
-            message = ConsentDenied(session_id=row.id, lifecycle_id=row.lifecycle_id)
+        elif error and not code:
+            # RFC 6749 section 4.1.2.1: every other error is the provider's trouble, or ours, and nobody's decision.
+            declined = error == "access_denied"
+            why = "you declined" if declined else _NAMED.get(error, "the provider reported an error")
+            if await consents.refuse(session, row, declined=declined, why=why) and declined:
+                message = ConsentDenied(session_id=row.id, lifecycle_id=row.lifecycle_id)
     if message is not None and await _tell(request, reauth_id(provider_id, row.connection_id), message):
         async with parts.sessions.begin() as session:
             await consents.told(session, row.id)

@@ -2,10 +2,10 @@
 
 import secrets
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Final
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,14 +15,13 @@ from integrations.domain.connection import masked
 from web.pages import page, platform, sorry
 
 router = APIRouter()
-Token = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{43}$")]
 COOKIE: Final = "runbook_consent"
 _COOKIE_LIFE: Final = 3600
 _UNDER_WAY: Final = frozenset({"received", "exchanging", "exchanged"})
 
 
 @router.get("/reconsent/{token}")
-async def show(request: Request, token: Token) -> Response:
+async def show(request: Request, token: str) -> Response:
     """Who asks for what, and why. Opening it changes nothing, so a mail scanner may open it too."""
     parts = platform(request)
     async with parts.sessions.begin() as session:
@@ -45,7 +44,7 @@ async def show(request: Request, token: Token) -> Response:
 
 
 @router.post("/reconsent/{token}")
-async def go(request: Request, token: Token) -> Response:
+async def go(request: Request, token: str) -> Response:
     """The button: mint state and verifier for this browser, and send it to the provider (RFC 6749 section 4.1.1)."""
     parts = platform(request)
     state, verifier, browser = (secrets.token_urlsafe(32) for _ in range(3))
@@ -78,7 +77,7 @@ async def go(request: Request, token: Token) -> Response:
 
 
 @router.get("/reconsent/{token}/status")
-async def status(request: Request, token: Token) -> Response:
+async def status(request: Request, token: str) -> Response:
     """Where the consent stands. Reloads itself until there is an end to tell."""
     parts = platform(request)
     async with parts.sessions.begin() as session:

@@ -45,3 +45,9 @@ async def not_ready(request: Request, error: Exception) -> HTMLResponse:
     log.error("page.not_ready", why=str(error))
     text = "Something on our side is not set up right; we were told. Please try again later: your link stays good."
     return sorry(request, "This does not work at the moment", text, status=503)
+
+
+def broken(request: Request) -> HTMLResponse:
+    """A bug of ours: the log has it."""
+    text = "Something on our side went wrong. Please try again in a while: your link stays good."
+    return sorry(request, "This does not work at the moment", text, status=500)

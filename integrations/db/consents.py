@@ -120,6 +120,7 @@ async def mint(
             sealed_verifier=vault.seal(verifier.encode(), session_place(session_id, "verifier")),
             key_id=vault.key_id,
             minted_at=func.now(),
+            outcome=None,
         )
         .returning(ConsentSession.id)
     )
@@ -153,8 +154,11 @@ async def told(session: AsyncSession, session_id: UUID) -> None:
     await session.execute(update(ConsentSession).where(ConsentSession.id == session_id).values(signalled_at=func.now()))
 
 
-async def deny(session: AsyncSession, row: ConsentSession) -> bool:
-    """Record a decline. The state is used up; the link stays good."""
+async def refuse(session: AsyncSession, row: ConsentSession, *, declined: bool, why: str) -> bool:
+    """Record that no code came back: the owner declined, or the provider had trouble. False when that is known.
+
+    The state is used up; the link stays good.
+    """
     denied = await session.execute(
         update(ConsentSession)
         .where(
@@ -163,7 +167,7 @@ async def deny(session: AsyncSession, row: ConsentSession) -> bool:
             ConsentSession.state_hash == row.state_hash,
             ConsentSession.sealed_verifier.is_not(None),
         )
-        .values(denied_at=func.now(), sealed_verifier=None)
+        .values(denied_at=func.now() if declined else row.denied_at, outcome=why, sealed_verifier=None)
         .returning(ConsentSession.id)
     )
     return denied.scalar() is not None

@@ -78,10 +78,13 @@ async def without_task(session: AsyncSession, ids: Sequence[UUID]) -> set[UUID]:
 
 async def given_up(session: AsyncSession, ids: Sequence[UUID]) -> Sequence[Connection]:
     """Those of the connections that were disconnected, while their lifecycle was never told to end."""
+    # With a detection on its way the lifecycle has not opened yet: it is to begin, not to end.
+    begins = select(GrantEvent.id).where(GrantEvent.connection_id == Connection.id, GrantEvent.handled_at.is_(None))
     query = select(Connection).where(
         Connection.id.in_(ids),
         Connection.status == Status.DISCONNECTED,
         Connection.lifecycle_id.is_(None),
         Connection.status_since < func.now() - SETTLED,
+        ~begins.exists(),
     )
     return (await session.scalars(query)).all()

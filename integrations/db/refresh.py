@@ -92,7 +92,9 @@ async def settle(
             actor=_ACTOR,
             payload={"version": fresh.version},
         )
-        await tasks.close_all(session, row.id, by=_ACTOR, reason="a refresh works again")
+        await tasks.close_all(
+            session, row.id, by=_ACTOR, reason="a refresh works again", kinds=("errored", "registration")
+        )
     return fresh.version
 
 

@@ -1,6 +1,7 @@
 """Operator tasks: what a person is asked to do, one open per connection and kind."""
 
 from collections.abc import Sequence
+from typing import Final
 from uuid import UUID, uuid4
 
 from sqlalchemy import func, select, text, update
@@ -44,11 +45,20 @@ async def open_task(
     )
 
 
-async def close_all(session: AsyncSession, connection_id: UUID, *, by: str, reason: str) -> None:
-    """Close every task of a connection that works again, or is given up: there is nothing left to do."""
+ALL_KINDS: Final = ("reauth", "errored", "registration")
+
+
+async def close_all(
+    session: AsyncSession, connection_id: UUID, *, by: str, reason: str, kinds: Sequence[str] = ALL_KINDS
+) -> None:
+    """Close the tasks of a connection that works again, or is given up: there is nothing left to do."""
     await session.execute(
         update(OperatorTask)
-        .where(OperatorTask.connection_id == connection_id, OperatorTask.status != "closed")
+        .where(
+            OperatorTask.connection_id == connection_id,
+            OperatorTask.kind.in_(kinds),
+            OperatorTask.status != "closed",
+        )
         .values(status="closed", closed_at=func.now(), closed_by=by, closed_reason=reason)
     )
 

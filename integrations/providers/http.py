@@ -28,7 +28,8 @@ class Response(Message):
 def make_client() -> httpx.AsyncClient:
     """No transport retries (Temporal retries), no redirects followed (a token must not travel to another host)."""
     return httpx.AsyncClient(
-        timeout=httpx.Timeout(TIMEOUT.total_seconds(), connect=5.0),
+        # Waiting for a connection ends before the whole does: then it is known that nothing was sent.
+        timeout=httpx.Timeout(TIMEOUT.total_seconds(), connect=4.0, pool=3.0),
         follow_redirects=False,
         transport=httpx.AsyncHTTPTransport(retries=0, limits=httpx.Limits(max_connections=100)),
         headers={"User-Agent": "integrations-runbook"},

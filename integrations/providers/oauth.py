@@ -89,7 +89,9 @@ class OAuthClient:
             unknown = Verdict(meaning=Meaning.UNKNOWN, because=f"the identity answer has no field {wanted.field!r}")
             return IdentityAnswer(verdict=unknown, heard=answer.heard)
         name = body.get(wanted.name_field) if wanted.name_field else None
-        account = Account(id=str(body[wanted.field]), name=name if isinstance(name, str) else None)
+        account = Account(
+            id=_storable(str(body[wanted.field])), name=_storable(name) if isinstance(name, str) else None
+        )
         return IdentityAnswer(verdict=verdict, heard=answer.heard, account=account)
 
     async def call(
@@ -138,6 +140,11 @@ class OAuthClient:
 
     def _judge(self, heard: Heard) -> Verdict:
         return judge(heard, terminal_errors=self.provider.terminal_errors)
+
+
+def _storable(text: str) -> str:
+    """Text without what Postgres cannot hold: NUL, and halves of surrogate pairs."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def _is_token(value: object) -> TypeGuard[str]:

@@ -36,7 +36,7 @@ def running_stack() -> Stack:
     @contextmanager
     def run(folder: Path) -> Iterator["subprocess.Popen[str]"]:
         script = Path(__file__).with_name("stack.py")
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter
+        process = subprocess.Popen(
             [sys.executable, script, folder],
             stdout=subprocess.PIPE,
             text=True,

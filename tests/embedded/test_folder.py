@@ -183,7 +183,7 @@ class TestDown:
         assert down(tmp_path / "left") is False
 
     def test_stops_the_holder_and_returns_when_it_is_gone(self, tmp_path: Path) -> None:
-        with subprocess.Popen(  # noqa: S603 - our own interpreter
+        with subprocess.Popen(
             [sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": CHECKOUT}
         ) as holder:
             assert holder.stdout is not None

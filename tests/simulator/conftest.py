@@ -195,5 +195,5 @@ async def simulator(address: str) -> AsyncIterator[Simulator]:
 async def until(holds: Callable[[], Awaitable[object]], seconds: float = 3) -> None:
     """Wait for something that happens by itself, such as a request arriving."""
     async with asyncio.timeout(seconds):
-        while not await holds():  # noqa: ASYNC110 the server tells nobody
+        while not await holds():
             await asyncio.sleep(0.01)

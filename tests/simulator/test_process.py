@@ -62,7 +62,7 @@ def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "simulator", "--port", str(port), "--data", str(tmp_path / "data.sqlite")]
-    with subprocess.Popen(command, env=os.environ | ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running:  # noqa: S603 our own module
+    with subprocess.Popen(command, env=os.environ | ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running:
         try:
             yield running, f"http://127.0.0.1:{port}"
         finally:

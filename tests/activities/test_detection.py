@@ -1,0 +1,212 @@
+"""What reconcile and the announcement tell Temporal. No worker runs: what was started and signalled is read back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
+
+from activities.detection import DetectionActivities
+from activities.reconcile import ReconcileActivities, Reconciled
+from integrations.db import connections, tasks
+from integrations.db.session import Sessions
+from integrations.db.tables import Connection, ConsentSession, GrantEvent
+from integrations.db.vault import Vault
+from integrations.domain.connection import Status, reauth_id
+from integrations.domain.reauth import Detected, Detection
+from tests.factories import add_connection, add_invitation, every
+
+LONG_AGO = datetime.now(UTC) - timedelta(minutes=5)
+
+
+class Told:
+    """What a connection's lifecycle has been told."""
+
+    def __init__(self, env: WorkflowEnvironment) -> None:
+        self._env = env
+        self.opened: set[str] = set()
+
+    async def listed(self, connection: Connection) -> None:
+        """Wait until the server's list, which lags behind, has it."""
+        workflow_id = reauth_id(connection.provider_id, connection.id)
+        self.opened.add(workflow_id)
+        query = f"WorkflowId = '{workflow_id}' AND ExecutionStatus = 'Running'"
+        async with asyncio.timeout(20):
+            while not [run async for run in self._env.client.list_workflows(query)]:
+                await asyncio.sleep(0.05)
+
+    async def signals(self, connection: Connection) -> list[str]:
+        workflow_id = reauth_id(connection.provider_id, connection.id)
+        self.opened.add(workflow_id)
+        history = await self._env.client.get_workflow_handle(workflow_id).fetch_history()
+        wanted = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
+        return [
+            e.workflow_execution_signaled_event_attributes.signal_name for e in history.events if e.event_type == wanted
+        ]
+
+
+@pytest.fixture
+async def told(time_skipping: WorkflowEnvironment) -> AsyncIterator[Told]:
+    found = Told(time_skipping)
+    yield found
+    for workflow_id in found.opened:
+        handle = time_skipping.client.get_workflow_handle(workflow_id)
+        if (await handle.describe()).status is WorkflowExecutionStatus.RUNNING:
+            await handle.terminate()
+
+
+async def add_task(sessions: Sessions, connection: Connection) -> None:
+    async with sessions.begin() as session:
+        await tasks.open_task(session, connection.id, "reauth", title="t", cause="c", way_out="w")
+
+
+async def detected(sessions: Sessions, connection_id: UUID) -> UUID:
+    async with sessions.begin() as session:
+        return await connections.detect(
+            session, connection_id, Detected.REVOKED, cause="revoked", actor="test", version=1
+        )
+
+
+async def announced(env: WorkflowEnvironment, sessions: Sessions, detection_id: UUID) -> str:
+    steps = DetectionActivities(sessions)
+    return await ActivityEnvironment(client=env.client).run(steps.announce, Detection(detection_id=detection_id))
+
+
+async def reconciled(env: WorkflowEnvironment, sessions: Sessions) -> Reconciled:
+    return await ActivityEnvironment(client=env.client).run(ReconcileActivities(sessions).reauth)
+
+
+class TestAnAnnouncement:
+    async def test_opens_the_lifecycle_and_the_next_one_joins_it(
+        self, time_skipping: WorkflowEnvironment, sessions: Sessions, connection: Connection, told: Told
+    ) -> None:
+        first, second = [await detected(sessions, connection.id) for _ in range(2)]
+
+        ids = [await announced(time_skipping, sessions, detection) for detection in (first, second)]
+
+        assert ids == [f"reauth:simulator:{connection.id}"] * 2
+        assert await told.signals(connection) == ["detected", "detected"]
+
+
+class TestReconciling:
+    async def test_finds_nothing_where_nothing_fell_between_two_commits(
+        self, time_skipping: WorkflowEnvironment, sessions: Sessions, connection: Connection
+    ) -> None:
+        assert await reconciled(time_skipping, sessions) == Reconciled()
+
+    async def test_announces_a_detection_that_nobody_heard_of(
+        self, time_skipping: WorkflowEnvironment, sessions: Sessions, connection: Connection, told: Told
+    ) -> None:
+        detection = await detected(sessions, connection.id)
+        async with sessions.begin() as session:
+            (await session.get_one(GrantEvent, detection)).noticed_at = LONG_AGO
+
+        found = await reconciled(time_skipping, sessions)
+
+        assert found == Reconciled(detections=1)
+        assert await told.signals(connection) == ["detected"]
+
+    async def test_restarts_the_lifecycle_of_a_blocked_connection_once(
+        self, time_skipping: WorkflowEnvironment, sessions: Sessions, told: Told
+    ) -> None:
+        connection = await add_connection(sessions, status=Status.PENDING_REAUTH, status_since=LONG_AGO)
+        await add_task(sessions, connection)
+
+        first = await reconciled(time_skipping, sessions)
+        second = await reconciled(time_skipping, sessions)
+
+        assert (first.lifecycles, second.lifecycles) == (1, 0)
+        assert await told.signals(connection) == ["detected"]
+        [event] = await every(sessions, GrantEvent)
+        assert (event.kind, event.actor) == ("revoked", "ReconcileWorkflow")
+
+    async def test_wakes_a_lifecycle_whose_operators_have_no_task(
+        self, time_skipping: WorkflowEnvironment, sessions: Sessions, told: Told
+    ) -> None:
+        connection = await add_connection(sessions, status=Status.PENDING_REAUTH, status_since=LONG_AGO)
+        await announced(time_skipping, sessions, await detected(sessions, connection.id))
+
+        found = await reconciled(time_skipping, sessions)
+
+        assert found.lifecycles == 1
+        assert await told.signals(connection) == ["detected", "detected"]
+        assert len(await every(sessions, GrantEvent)) == 1
+
+    async def test_tells_a_lifecycle_whose_connection_was_given_up(
+        self, time_skipping: WorkflowEnvironment, sessions: Sessions, connection: Connection, told: Told
+    ) -> None:
+        await announced(time_skipping, sessions, await detected(sessions, connection.id))
+        async with sessions.begin() as session:
+            row = await session.get_one(Connection, connection.id)
+            row.status, row.status_since = Status.DISCONNECTED, LONG_AGO
+            for event in await session.scalars(select(GrantEvent)):
+                event.handled_at = LONG_AGO
+        await told.listed(connection)
+
+        found = await reconciled(time_skipping, sessions)
+
+        assert found.ended == 1
+        assert await told.signals(connection) == ["detected", "connection_repaired"]
+
+    async def test_believes_the_lifecycle_itself_when_the_list_lags_behind(
+        self,
+        time_skipping: WorkflowEnvironment,
+        sessions: Sessions,
+        told: Told,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        connection = await add_connection(sessions, status=Status.PENDING_REAUTH, status_since=LONG_AGO)
+        await add_task(sessions, connection)
+        await announced(time_skipping, sessions, await detected(sessions, connection.id))
+        monkeypatch.setattr("activities.reconcile._RUNNING", "WorkflowType = 'NotListedYet'")
+
+        found = await reconciled(time_skipping, sessions)
+
+        assert found.lifecycles == 0
+        assert await told.signals(connection) == ["detected"]
+
+    async def test_leaves_a_lifecycle_alone_that_has_not_opened_yet(
+        self, time_skipping: WorkflowEnvironment, sessions: Sessions, told: Told
+    ) -> None:
+        connection = await add_connection(sessions, status=Status.DISCONNECTED, status_since=LONG_AGO)
+        async with sessions.begin() as session:
+            detection = await connections.detect(
+                session, connection.id, Detected.REQUESTED, cause="a person asks", actor="ada", version=None
+            )
+        await announced(time_skipping, sessions, detection)
+        await told.listed(connection)
+
+        found = await reconciled(time_skipping, sessions)
+
+        assert found.ended == 0
+        assert await told.signals(connection) == ["detected"]
+
+    async def test_signals_a_consent_whose_signal_was_lost(
+        self, time_skipping: WorkflowEnvironment, sessions: Sessions, vault: Vault, connection: Connection, told: Told
+    ) -> None:
+        await announced(time_skipping, sessions, await detected(sessions, connection.id))
+        invitation = await add_invitation(sessions, vault, connection, uuid4())
+        async with sessions.begin() as session:
+            row = await session.get_one(ConsentSession, invitation.id)
+            row.status, row.received_at = "received", LONG_AGO
+
+        first = await reconciled(time_skipping, sessions)
+        second = await reconciled(time_skipping, sessions)
+
+        assert (first.consents, second.consents) == (1, 0)
+        assert await told.signals(connection) == ["detected", "consent_received"]
+
+    async def test_is_not_stopped_by_a_consent_whose_lifecycle_has_ended(
+        self, time_skipping: WorkflowEnvironment, sessions: Sessions, vault: Vault, connection: Connection
+    ) -> None:
+        invitation = await add_invitation(sessions, vault, connection, uuid4())
+        async with sessions.begin() as session:
+            row = await session.get_one(ConsentSession, invitation.id)
+            row.status, row.received_at = "received", LONG_AGO
+
+        assert (await asyncio.wait_for(reconciled(time_skipping, sessions), 10)).consents == 1

@@ -1,0 +1,377 @@
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import httpx
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.refresh import RefreshActivities
+from integrations.db import connections, credentials, reauth, refresh
+from integrations.db.session import Sessions
+from integrations.db.tables import Connection, Credential, GrantEvent, OperatorTask, RefreshLease
+from integrations.db.vault import Vault
+from integrations.domain.connection import Status
+from integrations.domain.errors import NotReadyError, TryAgainError
+from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
+from integrations.providers.oauth import Providers
+from tests.activities.connected import altered, connected
+from tests.factories import add_connection, add_credential, every, stored, tokens
+from tests.providers.person import Person
+
+
+@pytest.fixture
+def steps(sessions: Sessions, vault: Vault, providers: Providers) -> RefreshActivities:
+    return RefreshActivities(sessions, vault, providers)
+
+
+@pytest.fixture
+async def connection(sessions: Sessions, vault: Vault, providers: Providers, person: Person) -> Connection:
+    return await connected(sessions, vault, providers, person)
+
+
+async def refreshed(steps: RefreshActivities, connection_id: UUID, known: int | None = None) -> Refreshed:
+    step = RefreshStep(connection_id=connection_id, known_version=known)
+    return await ActivityEnvironment().run(steps.refresh, step)
+
+
+async def confirmed(steps: RefreshActivities, connection_id: UUID, known: int | None = 1) -> Refreshed:
+    step = RefreshStep(connection_id=connection_id, known_version=known)
+    return await ActivityEnvironment().run(steps.confirm, step)
+
+
+async def versions(sessions: Sessions) -> dict[int, str]:
+    return {row.version: row.state for row in await every(sessions, Credential)}
+
+
+async def status(sessions: Sessions, connection: Connection) -> str:
+    return (await stored(sessions, Connection, connection.id)).status
+
+
+class Gate:
+    """Holds the next request before it is sent, until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached, self.opened = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, _request: httpx.Request) -> None:
+        self.reached.set()
+        await self.opened.wait()
+
+
+@pytest.fixture
+async def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+async def gated(sessions: Sessions, vault: Vault, providers: Providers, gate: Gate) -> AsyncIterator[RefreshActivities]:
+    async with httpx.AsyncClient(event_hooks={"request": [gate]}, trust_env=False) as http:
+        yield RefreshActivities(sessions, vault, altered(providers, http=http))
+
+
+class TestARefresh:
+    async def test_stores_the_new_version(
+        self, steps: RefreshActivities, sessions: Sessions, vault: Vault, connection: Connection, person: Person
+    ) -> None:
+        result = await refreshed(steps, connection.id)
+
+        assert (result.refresh, result.version) == (Refresh.REFRESHED, 2)
+        assert await versions(sessions) == {1: "retired", 2: "active"}
+        assert await person.refreshes() == 1
+        lease = await stored(sessions, RefreshLease, connection.id)
+        assert (lease.sent_version, lease.until < datetime.now(UTC)) == (None, True)
+        assert (await refreshed(steps, connection.id)).version == 3
+
+    async def test_keeps_the_refresh_token_of_a_provider_that_returns_none(
+        self,
+        sessions: Sessions,
+        vault: Vault,
+        providers: Providers,
+        connection: Connection,
+        person: Person,
+    ) -> None:
+        await person.settings(rotate=False)
+        steps = RefreshActivities(sessions, vault, altered(providers, rotates_refresh_token=False))
+
+        for _ in range(2):
+            assert (await refreshed(steps, connection.id)).refresh is Refresh.REFRESHED
+
+        first, _, last = sorted(await every(sessions, Credential), key=lambda row: row.version)
+        assert credentials.opened(vault, last).refresh_token == credentials.opened(vault, first).refresh_token
+        assert credentials.opened(vault, last).access_token != credentials.opened(vault, first).access_token
+
+    @pytest.mark.parametrize("found", [Status.PENDING_REAUTH, Status.DISCONNECTED])
+    async def test_of_what_is_not_connected_sends_nothing(
+        self, steps: RefreshActivities, sessions: Sessions, vault: Vault, person: Person, found: Status
+    ) -> None:
+        connection = await add_connection(sessions, status=found)
+        await add_credential(sessions, vault, connection.id)
+
+        result = await refreshed(steps, connection.id)
+
+        assert result.refresh is Refresh.NOT_CONNECTED
+        assert await every(sessions, RefreshLease) == []
+
+    async def test_without_a_credential_says_so(self, steps: RefreshActivities, sessions: Sessions) -> None:
+        connection = await add_connection(sessions)
+
+        assert (await refreshed(steps, connection.id)).refresh is Refresh.NOT_CONNECTED
+
+    async def test_without_a_refresh_token_says_so(
+        self, steps: RefreshActivities, sessions: Sessions, vault: Vault
+    ) -> None:
+        connection = await add_connection(sessions)
+        await add_credential(sessions, vault, connection.id, tokens().model_copy(update={"refresh_token": None}))
+
+        result = await refreshed(steps, connection.id)
+
+        assert (result.refresh, result.why) == (Refresh.NOT_CONNECTED, "Simulator gave no refresh token")
+
+    async def test_that_sends_nothing_gives_the_lease_back(
+        self, steps: RefreshActivities, sessions: Sessions, vault: Vault
+    ) -> None:
+        connection = await add_connection(sessions)
+        await add_credential(sessions, vault, connection.id, tokens().model_copy(update={"refresh_token": None}))
+
+        await refreshed(steps, connection.id)
+
+        lease = await stored(sessions, RefreshLease, connection.id)
+        assert lease.until < datetime.now(UTC)
+
+    async def test_that_lacks_the_clients_secret_says_so_each_time(
+        self, sessions: Sessions, vault: Vault, providers: Providers, connection: Connection
+    ) -> None:
+        steps = RefreshActivities(sessions, vault, altered(providers, environment={}))
+
+        for _ in range(2):
+            with pytest.raises(NotReadyError, match="RUNBOOK_PROVIDER_SIMULATOR_CLIENT_ID is not set"):
+                await refreshed(steps, connection.id)
+
+
+class TestARefusal:
+    async def test_is_believed_only_when_it_is_confirmed(
+        self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await person.revokes()
+
+        first = await refreshed(steps, connection.id)
+        before = await every(sessions, GrantEvent)
+        second = await confirmed(steps, connection.id, first.version)
+
+        assert (first.refresh, first.version, first.why) == (Refresh.REFUSED, 1, "400 invalid_grant")
+        assert (first.detection_id, before) == (None, [])
+        [detection] = await every(sessions, GrantEvent)
+        assert second.refresh is Refresh.REFUSED
+        assert second.detection_id == detection.id
+        assert (detection.kind, detection.credential_version) == ("revoked", 1)
+        assert detection.evidence["answer"] == "400 invalid_grant"
+        assert await status(sessions, connection) == "active"
+
+    async def test_of_a_token_that_somebody_rotated_meanwhile_is_nothing(
+        self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await refreshed(steps, connection.id)
+        sent = await person.refreshes()
+
+        result = await confirmed(steps, connection.id, known=1)
+
+        assert (result.refresh, result.version) == (Refresh.ROTATED_MEANWHILE, 2)
+        assert await person.refreshes() == sent
+        assert await every(sessions, GrantEvent) == []
+        assert (await refreshed(steps, connection.id)).refresh is Refresh.REFRESHED
+
+    async def test_that_was_a_passing_one_ends_well(
+        self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await person.breaks(kind="status", status=400, body={"error": "invalid_grant"}, count=1)
+
+        assert (await refreshed(steps, connection.id)).refresh is Refresh.REFUSED
+        assert (await confirmed(steps, connection.id)).refresh is Refresh.REFRESHED
+
+        assert await every(sessions, GrantEvent) == []
+
+    @pytest.mark.parametrize("code", [401, 403])
+    async def test_without_an_oauth_error_is_not_the_end_of_a_grant(
+        self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person, code: int
+    ) -> None:
+        await person.breaks(kind="status", path="/oauth/token", status=code, body="<html>Forbidden</html>")
+
+        for attempt in (refreshed, confirmed):
+            with pytest.raises(TryAgainError):
+                await attempt(steps, connection.id)
+
+        assert await every(sessions, GrantEvent) == []
+
+    async def test_of_our_own_registration_is_the_operators(
+        self, sessions: Sessions, vault: Vault, providers: Providers, connection: Connection
+    ) -> None:
+        wrong = {
+            "RUNBOOK_PROVIDER_SIMULATOR_CLIENT_ID": "runbook",
+            "RUNBOOK_PROVIDER_SIMULATOR_CLIENT_SECRET": "wrong",
+        }
+        steps = RefreshActivities(sessions, vault, altered(providers, environment=wrong))
+
+        result = await refreshed(steps, connection.id)
+
+        [task] = await every(sessions, OperatorTask)
+        assert result.refresh is Refresh.OPERATOR_MUST_ACT
+        assert await status(sessions, connection) == "errored"
+        assert "RUNBOOK_PROVIDER_SIMULATOR_CLIENT_SECRET" in task.way_out
+        assert "wrong" not in f"{task.cause} {task.way_out} {result.why}"
+        assert await every(sessions, GrantEvent) == []
+
+
+class TestAnOutage:
+    async def test_changes_no_status_however_long_it_lasts(
+        self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await person.breaks(kind="status", status=503, retry_after=7, body={"error": "invalid_grant"})
+
+        for attempt in (refreshed, refreshed, refreshed, confirmed):
+            with pytest.raises(TryAgainError) as trouble:
+                await attempt(steps, connection.id)
+            assert trouble.value.after == timedelta(seconds=7)
+
+        assert await status(sessions, connection) == "active"
+        assert await every(sessions, GrantEvent) == []
+        await person.heals()
+        assert (await refreshed(steps, connection.id)).refresh is Refresh.REFRESHED
+
+    async def test_before_anything_was_sent_leaves_nothing_ambiguous(
+        self, sessions: Sessions, vault: Vault, providers: Providers, connection: Connection
+    ) -> None:
+        unreachable = altered(providers, token_url="http://127.0.0.1:9/token", rotation_grace=timedelta(0))
+        strict = RefreshActivities(sessions, vault, altered(providers, rotation_grace=timedelta(0)))
+
+        with pytest.raises(TryAgainError):
+            await refreshed(RefreshActivities(sessions, vault, unreachable), connection.id)
+
+        assert (await refreshed(strict, connection.id)).refresh is Refresh.REFRESHED
+
+
+class TestALostRotation:
+    async def test_within_the_grace_is_survived(
+        self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await person.breaks(kind="drop", path="/oauth/token", count=1)
+
+        with pytest.raises(TryAgainError):
+            await refreshed(steps, connection.id)
+        marked = await stored(sessions, RefreshLease, connection.id)
+        result = await refreshed(steps, connection.id)
+
+        assert marked.sent_version == 1
+        assert result.refresh is Refresh.REFRESHED
+        assert [row["detail"].get("refresh") for row in await person.requests("/oauth/token")][-1] == "grace"
+        assert (await stored(sessions, RefreshLease, connection.id)).sent_version is None
+
+    async def test_beyond_the_grace_is_never_sent_again(
+        self, sessions: Sessions, vault: Vault, providers: Providers, connection: Connection, person: Person
+    ) -> None:
+        steps = RefreshActivities(sessions, vault, altered(providers, rotation_grace=timedelta(0)))
+        await person.breaks(kind="drop", path="/oauth/token", count=1)
+        with pytest.raises(TryAgainError):
+            await refreshed(steps, connection.id)
+        sent = await person.refreshes()
+
+        result = await refreshed(steps, connection.id)
+
+        [detection] = await every(sessions, GrantEvent)
+        assert (result.refresh, result.detection_id) == (Refresh.AMBIGUOUS, detection.id)
+        assert (detection.kind, detection.credential_version) == ("requested", 1)
+        assert await status(sessions, connection) == "active"
+        assert (await refreshed(steps, connection.id)).refresh is Refresh.AMBIGUOUS
+        assert await person.refreshes() == sent == 1
+
+    async def test_stays_ambiguous_through_an_outage_that_follows(
+        self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await person.breaks(kind="drop", path="/oauth/token", count=1)
+        await person.breaks(kind="status", path="/oauth/token", status=503, count=1)
+
+        for _ in range(2):
+            with pytest.raises(TryAgainError):
+                await refreshed(steps, connection.id)
+
+        assert (await stored(sessions, RefreshLease, connection.id)).sent_version == 1
+
+    async def test_is_forgiven_from_its_own_time_and_not_from_an_earlier_versions(
+        self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await refreshed(steps, connection.id)
+        async with sessions.begin() as session:  # version 1's answer was lost days ago; its owner has consented since
+            lease = await session.get_one(RefreshLease, connection.id)
+            lease.sent_version, lease.sent_at = 1, datetime.now(UTC) - timedelta(days=2)
+        await person.breaks(kind="drop", path="/oauth/token", count=1)
+        with pytest.raises(TryAgainError):
+            await refreshed(steps, connection.id)
+
+        result = await refreshed(steps, connection.id)
+
+        assert result.refresh is Refresh.REFRESHED
+        assert await every(sessions, GrantEvent) == []
+
+
+class TestTwoRefreshesAtOnce:
+    async def test_are_one_for_the_provider(
+        self,
+        steps: RefreshActivities,
+        gated: RefreshActivities,
+        gate: Gate,
+        sessions: Sessions,
+        connection: Connection,
+        person: Person,
+    ) -> None:
+        first = asyncio.create_task(refreshed(gated, connection.id))
+        await gate.reached.wait()
+
+        with pytest.raises(TryAgainError, match="another refresh of this connection is under way") as busy:
+            await refreshed(steps, connection.id)
+        gate.opened.set()
+
+        assert (await first).refresh is Refresh.REFRESHED
+        assert busy.value.after is not None
+        assert await person.refreshes() == 1
+        assert await versions(sessions) == {1: "retired", 2: "active"}
+
+    async def test_void_the_one_whose_lease_ran_out(
+        self,
+        steps: RefreshActivities,
+        gated: RefreshActivities,
+        gate: Gate,
+        sessions: Sessions,
+        connection: Connection,
+        person: Person,
+    ) -> None:
+        late = asyncio.create_task(refreshed(gated, connection.id))
+        await gate.reached.wait()
+        async with sessions.begin() as session:
+            (await session.get_one(RefreshLease, connection.id)).until = datetime.now(UTC) - timedelta(seconds=1)
+        winner = await refreshed(steps, connection.id)
+
+        gate.opened.set()
+
+        assert (winner.refresh, winner.version) == (Refresh.REFRESHED, 2)
+        assert (await late).refresh is Refresh.NOT_CONNECTED
+        assert await versions(sessions) == {1: "retired", 2: "active"}
+
+
+class TestADisconnectDuringARefresh:
+    async def test_wins(
+        self, gated: RefreshActivities, gate: Gate, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        running = asyncio.create_task(refreshed(gated, connection.id))
+        await gate.reached.wait()
+        async with sessions.begin() as session:
+            row = await connections.lock(session, connection.id)
+            await reauth.give_up(session, row, among=refresh.REFRESHABLE, reason="r", actor="ada", ended="expired")
+
+        gate.opened.set()
+        result = await running
+
+        assert result.refresh is Refresh.NOT_CONNECTED
+        assert await person.refreshes() == 1
+        assert await status(sessions, connection) == "disconnected"
+        assert await versions(sessions) == {1: "retired"}

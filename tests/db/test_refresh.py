@@ -1,0 +1,245 @@
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from integrations.db import connections, credentials, leases, reauth, refresh
+from integrations.db.refresh import Claim
+from integrations.db.session import Sessions
+from integrations.db.tables import Connection, Credential, GrantEvent, OperatorTask, OutboxEvent, RefreshLease
+from integrations.db.vault import Vault
+from integrations.domain.connection import Status
+from integrations.domain.reauth import Detected
+from tests.factories import EVERYTHING, add_connection, add_credential, every, stored, tokens
+
+
+@pytest.fixture
+async def connected(sessions: Sessions, vault: Vault, connection: Connection) -> Connection:
+    await add_credential(sessions, vault, connection.id)
+    return connection
+
+
+async def claimed(sessions: Sessions, connection_id: UUID) -> Claim:
+    async with sessions.begin() as session:
+        row = await connections.find(session, connection_id)
+        current = await credentials.active(session, connection_id)
+        assert current is not None
+        claim = await refresh.claim(session, row, current)
+        assert claim is not None
+        return claim
+
+
+async def settled(sessions: Sessions, vault: Vault, claim: Claim, grants: list[str] | None = None) -> int | None:
+    async with sessions.begin() as session:
+        return await refresh.settle(session, vault, claim, tokens("fresh"), grants=grants, expires_at=None)
+
+
+async def found(sessions: Sessions, claim: Claim, kind: Detected = Detected.REVOKED) -> UUID | None:
+    async with sessions.begin() as session:
+        return await refresh.detect(session, claim, kind, cause="refused twice", evidence={"answer": "400"})
+
+
+async def errored(sessions: Sessions, claim: Claim) -> None:
+    async with sessions.begin() as session:
+        await refresh.mark_errored(session, claim, cause="invalid_client", way_out="correct the secret")
+
+
+async def lose_the_lease(sessions: Sessions, claim: Claim) -> None:
+    async with sessions.begin() as session:
+        row = await session.get_one(RefreshLease, claim.connection.id)
+        row.until = datetime.now(UTC) - timedelta(seconds=1)
+    await claimed(sessions, claim.connection.id)
+
+
+async def disconnect(sessions: Sessions, connection_id: UUID) -> None:
+    async with sessions.begin() as session:
+        row = await connections.lock(session, connection_id)
+        await reauth.give_up(session, row, among=(Status.ACTIVE,), reason="by hand", actor="ada", ended="expired")
+
+
+async def versions(sessions: Sessions) -> dict[int, str]:
+    return {row.version: row.state for row in await every(sessions, Credential)}
+
+
+class TestClaiming:
+    async def test_is_for_one_at_a_time(self, sessions: Sessions, connected: Connection) -> None:
+        claim = await claimed(sessions, connected.id)
+
+        async with sessions.begin() as session:
+            second = await refresh.claim(session, claim.connection, claim.credential)
+
+        assert second is None
+
+    async def test_says_since_when_this_version_may_be_used_up(self, sessions: Sessions, connected: Connection) -> None:
+        first = await claimed(sessions, connected.id)
+        async with sessions.begin() as session:
+            await leases.mark_sent(session, connected.id, first.token, 1)
+            await leases.release(session, connected.id, first.token, answered=False)
+
+        second = await claimed(sessions, connected.id)
+
+        assert first.ambiguous_since is None
+        assert second.ambiguous_since is not None
+        assert not second.forgiven(timedelta(0))
+        assert second.forgiven(timedelta(minutes=5))
+
+    async def test_another_version_than_the_one_that_was_sent_is_not_ambiguous(
+        self, sessions: Sessions, connected: Connection
+    ) -> None:
+        first = await claimed(sessions, connected.id)
+        async with sessions.begin() as session:
+            await leases.mark_sent(session, connected.id, first.token, 99)
+            await leases.release(session, connected.id, first.token, answered=False)
+
+        assert (await claimed(sessions, connected.id)).ambiguous_since is None
+
+
+class TestSettling:
+    async def test_stores_the_new_version_and_retires_the_old_one(
+        self, sessions: Sessions, vault: Vault, connected: Connection
+    ) -> None:
+        claim = await claimed(sessions, connected.id)
+
+        version = await settled(sessions, vault, claim)
+
+        assert version == 2
+        assert await versions(sessions) == {1: "retired", 2: "active"}
+        [fresh] = await every(sessions, Credential, version=2)
+        assert credentials.opened(vault, fresh) == tokens("fresh")
+        assert fresh.grants == EVERYTHING
+        assert (await claimed(sessions, connected.id)).token == 2
+
+    async def test_keeps_the_grants_that_the_answer_names(
+        self, sessions: Sessions, vault: Vault, connected: Connection
+    ) -> None:
+        await settled(sessions, vault, await claimed(sessions, connected.id), grants=["profile"])
+
+        [fresh] = await every(sessions, Credential, version=2)
+        assert fresh.grants == ["profile"]
+
+    async def test_with_a_stale_token_stores_nothing(
+        self, sessions: Sessions, vault: Vault, connected: Connection
+    ) -> None:
+        late = await claimed(sessions, connected.id)
+        await lose_the_lease(sessions, late)
+
+        assert await settled(sessions, vault, late) is None
+        assert await versions(sessions) == {1: "active"}
+
+    async def test_after_a_disconnect_stores_nothing_and_resurrects_nobody(
+        self, sessions: Sessions, vault: Vault, connected: Connection
+    ) -> None:
+        claim = await claimed(sessions, connected.id)
+        await disconnect(sessions, connected.id)
+
+        assert await settled(sessions, vault, claim) is None
+        assert await versions(sessions) == {1: "retired"}
+        assert (await stored(sessions, Connection, connected.id)).status == "disconnected"
+
+    async def test_after_a_repair_keeps_the_repairs_version(
+        self, sessions: Sessions, vault: Vault, connected: Connection
+    ) -> None:
+        claim = await claimed(sessions, connected.id)
+        await add_credential(sessions, vault, connected.id, tokens("repaired"), state="candidate")
+        async with sessions.begin() as session:
+            await credentials.activate(session, connected.id, 2)
+
+        assert await settled(sessions, vault, claim) is None
+        assert await versions(sessions) == {1: "retired", 2: "active"}
+
+    async def test_brings_an_errored_connection_back_and_closes_its_task(
+        self, sessions: Sessions, vault: Vault, connected: Connection
+    ) -> None:
+        await errored(sessions, await claimed(sessions, connected.id))
+
+        version = await settled(sessions, vault, await claimed(sessions, connected.id))
+
+        assert version == 2
+        assert (await stored(sessions, Connection, connected.id)).status == "active"
+        [task] = await every(sessions, OperatorTask)
+        assert (task.kind, task.status) == ("errored", "closed")
+        events = sorted(await every(sessions, OutboxEvent), key=lambda event: event.seq)
+        assert [event.name for event in events] == ["connection.errored", "connection.repaired"]
+
+
+class TestADeadGrant:
+    async def test_is_written_down_and_demotes_nothing_by_itself(
+        self, sessions: Sessions, connected: Connection
+    ) -> None:
+        claim = await claimed(sessions, connected.id)
+
+        detection = await found(sessions, claim)
+
+        [event] = await every(sessions, GrantEvent)
+        assert (event.id, event.kind, event.credential_version) == (detection, "revoked", 1)
+        assert (event.cause, event.evidence) == ("refused twice", {"answer": "400"})
+        assert event.handled_at is None
+        assert (await stored(sessions, Connection, connected.id)).status == "active"
+
+    async def test_after_a_lost_answer_keeps_the_mark_of_what_was_sent(
+        self, sessions: Sessions, connected: Connection
+    ) -> None:
+        first = await claimed(sessions, connected.id)
+        async with sessions.begin() as session:
+            await leases.mark_sent(session, connected.id, first.token, 1)
+            await leases.release(session, connected.id, first.token, answered=False)
+
+        await found(sessions, await claimed(sessions, connected.id), Detected.REQUESTED)
+
+        [event] = await every(sessions, GrantEvent)
+        lease = await stored(sessions, RefreshLease, connected.id)
+        assert event.kind == "requested"
+        assert lease.sent_version == 1
+        assert lease.until < datetime.now(UTC)
+
+    async def test_cannot_be_told_with_a_stale_token(self, sessions: Sessions, connected: Connection) -> None:
+        late = await claimed(sessions, connected.id)
+        await lose_the_lease(sessions, late)
+
+        assert await found(sessions, late) is None
+        assert await every(sessions, GrantEvent) == []
+
+    async def test_of_a_disconnected_connection_is_nobodys_business(
+        self, sessions: Sessions, connected: Connection
+    ) -> None:
+        claim = await claimed(sessions, connected.id)
+        await disconnect(sessions, connected.id)
+
+        assert await found(sessions, claim) is None
+        assert await every(sessions, GrantEvent) == []
+
+
+class TestOurOwnMistake:
+    async def test_is_an_operators_task_with_the_way_out(self, sessions: Sessions, connected: Connection) -> None:
+        await errored(sessions, await claimed(sessions, connected.id))
+
+        row = await stored(sessions, Connection, connected.id)
+        [task] = await every(sessions, OperatorTask)
+        assert (row.status, row.status_reason) == ("errored", "invalid_client")
+        assert (task.kind, task.way_out) == ("errored", "correct the secret")
+        assert row.grants == EVERYTHING
+
+    @pytest.mark.parametrize("late", ["stale token", "disconnected"])
+    async def test_noticed_too_late_changes_nothing(self, sessions: Sessions, connected: Connection, late: str) -> None:
+        claim = await claimed(sessions, connected.id)
+        if late == "disconnected":
+            await disconnect(sessions, connected.id)
+        else:
+            await lose_the_lease(sessions, claim)
+        before = await stored(sessions, Connection, connected.id)
+
+        await errored(sessions, claim)
+
+        assert (await stored(sessions, Connection, connected.id)).status == before.status
+        assert await every(sessions, OperatorTask) == []
+
+
+class TestWhatMayBeRefreshed:
+    async def test_includes_a_connection_that_only_lacks_grants(self, sessions: Sessions, vault: Vault) -> None:
+        connection = await add_connection(sessions, status=Status.NEEDS_RECONSENT, grants=["profile"])
+        await add_credential(sessions, vault, connection.id)
+
+        version = await settled(sessions, vault, await claimed(sessions, connection.id))
+
+        assert version == 2
+        assert (await stored(sessions, Connection, connection.id)).status == "needs_reconsent"

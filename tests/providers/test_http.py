@@ -1,0 +1,207 @@
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from integrations.domain.verdict import Trouble
+from integrations.providers import http
+from integrations.providers.http import ask, make_client
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+SECRET = "sim_at_a-very-secret-token"
+
+
+@asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[str]:
+    """A server that does what the handler does after a request has come in."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            await handler(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client has hung up
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+def answering(status: str, *headers: str, body: bytes = b"", length: int | None = None) -> Handler:
+    async def handler(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = len(body) if length is None else length
+        head = [f"HTTP/1.1 {status}", f"Content-Length: {size}", "Connection: close", *headers]
+        writer.write("\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body)
+        await writer.drain()
+
+    return handler
+
+
+async def asked(handler: Handler, method: str = "GET", **options: object) -> http.Response:
+    async with serving(handler) as url, make_client() as client:
+        return await ask(client, method, url, headers={"Authorization": f"Bearer {SECRET}"}, **options)
+
+
+class TestAnAnswer:
+    async def test_is_status_code_and_parsed_body(self) -> None:
+        response = await asked(answering("200 OK", body=b'{"id": 7}'))
+
+        assert (response.heard.status, response.heard.error, response.heard.trouble) == (200, None, None)
+        assert response.body == {"id": 7}
+
+    async def test_brings_the_error_and_the_wait(self) -> None:
+        handler = answering("429 Too Many", "Retry-After: 7", body=b'{"error": "slow_down"}')
+
+        heard = (await asked(handler)).heard
+
+        assert (heard.status, heard.error, heard.retry_after) == (429, "slow_down", timedelta(seconds=7))
+
+    async def test_brings_the_error_of_a_challenge(self) -> None:
+        challenge = 'WWW-Authenticate: Bearer realm="x", error="invalid_token", error_description="old"'
+
+        assert (await asked(answering("401 Unauthorized", challenge))).heard.error == "invalid_token"
+
+    @pytest.mark.parametrize("body", [b"", b"<html>", b"\xff\xfe\x00", b'{"id": 7', b"1" * 5000])
+    async def test_that_is_no_json_has_no_body(self, body: bytes) -> None:
+        response = await asked(answering("200 OK", body=body))
+
+        assert (response.heard.status, response.body) == (200, None)
+
+    async def test_that_redirects_is_not_followed(self) -> None:
+        followed = asyncio.Event()
+
+        async def elsewhere(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            followed.set()
+
+        async with serving(elsewhere) as target:
+            response = await asked(answering("302 Found", f"Location: {target}"))
+
+        assert response.heard.status == 302
+        assert not followed.is_set()
+
+    async def test_says_nothing_that_was_said_in_confidence(self) -> None:
+        body = json.dumps({"error": f"no such token {SECRET}", "error_description": SECRET}).encode()
+
+        response = await asked(answering("400 Bad", f'WWW-Authenticate: Bearer error="{SECRET} is bad"', body=body))
+
+        assert SECRET not in response.heard.model_dump_json()
+        assert response.heard.words == "400 error_in_words"
+
+    async def test_of_one_mebibyte_is_read(self) -> None:
+        body = b'"' + b"a" * (1024 * 1024 - 2) + b'"'
+
+        assert (await asked(answering("200 OK", body=body))).body is not None
+
+    async def test_of_more_is_cut_off_and_given_up(self) -> None:
+        written = 0
+
+        async def endless(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal written
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            while True:
+                writer.write(b"a" * 65536)
+                written += 65536
+                await writer.drain()
+
+        heard = (await asked(endless)).heard
+
+        assert (heard.status, heard.trouble, heard.trouble_kind) == (None, Trouble.LOST, "BodyTooLarge")
+        assert written < 64 * 1024 * 1024
+
+
+class TestTrouble:
+    async def test_before_anything_was_sent_is_told_apart(self) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # bound and never listening: refuses
+            async with make_client() as client:
+                response = await ask(client, "GET", f"http://127.0.0.1:{taken.getsockname()[1]}/?token={SECRET}")
+
+        assert (response.heard.trouble, response.heard.trouble_kind) == (Trouble.NOT_SENT, "ConnectError")
+        assert SECRET not in response.model_dump_json()
+
+    async def test_after_the_request_was_sent_means_that_the_answer_is_lost(self) -> None:
+        async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            linger = struct.pack("ii", 1, 0)  # close with a reset
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+        response = await asked(reset, "POST", data={"refresh_token": SECRET})
+
+        assert response.heard.trouble is Trouble.LOST
+        assert response.heard.status is None
+        assert SECRET not in response.model_dump_json()
+
+    async def test_in_the_middle_of_an_answer_loses_it_too(self) -> None:
+        heard = (await asked(answering("200 OK", body=b'{"access', length=500))).heard
+
+        assert (heard.status, heard.trouble) == (None, Trouble.LOST)
+
+    async def test_that_is_no_http_at_all_is_no_exception(self) -> None:
+        async def gibberish(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"\x16\x03\x01 what?\r\n\r\n")
+            await writer.drain()
+
+        assert (await asked(gibberish)).heard.trouble is Trouble.LOST
+
+    async def test_with_a_body_that_does_not_unpack_is_no_exception(self) -> None:
+        heard = (await asked(answering("200 OK", "Content-Encoding: gzip", body=b"not gzip"))).heard
+
+        assert (heard.status, heard.trouble) == (None, Trouble.LOST)
+
+    async def test_of_silence_ends_by_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(http, "TIMEOUT", timedelta(seconds=0.2))
+
+        async def silence(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+
+        heard = (await asyncio.wait_for(asked(silence), 5)).heard
+
+        assert heard.trouble is Trouble.LOST
+        assert heard.trouble_kind in {"ReadTimeout", "Timeout"}
+
+    async def test_of_an_answer_that_drips_ends_by_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(http, "TIMEOUT", timedelta(seconds=0.2))
+
+        async def dripping(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            for _ in range(20):
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+        assert (await asked(dripping)).heard.trouble is Trouble.LOST
+
+    async def test_of_a_body_nested_too_deep_is_no_exception(self) -> None:
+        assert (await asked(answering("200 OK", body=b"[" * 100_000))).body is None
+
+    async def test_of_an_absurd_date_is_no_exception(self) -> None:
+        handler = answering("503 Down", "Retry-After: Thu, 01 Jan 2026 12:00:00 +99999999999999999999")
+
+        assert (await asked(handler)).heard.status == 503
+
+
+class TestTheClient:
+    async def test_looks_at_no_proxy_and_retries_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+        connections = 0
+
+        async def hang_up(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            nonlocal connections
+            connections += 1
+
+        heard = (await asked(hang_up)).heard
+
+        assert heard.trouble is Trouble.LOST
+        assert connections == 1
+
+    async def test_follows_no_redirect_by_itself(self) -> None:
+        async with make_client() as client:
+            assert client.follow_redirects is False
+            assert isinstance(client, httpx.AsyncClient)
