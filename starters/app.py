@@ -4,6 +4,7 @@ import typer
 
 from starters import connections, db, doctor, processes, reauth, status, tasks, up
 from starters.demo import command as demo
+from starters.shell import run
 
 app = typer.Typer(
     name="runbook",
@@ -28,4 +29,4 @@ app.add_typer(tasks.app, name="tasks")
 
 
 def main() -> None:
-    app()
+    run(app)

@@ -16,7 +16,7 @@ from integrations.domain.errors import StopError
 from integrations.domain.refresh import Refresh
 from integrations.temporal import ui_link
 from starters.reach import Reach, changing, reading, warn_without_worker
-from starters.shell import FAILED, By, Json, Reason, as_json, because, command, err, fail, fields, out, table
+from starters.shell import FAILED, By, Json, Reason, as_json, because, command, err, fail, fields, out, run, table
 from workflows.queues import WORKFLOWS, provider_queue
 
 app = typer.Typer(no_args_is_help=True, help="OAuth connections: list, show, add, refresh, call, disconnect.")
@@ -132,7 +132,7 @@ async def refresh(
         handle = await platform.refresh(connection_id, by=by, reason=because(reason, "runbook connections refresh"))
         await warn_without_worker(platform.temporal, WORKFLOWS)
         if not wait:
-            out.print(f"Started: {handle.id}")
+            as_json({"workflow_id": handle.id}) if json else out.print(f"Started: {handle.id}")
             return
         result = await _result(reach, handle, patience)
     if json:
@@ -241,4 +241,4 @@ def _told(row: Connection) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

@@ -19,7 +19,7 @@ from starters.embedded.location import SHARED
 from starters.embedded.lock import acquire
 from starters.embedded.postgres import Postgres
 from starters.reach import open_database, read_settings
-from starters.shell import FAILED, USAGE, By, Json, as_json, command, err, fail, out
+from starters.shell import FAILED, USAGE, By, Json, as_json, command, err, fail, out, run
 
 app = typer.Typer(no_args_is_help=True, help="The database: bring it up to date, compare it with the code, bind it.")
 
@@ -114,4 +114,4 @@ async def _fresh() -> AsyncIterator[AsyncEngine]:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

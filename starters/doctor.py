@@ -10,6 +10,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from integrations import temporal
 from integrations.db import binding, migrate
@@ -125,8 +126,12 @@ async def _temporal(config: Settings) -> list[Finding]:
         client = await temporal.connect(config)
     except temporal.TemporalUnreachableError as error:
         return [Finding(what="temporal", fine=False, found=str(error), fix="make up, or TEMPORAL_ADDRESS")]
-    info = await client.workflow_service.get_system_info(GetSystemInfoRequest())
-    missing = [key.name for key in await temporal.missing_attributes(client)]
+    try:
+        info = await client.workflow_service.get_system_info(GetSystemInfoRequest())
+        missing = [key.name for key in await temporal.missing_attributes(client)]
+    except RPCError as error:
+        found = f"{temporal.target(config)}: {error.message}"
+        return [Finding(what="temporal", fine=False, found=found, fix="TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE")]
     return [
         Finding(what="temporal", fine=True, found=f"server {info.server_version} at {temporal.target(config)}"),
         Finding(

@@ -5,6 +5,7 @@ import sys
 
 from starters.embedded.live import read_live
 from starters.embedded.location import locate
+from starters.reach import read_settings
 from starters.shell import command
 
 
@@ -28,6 +29,7 @@ async def web() -> None:
 
 def _become(module: str) -> None:
     """Replace this process, so that signals reach the one that counts."""
+    read_settings()  # says what is missing, before a process is replaced by one that only fails
     live = read_live(locate()) or {}
     environment = {**live.get("environment", {}), **os.environ}
     os.execve(sys.executable, [sys.executable, "-m", module], environment)  # noqa: S606 - our own interpreter

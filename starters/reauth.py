@@ -14,7 +14,7 @@ from integrations.domain.connection import reauth_id
 from integrations.temporal import TemporalUnreachableError, ui_link
 from starters.client import invitation_link
 from starters.reach import Reach, changing, no_worker_since, reading, warn_without_worker
-from starters.shell import By, Json, Reason, as_json, because, command, err, fields, out, table
+from starters.shell import By, Json, Reason, as_json, because, command, err, fields, out, run, table
 from workflows.queues import WORKFLOWS
 
 app = typer.Typer(no_args_is_help=True, help="Re-consent: start it, see where it stands, get the owner's link.")
@@ -141,4 +141,4 @@ async def _workflow(reach: Reach, row: Connection) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

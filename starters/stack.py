@@ -72,7 +72,7 @@ class Stack:
         database and Temporal do not belong together.
         """
         outside = dict(outside or {})
-        lock = acquire(folder, say=say)
+        lock = await asyncio.to_thread(acquire, folder, say=say)
         postgres = server = None
         try:
             chosen = choose_ports(folder, {name: (ports or {}).get(name) for name in PORTS})

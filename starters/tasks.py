@@ -9,7 +9,7 @@ from integrations.db import tasks as rows
 from integrations.db.tables import OperatorTask
 from integrations.domain.errors import StopError
 from starters.reach import changing, reading
-from starters.shell import By, Json, Reason, as_json, because, command, fields, out, table
+from starters.shell import By, Json, Reason, as_json, because, command, fields, out, run, table
 
 app = typer.Typer(no_args_is_help=True, help="Operator tasks: list, show, acknowledge, close.")
 
@@ -97,4 +97,4 @@ def _told(row: OperatorTask) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 import time
@@ -13,7 +14,7 @@ import typer
 from starters.embedded.down import down as stop_stack
 from starters.embedded.down import remove
 from starters.embedded.files import last_lines
-from starters.embedded.location import locate
+from starters.embedded.location import default, locate
 from starters.shell import FAILED, USAGE, command, err, fail, out
 from starters.stack import Stack
 
@@ -79,6 +80,8 @@ def _show(stack: Stack) -> None:
     out.print("\nTry, in another terminal of this checkout:\n")
     runbook = Path(sys.executable).with_name("runbook")
     shown = os.path.relpath(runbook) if runbook.is_relative_to(Path.cwd()) else str(runbook)
+    if stack.folder != default():
+        shown = f"RUNBOOK_DATA={shlex.quote(str(stack.folder))} {shown}"
     out.print(f"  {shown} connections add simulator --owner org:acme", markup=False)
     out.print(f"  {shown} status\n", markup=False)
 

@@ -88,7 +88,8 @@ def _ours(_object: object, name: str | None, kind: str, _reflected: bool, _compa
 
 
 def _told(difference: object) -> str:
-    return " ".join(str(part) for part in difference) if isinstance(difference, tuple) else str(difference)
+    parts = difference if isinstance(difference, tuple | list) else (difference,)
+    return " ".join(_told(p) if isinstance(p, tuple | list) else str(getattr(p, "name", None) or p) for p in parts)
 
 
 def write_revision(connection: Connection, message: str) -> None:

@@ -29,19 +29,20 @@ def locate(explicit: Path | None = None, *, purpose: str = "") -> Path:
         return explicit.expanduser().resolve()
     suffix = f"-{purpose}" if purpose else ""
     named = os.environ.get("RUNBOOK_DATA")
-    folder = Path(named).expanduser().resolve() if named else _default()
+    folder = Path(named).expanduser().resolve() if named else default()
     return folder.with_name(folder.name + suffix)
 
 
 def locations() -> list[Path]:
     """Return every folder that this checkout may have made: the default ones, and those that RUNBOOK_DATA names."""
-    bases = [_default()]
+    bases = [default()]
     if os.environ.get("RUNBOOK_DATA"):
         bases.append(locate())
     return [base.with_name(base.name + suffix) for base in bases for suffix in ("", *(f"-{p}" for p in PURPOSES))]
 
 
-def _default() -> Path:
+def default() -> Path:
+    """Return where commands of this checkout look when nothing names another folder."""
     if os.geteuid() == 0:
         return SHARED / f"runbook-0-{short_hash(checkout())}"
     return checkout() / ".runbook"

@@ -44,8 +44,9 @@ class FolderLock:
 
 
 def acquire(folder: Path, *, wait: float = WAIT, say: Callable[[str], None] = lambda _: None) -> FolderLock:
-    """Make the folder when it is missing, check it, and lock it; blocks up to `wait` seconds, telling `say` once.
+    """Make the folder when it is missing, check it, and lock it.
 
+    Blocks up to `wait` seconds while the servers of a killed stack stop, telling `say` once.
     Raises EmbeddedError when the folder is not usable (`folder.check`) or another stack keeps it.
     """
     deadline = time.monotonic() + wait
@@ -56,9 +57,10 @@ def acquire(folder: Path, *, wait: float = WAIT, say: Callable[[str], None] = la
             data_folder.stamp(folder)
             _sign(lock)
             return lock
-        if time.monotonic() >= deadline:
+        # A stack that runs will not leave by itself; only one that was killed is on its way out.
+        if holder_pid(folder) is not None or time.monotonic() >= deadline:
             raise EmbeddedError(
-                f"The data folder {folder} is in use by {_holder(folder)}; `make down` stops it, "
+                f"The data folder {folder} is in use by {_holder(folder)}; `runbook down --data {folder}` stops it, "
                 "or choose another folder with RUNBOOK_DATA=/some/folder."
             )
         if not said:

@@ -82,7 +82,7 @@ class TestLock:
     def test_a_second_stack_is_told_who_holds_the_folder(self, tmp_path: Path) -> None:
         said: list[str] = []
 
-        with acquire(tmp_path), pytest.raises(EmbeddedError, match=f"{tmp_path} .*pid {os.getpid()}.*make down"):
+        with acquire(tmp_path), pytest.raises(EmbeddedError, match=f"{tmp_path} .*pid {os.getpid()}.*runbook down"):
             acquire(tmp_path, wait=0.3, say=said.append)
 
         assert len(said) == 1
@@ -215,7 +215,7 @@ class TestRemove:
         assert (tmp_path / "thesis.txt").exists()
 
     def test_a_folder_in_use_is_left_alone(self, tmp_path: Path) -> None:
-        with acquire(tmp_path), pytest.raises(EmbeddedError, match=r"in use.*make down"):
+        with acquire(tmp_path), pytest.raises(EmbeddedError, match=r"in use.*runbook down"):
             remove(tmp_path)
 
         assert (tmp_path / VERSION).exists()

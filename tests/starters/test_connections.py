@@ -1,0 +1,128 @@
+from tests.starters.conftest import UNKNOWN, Account, Runbook
+from tests.starters.running import Running
+
+
+class TestAdding:
+    async def test_prints_the_target_first_and_a_command_that_gives_the_link(self, runbook: Runbook) -> None:
+        added = runbook("connections", "add", "simulator", "--owner", "org:pasted", "--reason", "the customer wrote")
+
+        assert added.code == 0
+        assert added.err.startswith("Target: postgresql://")
+        assert "with Temporal at 127.0.0.1:" in added.err
+        (pasted,) = added.printed_commands
+        assert pasted[:2] == ["reauth", "link"]
+        link = runbook(*pasted)
+        assert link.code == 0
+        assert "/reconsent/" in link.out
+        assert link.err == ""
+
+    def test_answers_a_program_with_one_document(self, runbook: Runbook) -> None:
+        added = runbook("connections", "add", "simulator", "--owner", "user:ada", "--json")
+
+        assert added.code == 0
+        made = added.json["connection_id"]
+        assert added.json["workflow_id"] == f"reauth:simulator:{made}"
+        shown = runbook("connections", "show", made, "--json").json
+        assert (shown["provider"], shown["owner"], shown["status"]) == ("simulator", "user:ada", "disconnected")
+        assert made in {row["id"] for row in runbook("connections", "list", "--json").json}
+        assert made in runbook("connections", "list", "--status", "disconnected").out
+        assert made not in runbook("connections", "list", "--status", "active").out
+
+    def test_refuses_what_is_no_owner_and_no_provider_and_says_what_is(self, runbook: Runbook) -> None:
+        nobody = runbook("connections", "add", "simulator", "--owner", "acme")
+        nowhere = runbook("connections", "add", "simulatr", "--owner", "org:acme")
+
+        assert nobody.code in {1, 2}
+        assert "'acme' is not an owner: write user:ID or org:ID" in nobody.err
+        assert nowhere.code in {1, 2}
+        assert "did you mean 'simulator'?" in nowhere.err
+        assert nobody.out == nowhere.out == ""
+
+
+class TestAConnectedAccount:
+    async def test_is_shown_refreshed_called_and_given_up(self, runbook: Runbook, connected: Account) -> None:
+        shown = runbook("connections", "show", connected.word)
+        assert "active" in shown.out
+        assert "a••@acme.example" in shown.out
+        assert "ada@" not in shown.out
+
+        refreshed = runbook("connections", "refresh", connected.word, "--json")
+        assert (refreshed.code, refreshed.json["refresh"], refreshed.json["version"]) == (0, "refreshed", 2)
+        assert refreshed.err.startswith("Target: ")
+
+        called = runbook("connections", "call", connected.word, "notes.write", "--payload", '{"text": "hello"}')
+        assert called.code == 0
+        assert "allowed, then ok" in called.out
+        same = [runbook("connections", "call", connected.word, "notes.read", "--key", "k", "--json") for _ in range(2)]
+        assert [ran.code for ran in same] == [0, 0]
+        assert same[0].json["meaning"] == "ok"
+
+        given_up = runbook("connections", "disconnect", connected.word, "--reason", "customer left")
+        assert (given_up.code, given_up.out) == (0, "Disconnected.\n")
+        assert given_up.err.startswith("Target: ")
+        again = runbook("connections", "disconnect", connected.word)
+        assert (again.code, again.out) == (0, "It was disconnected already.\n")
+
+        blocked = runbook("connections", "call", connected.word, "notes.read")
+        assert blocked.code == 1
+        assert "blocked: the connection is disconnected" in blocked.out
+        assert runbook("connections", "refresh", connected.word).code == 1
+        history = runbook("connections", "show", connected.word, "--json").json
+        assert [move["to"] for move in history["transitions"]] == ["active", "disconnected"]
+        assert history["transitions"][-1]["reason"] == "customer left"
+        assert {version["state"] for version in history["credentials"]} == {"retired"}
+
+    async def test_answers_a_program_with_a_document_when_it_does_not_wait(
+        self, runbook: Runbook, connected: Account
+    ) -> None:
+        started = runbook("connections", "refresh", connected.word, "--no-wait", "--json")
+
+        assert started.code == 0
+        assert f"refresh:simulator:{connected.id}" in started.json.values()
+
+    def test_is_not_called_with_what_cannot_be_meant(self, runbook: Runbook, connected: Account) -> None:
+        no_json = runbook("connections", "call", connected.word, "notes.write", "--payload", "hello")
+        no_object = runbook("connections", "call", connected.word, "notes.write", "--payload", "[1]")
+        no_such = runbook("connections", "call", connected.word, "notes.wirte")
+
+        assert (no_json.code, no_object.code) == (2, 2)
+        assert "--payload is not JSON" in no_json.err
+        assert '{"text": "hello"}' in no_object.err
+        assert no_such.code == 1
+        assert "did you mean 'notes.write'?" in no_such.err
+
+
+class TestAnIdThatNobodyKnows:
+    def test_ends_with_1_the_id_and_the_command_that_lists_those_there_are(self, runbook: Runbook) -> None:
+        for words in (
+            ("connections", "show"),
+            ("connections", "refresh"),
+            ("connections", "disconnect"),
+            ("reauth", "start"),
+            ("reauth", "status"),
+            ("reauth", "link"),
+        ):
+            ran = runbook(*words, UNKNOWN)
+
+            assert (ran.code, ran.out) == (1, ""), words
+            assert f"there is no connection {UNKNOWN}" in ran.err
+            assert ran.printed_commands == [["connections", "list"]]
+        call = runbook("connections", "call", UNKNOWN, "notes.read")
+        assert (call.code, UNKNOWN in call.err) == (1, True)
+
+    def test_of_a_task_likewise(self, runbook: Runbook) -> None:
+        for word in ("show", "ack", "close"):
+            ran = runbook("tasks", word, UNKNOWN)
+
+            assert (ran.code, ran.out) == (1, "")
+            assert f"there is no task {UNKNOWN}" in ran.err
+            assert ran.printed_commands == [["tasks", "list", "--all"]]
+
+    def test_and_is_none_ends_with_2_before_anything_is_touched(self, runbook: Runbook, running: Running) -> None:
+        for words in (("connections", "show"), ("reauth", "link"), ("tasks", "close")):
+            ran = runbook(*words, "not-an-id")
+
+            assert (ran.code, ran.out) == (2, "")
+            assert "valid UUID" in ran.err
+            assert "Target:" not in ran.err
+        assert running.stack.processes["worker"].alive()
