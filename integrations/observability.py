@@ -14,7 +14,9 @@ import structlog
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_\-.~+/=]{24,}")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-_OPAQUE: Final = re.compile(r"[A-Za-z0-9]{20,}|(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])")
+_RUN: Final = re.compile(r"[A-Za-z0-9]{20,}")
+_KINDS: Final = (re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]"))
+_READ_LIMIT: Final = 20_000
 _TEXT_LIMIT: Final = 2000
 
 
@@ -23,6 +25,8 @@ def scrubbed(text: str) -> str:
 
     UUIDs, names in words and lower-case paths stay readable.
     """
+    if len(text) > _READ_LIMIT:
+        text = f"{text[: _READ_LIMIT // 2]} … {text[-_READ_LIMIT // 2 :]}"
     without_query = re.sub(r"\?[^\s\"']+=[^\s\"']*", "?…", text)
     cut = _WORD.sub(_cut, without_query)
     if len(cut) <= _TEXT_LIMIT:
@@ -32,7 +36,9 @@ def scrubbed(text: str) -> str:
 
 
 def _cut(word: re.Match[str]) -> str:
-    return f"{word[0][:4]}…" if _OPAQUE.search(_UUID.sub("", word[0])) else word[0]
+    plain = _UUID.sub("", word[0])
+    opaque = _RUN.search(plain) or all(kind.search(plain) for kind in _KINDS)
+    return f"{word[0][:4]}…" if opaque else word[0]
 
 
 def _scrub(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -71,7 +71,7 @@ class TestScrubbing:
             "connection 3F2b8C1e-0d4f-4a53-9A0e-0c5a2f6d1B11 is there",
             "outbox-dispatch:12 and notification-dispatch:mail",
             "integrations.providers.http_client.make_client",
-            "/work/main/integrations/db/migrations/versions/baseline.py",
+            "/opt/runbook/integrations/db/migrations/versions/baseline.py",
             "the connection is needs_reconsent; missing grants: notes.write",
             "RUNBOOK_PROVIDER_SIMULATOR_CLIENT_SECRET is not set",
             "Simulator: 503: the provider is in trouble and has said nothing about the grant",

@@ -5,6 +5,7 @@ is never recorded again to make a replay pass: a workflow that has run for a wee
 """
 
 import asyncio
+import json
 import sys
 import sysconfig
 from collections.abc import Awaitable, Callable
@@ -131,6 +132,13 @@ async def _until(fake: FakeReauth, step: str, times: int) -> None:
             await asyncio.sleep(0.05)
 
 
+def _without_paths(value: Any) -> Any:
+    """A stack trace tells where this machine keeps things, and nothing that a replay needs."""
+    if isinstance(value, dict):
+        return {name: _without_paths(part) for name, part in value.items() if name != "stackTrace"}
+    return [_without_paths(part) for part in value] if isinstance(value, list) else value
+
+
 async def record() -> None:
     environment = await WorkflowEnvironment.start_local(
         dev_server_existing_path=str(Path(sysconfig.get_path("scripts")) / "temporal"),
@@ -146,7 +154,8 @@ async def record() -> None:
             handle = await scenario(environment.client)
             history = await environment.client.get_workflow_handle(handle.id).fetch_history()
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(history.to_json() + "\n", encoding="utf-8")
+            recorded = _without_paths(json.loads(history.to_json()))
+            file.write_text(json.dumps(recorded, indent=2) + "\n", encoding="utf-8")
             sys.stdout.write(f"recorded {name}: {len(history.events)} events\n")
 
 
