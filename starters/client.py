@@ -19,7 +19,7 @@ from integrations.db.session import Sessions
 from integrations.db.tables import Connection
 from integrations.db.vault import Vault, digest
 from integrations.domain.connection import Status, reauth_id
-from integrations.domain.errors import StopError
+from integrations.domain.errors import StopError, WrongUsageError
 from integrations.domain.job import JobRequest, JobResult
 from integrations.domain.reauth import Detected, Repaired
 from integrations.domain.refresh import Refreshed, RefreshRequest
@@ -41,11 +41,11 @@ class Platform:
     async def add(self, provider_id: str, owner: str, *, by: str, reason: str = "") -> Connection:
         """Ask an owner (`user:ID` or `org:ID`) to connect an account, and start the lifecycle that waits for them.
 
-        Raises CatalogError for an unknown provider, StopError for an owner that is none.
+        Raises CatalogError for an unknown provider, WrongUsageError for an owner that is none.
         """
         scope_type, _, scope_id = owner.partition(":")
         if scope_type not in {"user", "org"} or not _ID.fullmatch(scope_id):
-            raise StopError(
+            raise WrongUsageError(
                 f"{owner[:80]!r} is not an owner: write user:ID or org:ID, for example org:acme; an ID has at most 200 "
                 "characters, and no spaces"
             )

@@ -21,7 +21,7 @@ from rich.table import Table
 from temporalio.service import RPCError, RPCStatusCode
 
 from integrations import observability
-from integrations.domain.errors import RunbookError
+from integrations.domain.errors import RunbookError, WrongUsageError
 from integrations.settings import SettingsError
 from integrations.temporal import TemporalUnreachableError
 from starters.embedded.errors import EmbeddedError
@@ -61,7 +61,7 @@ def command(run: Callable[P, Awaitable[None]]) -> Callable[P, None]:
             asyncio.run(_awaited(run(*args, **kwargs)))
         except (TemporalUnreachableError, UnreachableError) as error:
             fail(str(error), UNREACHABLE)
-        except SettingsError as error:
+        except (SettingsError, WrongUsageError) as error:
             fail(str(error), USAGE)
         except (RunbookError, EmbeddedError) as error:
             fail(str(error), FAILED)

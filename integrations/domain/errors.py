@@ -27,3 +27,7 @@ class StopError(RunbookError):
 
 class NotReadyError(TryAgainError):
     """A person has to give the process something, a client secret or a key. Work waits for it and is not lost."""
+
+
+class WrongUsageError(StopError):
+    """What was asked for cannot be meant: the message says how it is written."""

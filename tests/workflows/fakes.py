@@ -52,6 +52,8 @@ class FakeReauth(ReauthActivities):
     def __init__(self, **script: Iterable[Any]) -> None:
         self._script = {step: list(answers) for step, answers in script.items()}
         self.steps: list[str] = []
+        self.sessions: list[UUID] = []
+        """Whose code was sent, in order."""
         self.lifecycle_id: UUID | None = None
 
     def _next(self, step: str, default: Any) -> Any:
@@ -70,6 +72,7 @@ class FakeReauth(ReauthActivities):
 
     @activity.defn(name="reauth.exchange")
     async def exchange(self, consent: Consent) -> Exchanged:
+        self.sessions.append(consent.session_id)
         exchanged: Exchanged = self._next("exchange", ACCEPTED)
         return exchanged
 
