@@ -1,5 +1,7 @@
 """PostgreSQL on a unix socket in the data folder."""
 
+import os
+import pwd
 import shutil
 import signal
 from pathlib import Path
@@ -129,7 +131,7 @@ async def _create(programs: Path, home: Path, user: User | None, lock: FolderLoc
     unfinished = home / "data.unfinished"
     if unfinished.exists():
         shutil.rmtree(unfinished)
-    options = ["--username", OWNER, "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--no-instructions"]
+    options = ["--username", OWNER, "--auth-local=peer", "--auth-host=reject", "--encoding=UTF8", "--no-instructions"]
     # The builtin provider sorts alike on every system and release; libc's order changes with the system's library.
     options += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     log = lock.folder / "logs" / "initdb.log"
@@ -141,5 +143,16 @@ async def _create(programs: Path, home: Path, user: User | None, lock: FolderLoc
         await process.stop()
     if code:
         raise EmbeddedError(f"initdb ended with exit code {code}; the end of {log}:\n{last_lines(log)}")
+    _let_in_only_us(unfinished)
     unfinished.rename(home / "data")
     sync_folder(home)
+
+
+def _let_in_only_us(data: Path) -> None:
+    """Ask the kernel who connects: as root the socket is `nobody`'s, and whoever else is that must not come in by it.
+
+    Written in place, so that the files stay their owner's.
+    """
+    us = pwd.getpwuid(os.geteuid()).pw_name
+    (data / "pg_hba.conf").write_text("local all all peer map=us\n", encoding="utf-8")
+    (data / "pg_ident.conf").write_text(f'us "{us}" {OWNER}\n', encoding="utf-8")

@@ -13,17 +13,20 @@ import asyncpg
 import psutil
 import pytest
 from sqlalchemy import text
+from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 
+from starters.embedded.account import postgres_account
 from starters.embedded.down import down
 from starters.embedded.errors import EmbeddedError
 from starters.embedded.live import read_live
 from starters.embedded.lock import FolderLock, acquire
 from starters.embedded.ports import free_ports
 from starters.embedded.postgres import Postgres
+from starters.embedded.postgres_binaries import binaries
 from starters.embedded.temporal import Temporal, TemporalPorts
 
 CHECKOUT = Path(__file__).parents[2]
@@ -277,3 +280,34 @@ async def test_as_root_a_folder_that_nobody_can_reach_is_refused_not_opened(data
         await Postgres.start(lock)
 
     assert stat.S_IMODE(data_folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as an account that others may use as well")
+class TestAStranger:
+    async def test_of_the_servers_own_account_does_not_get_in(self, data_folder: Path) -> None:
+        nobody = postgres_account()
+        assert nobody is not None
+        with acquire(data_folder) as lock:
+            async with postgres(lock) as server:
+                socket_folder = make_url(server.url("postgres")).query["host"]
+                tried = subprocess.run(
+                    [
+                        binaries(as_root=True) / "psql",
+                        "-h",
+                        socket_folder,
+                        "-U",
+                        "runbook",
+                        "-c",
+                        "SELECT 1",
+                        "postgres",
+                    ],
+                    user=nobody.uid,
+                    group=nobody.gid,
+                    extra_groups=[],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+
+        assert tried.returncode != 0
+        assert "Peer authentication failed" in tried.stderr
