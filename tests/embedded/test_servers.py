@@ -290,17 +290,10 @@ class TestAStranger:
         with acquire(data_folder) as lock:
             async with postgres(lock) as server:
                 socket_folder = make_url(server.url("postgres")).query["host"]
-                tried = subprocess.run(
-                    [
-                        binaries(as_root=True) / "psql",
-                        "-h",
-                        socket_folder,
-                        "-U",
-                        "runbook",
-                        "-c",
-                        "SELECT 1",
-                        "postgres",
-                    ],
+                psql = [binaries(as_root=True) / "psql", "-h", socket_folder, "-U", "runbook", "-c", "SELECT 1"]
+                tried = await asyncio.to_thread(
+                    subprocess.run,
+                    [*psql, "postgres"],
                     user=nobody.uid,
                     group=nobody.gid,
                     extra_groups=[],
