@@ -17,7 +17,6 @@ from integrations.providers.oauth import Providers
 
 _BODY_LIMIT: Final = 8_000
 """Bytes of an answer that a workflow's history keeps."""
-_TRANSIENT: Final = frozenset({Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED})
 
 
 class JobActivities:
@@ -54,7 +53,7 @@ class JobActivities:
         token = credentials.opened(self._vault, kept).access_token
         answer = await client.call(capability.call, token, payload=job.payload, idempotency_key=job.idempotency_key)
         verdict = client.judge_call(answer)
-        if verdict.meaning in _TRANSIENT:
+        if verdict.is_transient:
             raise TryAgainError(f"{job.capability} at {client.provider.name}: {verdict.because}", after=verdict.after)
         return JobResult(
             decision=decision,

@@ -26,7 +26,6 @@ from integrations.domain.verdict import Meaning, Trouble, Verdict
 from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
 
 _ON_ITS_WAY = frozenset({"received", "exchanging", "exchanged"})
-_TRANSIENT = frozenset({Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED})
 
 
 class ReauthActivities:
@@ -79,7 +78,7 @@ class ReauthActivities:
             connection = await session.get_one(Connection, candidate.connection_id)
             kept = await credentials.version_of(session, candidate.connection_id, candidate.version)
         if kept is None:
-            return Proof(works=False, why="the candidate is gone: the connection was given up meanwhile")
+            return Proof(works=False, why="the candidate was dealt with before: see the invitation that took its place")
         client = self._providers.client(connection.provider_id)
         token = credentials.opened(self._vault, kept).access_token
         granted = frozenset(kept.grants)
@@ -205,7 +204,7 @@ class ReauthActivities:
 
 
 def _raise_if_transient(verdict: Verdict, doing: str) -> None:
-    if verdict.meaning in _TRANSIENT:
+    if verdict.is_transient:
         raise TryAgainError(f"{doing}: {verdict.because}", after=verdict.after)
 
 

@@ -12,7 +12,7 @@ from integrations import temporal
 from integrations.db import consents, reconcile
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession
-from integrations.domain.connection import connection_of, reauth_id
+from integrations.domain.connection import BLOCKED, connection_of, reauth_id
 from integrations.domain.errors import RunbookError
 from integrations.domain.message import Message
 from integrations.domain.reauth import ConsentReceived, Repaired
@@ -52,13 +52,15 @@ class ReconcileActivities:
         return await self._each(ids, lambda detection_id: announce(client, self._sessions, detection_id))
 
     async def _lifecycles(self, client: Client, running: set[str]) -> int:
-        """Every connection that waits for its owner has a living lifecycle and an open task, or gets them."""
+        """Whoever waits for an owner has a living lifecycle, and a blocked connection an open task, or gets them."""
         last, restarted = None, 0
         while True:
             async with self._sessions.begin() as session:
                 page = await reconcile.watched_after(session, last)
                 untold = await reconcile.without_task(session, [row.id for row in page])
-            lost = [row for row in page if row.id in untold or not await self._lives(client, running, row)]
+            # A task for a connection that works may be closed by hand, and stays so.
+            unseen = {row.id for row in page if row.status in BLOCKED} & untold
+            lost = [row for row in page if row.id in unseen or not await self._lives(client, running, row)]
             restarted += await self._each(lost, lambda row: self._restart(client, row))
             if len(page) < reconcile.BATCH:
                 return restarted

@@ -19,7 +19,7 @@ EXAMPLE = """\
 example:
   SIMULATOR_CLIENT_ID=demo SIMULATOR_CLIENT_SECRET=demo-secret \\
   SIMULATOR_REDIRECT_URIS=http://127.0.0.1:8000/oauth/callback/simulator \\
-  python -m simulator --port 9400 --data /tmp/simulator.sqlite
+  python -m simulator --port 9400 --data simulator.sqlite
   then open http://127.0.0.1:9400/ and log in as ada@acme.example (ada) or bob@other.example (bob)
 
 environment:

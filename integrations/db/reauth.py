@@ -46,8 +46,9 @@ async def open_lifecycle(session: AsyncSession, vault: Vault, wanted: OpenLifecy
         return Opened(opening=Opening.DISCONNECTED, why=f"disconnected: {row.status_reason}", account=account)
     row.lifecycle_id = wanted.lifecycle_id
     await _demote(session, row, live)
-    why = live[0].cause if live else row.status_reason
     invitation = await consents.open_session(session, wanted.lifecycle_id)
+    # A look for which nothing new was found leaves standing what the owner was told last.
+    why = live[0].cause if live else invitation.why if invitation else row.status_reason
     if invitation is None:
         await consents.end_all(session, row.id, "replaced", "a newer invitation takes its place")
         invitation = await consents.invite(

@@ -70,6 +70,11 @@ class Verdict(Message):
     """The rule that matched, in plain words."""
     after: timedelta | None = None
 
+    @property
+    def is_transient(self) -> bool:
+        """May the same call succeed later, without anybody acting?"""
+        return self.meaning in {Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED}
+
 
 def judge_token(heard: Heard, *, terminal_errors: frozenset[str] = frozenset()) -> Verdict:
     """Judge an answer of the token endpoint: only an OAuth error says something about a grant.

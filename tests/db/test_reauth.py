@@ -257,6 +257,24 @@ class TestInvitingAgain:
         assert (task.session_id, task.cause) == (fresh.id, "it did not work")
         assert await versions(sessions, candidate.connection_id) == {}
 
+    async def test_again_without_anything_new_keeps_what_was_told_last(
+        self, sessions: Sessions, vault: Vault, connection: Connection
+    ) -> None:
+        await add_credential(sessions, vault, connection.id)
+        await detected(sessions, connection.id)
+        lifecycle = uuid4()
+        first = await opened(sessions, vault, connection.id, lifecycle)
+        assert first.session_id is not None
+        async with sessions.begin() as session:
+            known = Lifecycle(connection_id=connection.id, lifecycle_id=lifecycle)
+            why = "the consent was given by b••@other.example"
+            await reauth.invite_again(session, vault, known, first.session_id, why=why, deadline=soon())
+
+        again = await opened(sessions, vault, connection.id, lifecycle)
+
+        [task] = await every(sessions, OperatorTask)
+        assert (again.why, task.cause) == (why, why)
+
     async def test_twice_invites_once(self, sessions: Sessions, vault: Vault) -> None:
         candidate = await candidate_of(sessions, vault, uuid4(), status=Status.PENDING_REAUTH)
 

@@ -33,3 +33,26 @@ class TestAJob:
         assert result.done
         assert fake.calls == 3
         assert second.id == first.id
+
+    async def test_is_not_done_again_by_the_same_key(self, time_skipping: WorkflowEnvironment) -> None:
+        fake, wanted = FakeJob(), job(uuid4(), str(uuid4()))
+
+        async with workers(time_skipping.client, job=fake):
+            first = await temporal.start_job(time_skipping.client, wanted)
+            await asyncio.wait_for(first.result(), 30)
+            second = await temporal.start_job(time_skipping.client, wanted)
+            typed = time_skipping.client.get_workflow_handle(second.id, result_type=JobResult)
+            result = await asyncio.wait_for(typed.result(), 30)
+
+        assert result.done
+        assert fake.calls == 1
+
+    async def test_is_another_connections_business_with_the_same_key(self, time_skipping: WorkflowEnvironment) -> None:
+        fake, key = FakeJob(), str(uuid4())
+
+        async with workers(time_skipping.client, job=fake):
+            for connection_id in (uuid4(), uuid4()):
+                started = await temporal.start_job(time_skipping.client, job(connection_id, key))
+                await asyncio.wait_for(started.result(), 30)
+
+        assert fake.calls == 2

@@ -12,7 +12,7 @@ from temporalio.testing import WorkflowEnvironment
 from activities.reconcile import Reconciled
 from integrations.db.session import Sessions
 from integrations.domain.connection import reauth_id
-from integrations.domain.reauth import ReauthResult
+from integrations.domain.reauth import ReauthOutcome, ReauthResult
 from integrations.providers.oauth import Providers
 from integrations.settings import Settings, load
 from worker.plugin import runbook_plugin
@@ -39,6 +39,24 @@ async def connection(sessions: Sessions, status: str) -> UUID:
 async def count(sessions: Sessions, sql: str, connection_id: UUID) -> int:
     async with sessions.begin() as session:
         return int(await session.scalar(text(sql), {"id": connection_id}) or 0)
+
+
+async def run(sessions: Sessions, sql: str, connection_id: UUID, **values: object) -> None:
+    async with sessions.begin() as session:
+        await session.execute(text(sql), {"id": connection_id} | values)
+
+
+async def detection(sessions: Sessions, connection_id: UUID, kind: str) -> None:
+    """A detection of an hour ago that nobody announced."""
+    sql = "INSERT INTO service_grant_events (id, connection_id, kind, cause, actor, noticed_at) "
+    sql += "VALUES (:event, :id, :kind, 'refused twice', 'test', clock_timestamp() - interval '1 hour')"
+    await run(sessions, sql, connection_id, event=uuid4(), kind=kind)
+
+
+async def until_true(sessions: Sessions, sql: str, connection_id: UUID) -> None:
+    async with asyncio.timeout(30):
+        while not await count(sessions, sql, connection_id):
+            await asyncio.sleep(0.05)
 
 
 @pytest_asyncio.fixture
@@ -95,14 +113,7 @@ class TestReconcile:
         self, working: None, client: Client, sessions: Sessions
     ) -> None:
         dead = await connection(sessions, "active")
-        async with sessions.begin() as session:
-            await session.execute(
-                text(
-                    "INSERT INTO service_grant_events (id, connection_id, kind, cause, actor, noticed_at) "
-                    "VALUES (:event, :id, 'revoked', 'refused twice', 'test', now() - interval '1 hour')"
-                ),
-                {"event": uuid4(), "id": dead},
-            )
+        await detection(sessions, dead, "revoked")
 
         result = await swept(client)
         sql = "SELECT count(*) FROM service_connections WHERE id = :id AND status = 'pending_reauth'"
@@ -110,5 +121,60 @@ class TestReconcile:
             while not await count(sessions, sql, dead):
                 await asyncio.sleep(0.05)
         await client.get_workflow_handle(reauth_id("simulator", dead)).terminate()
+
+        assert result.detections == 1
+
+    async def test_opens_a_blocked_connections_task_again_and_leaves_a_working_ones_closed(
+        self, working: None, client: Client, sessions: Sessions
+    ) -> None:
+        blocked, works = await connection(sessions, "pending_reauth"), await connection(sessions, "active")
+        await detection(sessions, works, "requested")
+        tasks = "SELECT count(*) FROM service_operator_tasks WHERE connection_id = :id AND status <> 'closed'"
+        await swept(client)
+        for each in (blocked, works):
+            await until_true(sessions, tasks, each)
+            await run(sessions, "UPDATE service_operator_tasks SET status = 'closed' WHERE connection_id = :id", each)
+
+        second = await swept(client)
+        await until_true(sessions, tasks, blocked)
+        third = await swept(client)
+        left_closed = await count(sessions, tasks, works)
+        for each in (blocked, works):
+            await client.get_workflow_handle(reauth_id("simulator", each)).terminate()
+
+        assert (second.lifecycles, third.lifecycles) == (1, 0)
+        assert left_closed == 0
+
+    async def test_ends_the_lifecycle_of_a_connection_whose_disconnecter_died(
+        self, working: None, client: Client, sessions: Sessions
+    ) -> None:
+        given_up = await connection(sessions, "pending_reauth")
+        await swept(client)
+        await until_true(sessions, "SELECT count(*) FROM service_consent_sessions WHERE connection_id = :id", given_up)
+        await run(
+            sessions,
+            "UPDATE service_connections SET status = 'disconnected', lifecycle_id = NULL WHERE id = :id",
+            given_up,
+        )
+        lifecycle = client.get_workflow_handle(reauth_id("simulator", given_up), result_type=ReauthResult)
+
+        async with asyncio.timeout(30):
+            while not (await swept(client)).ended:  # the list of running workflows lags a little behind
+                await asyncio.sleep(0.1)
+        result = await asyncio.wait_for(lifecycle.result(), 30)
+
+        assert result.outcome is ReauthOutcome.DISCONNECTED
+
+    async def test_goes_on_past_one_that_fails(self, working: None, client: Client, sessions: Sessions) -> None:
+        wrong, right = await connection(sessions, "active"), await connection(sessions, "active")
+        await run(sessions, "UPDATE service_connections SET scope_id = repeat('x', 3000) WHERE id = :id", wrong)
+        await detection(sessions, wrong, "revoked")  # the older one: it is met first
+        await detection(sessions, right, "revoked")
+
+        result = await swept(client)
+        await until_true(
+            sessions, "SELECT count(*) FROM service_connections WHERE id = :id AND status = 'pending_reauth'", right
+        )
+        await client.get_workflow_handle(reauth_id("simulator", right)).terminate()
 
         assert result.detections == 1
