@@ -94,6 +94,8 @@ class Connection(Base):
     grants: Mapped[list[str]] = mapped_column(server_default="{}")
     missing_grants: Mapped[list[str]] = mapped_column(server_default="{}")
     """What a fresh consent has to bring back."""
+    variables: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    """What completes the provider's addresses for this connection, such as a shop's name. Given when it was added."""
     lifecycle_id: Mapped[UUID | None]
     """The open re-consent lifecycle. Giving the connection up clears it, and so voids a consent on its way."""
     seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
@@ -147,6 +149,8 @@ class Credential(Base):
     key_id: Mapped[str]
     sealed: Mapped[bytes]
     grants: Mapped[list[str]]
+    variables: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    """What the provider itself gave beside the tokens to complete its addresses, such as an instance's host."""
     expires_at: Mapped[datetime | None]
     session_id: Mapped[UUID | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -172,7 +176,7 @@ class GrantEvent(Base):
 
     __tablename__ = "service_grant_events"
     __table_args__ = (
-        _one_of("kind", (*Detected, "granted"), "kind"),
+        _one_of("kind", (*Detected, "granted", "expanded"), "kind"),
         Index("ix_service_grant_events_unhandled", "noticed_at", postgresql_where=text("handled_at IS NULL")),
         Index(None, "connection_id", "noticed_at"),
     )
@@ -234,11 +238,27 @@ class ConsentSession(Base):
     """When the lifecycle was told of the code. Reconcile tells those that were not."""
     denied_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+    variables: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    """What the callback's address told beside the code, such as a company's number."""
     account_id: Mapped[str | None]
     account_name: Mapped[str | None]
     """Who consented, once that is known to be the right account."""
     outcome: Mapped[str | None]
     """What the owner reads when it did not work: in plain words, without secrets."""
+
+
+class Key(Base):
+    """An encryption key that was ever current. The key itself is not here: only what tells it from another one."""
+
+    __tablename__ = "service_keys"
+
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    canary: Mapped[bytes]
+    """A known text sealed with the key: whoever holds other bytes under the same id finds out before they do harm."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    created_by: Mapped[str]
+    retired_at: Mapped[datetime | None]
+    retired_by: Mapped[str | None]
 
 
 class OperatorTask(Base):
