@@ -28,8 +28,7 @@ class JobActivities:
     @activity.defn(name="job.call")
     async def call(self, job: JobRequest) -> JobResult:
         """Ask the gate, then the provider. Trouble on the way is raised and retried with the same idempotency key."""
-        client = self._providers.client(job.provider_id)
-        capability = client.provider.capability(job.capability)
+        capability = self._providers.catalog.provider(job.provider_id).capability(job.capability)
         async with self._sessions.begin() as session:
             connection = await connections.find(session, job.connection_id)
             if (connection.provider_id, connection.tenant) != (job.provider_id, job.tenant):
@@ -50,6 +49,7 @@ class JobActivities:
             decision = Decision(answer=Answer.BLOCKED, reason="there is no active credential")
         if not decision.may_go or kept is None:
             return JobResult(decision=decision, because=decision.reason)
+        client = self._providers.client(job.provider_id, credentials.values(connection, kept))
         token = credentials.opened(self._vault, kept).access_token
         answer = await client.call(capability.call, token, payload=job.payload, idempotency_key=job.idempotency_key)
         verdict = client.judge_call(answer)

@@ -23,7 +23,7 @@ from integrations.domain.reauth import (
     Proof,
 )
 from integrations.domain.verdict import Meaning, Trouble, Verdict
-from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
+from integrations.providers.oauth import Account, OAuthClient, Providers, TokenAnswer
 
 _ON_ITS_WAY = frozenset({"received", "exchanging", "exchanged"})
 
@@ -61,7 +61,7 @@ class ReauthActivities:
         if row.status == "exchanged" and kept is not None:
             return Exchanged(exchange=Exchange.CANDIDATE, version=kept.version)
         # What a person has to bring first, a client secret or a key, is found missing before the code counts as sent.
-        client = self._providers.client(connection.provider_id)
+        client = self._providers.client(connection.provider_id, connection.variables | row.variables)
         if kept is None:
             if row.status != "received":
                 why = "the answer to the owner's consent was lost on its way to us"
@@ -69,7 +69,7 @@ class ReauthActivities:
             refused = await self._send_code(client, consent, row)
             if refused is not None:
                 return refused
-        return await self._check(client, consent, connection)
+        return await self._check(consent, connection)
 
     @activity.defn(name="reauth.prove")
     async def prove(self, candidate: Candidate) -> Proof:
@@ -79,7 +79,7 @@ class ReauthActivities:
             kept = await credentials.version_of(session, candidate.connection_id, candidate.version)
         if kept is None:
             return Proof(works=False, why="the candidate was dealt with before: see the invitation that took its place")
-        client = self._providers.client(connection.provider_id)
+        client = self._providers.client(connection.provider_id, credentials.values(connection, kept))
         token = credentials.opened(self._vault, kept).access_token
         granted = frozenset(kept.grants)
         probes = {c.probe for c in client.provider.capabilities.values() if c.requires <= granted}
@@ -141,6 +141,7 @@ class ReauthActivities:
                 Tokens(access_token=granted.access_token, refresh_token=granted.refresh_token),
                 state="unchecked",
                 grants=sorted(granted.grants) if granted.grants is not None else asked,
+                variables=row.variables | granted.values,
                 expires_at=granted.expires_at,
                 session_id=row.id,
             )
@@ -156,13 +157,14 @@ class ReauthActivities:
                 way_out=client.provider.registration_fix,
             )
 
-    async def _check(self, client: OAuthClient, consent: Consent, connection: Connection) -> Exchanged:
+    async def _check(self, consent: Consent, connection: Connection) -> Exchanged:
         """Whose account is it, and are the grants there? Nothing stays of a consent that is wrong."""
         async with self._sessions.begin() as session:
             kept = await credentials.of_session(session, consent.session_id)
             row = await session.get_one(ConsentSession, consent.session_id)
         if kept is None:
             return Exchanged(exchange=Exchange.STALE, why="the consent was dealt with meanwhile")
+        client = self._providers.client(connection.provider_id, credentials.values(connection, kept))
         answer = await client.identity(credentials.opened(self._vault, kept).access_token)
         _raise_if_transient(answer.verdict, f"asking {client.provider.name} whose account it is")
         if answer.account is None:
@@ -178,21 +180,21 @@ class ReauthActivities:
             async with self._sessions.begin() as session:
                 await reauth.lack_grants(session, consent, missing)
             return await self._invite_again(consent, f"these permissions were not given: {', '.join(missing)}")
-        return await self._keep(consent, kept, answer.account.id, answer.account.name)
+        return await self._keep(consent, kept, answer.account, answer.values)
 
-    async def _keep(self, consent: Consent, kept: Credential, account_id: str, account_name: str | None) -> Exchanged:
+    async def _keep(self, consent: Consent, kept: Credential, account: Account, values: dict[str, str]) -> Exchanged:
         async with self._sessions.begin() as session:
             if await reauth.locked_by(session, consent) is None:
                 return Exchanged(exchange=Exchange.STALE, why="the connection was given up meanwhile")
             row = await session.get_one(ConsentSession, consent.session_id)
             if row.status != "exchanging":
                 return Exchanged(exchange=Exchange.STALE, why=f"the invitation is {row.status}")
-            row.status, row.account_id, row.account_name = "exchanged", account_id, account_name
+            row.status, row.account_id, row.account_name = "exchanged", account.id, account.name
             row.sealed_code = row.sealed_verifier = None
             candidate = await credentials.of_session(session, consent.session_id)
             if candidate is None:
                 return Exchanged(exchange=Exchange.STALE, why="the consent was dealt with meanwhile")
-            candidate.state = "candidate"
+            candidate.state, candidate.variables = "candidate", candidate.variables | values
         return Exchanged(exchange=Exchange.CANDIDATE, version=kept.version)
 
     async def _invite_again(self, consent: Consent | Candidate, why: str) -> Exchanged:

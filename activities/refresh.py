@@ -1,5 +1,6 @@
 """Refreshing one connection: single flight, never with a stale token, never twice with one that may be used up."""
 
+from pydantic import SecretStr
 from temporalio import activity
 
 from integrations.db import connections, credentials, leases, refresh
@@ -29,8 +30,9 @@ class RefreshActivities:
     async def confirm(self, step: RefreshStep) -> Refreshed:
         """Look again at a refused grant, with the newest credential.
 
-        Rotated meanwhile: nothing was dead. Refused once more: the detection's row is committed. An access token that
-        still answers would prove nothing, so it is not asked.
+        Rotated meanwhile: nothing was dead. A provider that offers introspection is asked, which changes nothing;
+        another one is sent the token once more. Dead by that too: the detection's row is committed. An access token
+        that still answers would prove nothing, so it is not asked.
         """
         return await self._attempt(step, confirming=True)
 
@@ -39,7 +41,8 @@ class RefreshActivities:
         if isinstance(claimed, Refreshed):
             return claimed
         try:
-            client = self._providers.client(claimed.connection.provider_id)
+            values = credentials.values(claimed.connection, claimed.credential)
+            client = self._providers.client(claimed.connection.provider_id, values)
             tokens = credentials.opened(self._vault, claimed.credential)
         except RunbookError:
             # A person has to bring something first: nobody else waits for the lease meanwhile.
@@ -48,13 +51,37 @@ class RefreshActivities:
         provider = client.provider
         if provider.rotates_refresh_token and not claimed.forgiven(provider.rotation_grace):
             return await self._given_up(claimed, client)
-        if tokens.refresh_token is None:
+        renews = tokens.access_token if provider.refresh_by.sends == "access_token" else tokens.refresh_token
+        if renews is None:
             await self._release(claimed, answered=False)
             return Refreshed(refresh=Refresh.NOT_CONNECTED, why=f"{provider.name} gave no refresh token")
+        if confirming and provider.introspect_url:
+            looked = await self._introspected(claimed, client, renews)
+            if looked is not None:
+                return looked
         if provider.rotates_refresh_token:
             await self._mark_sent(claimed)
-        answer = await client.refresh(tokens.refresh_token)
+        answer = await client.refresh(renews)
         return await self._settle(claimed, client, answer, confirming=confirming)
+
+    async def _introspected(self, claimed: Claim, client: OAuthClient, token: SecretStr) -> Refreshed | None:
+        """What the provider itself says of the grant. None when it says nothing clear."""
+        answer = await client.introspect(token)
+        name, version = client.provider.name, claimed.credential.version
+        if answer.active is False:
+            cause = f"{name} refused the refresh, and its introspection says that the grant is not alive"
+            evidence = {"answer": answer.heard.words, "version": version, "confirmed_by": "introspection"}
+            return await self._detect(claimed, cause, evidence, Refresh.REFUSED)
+        if answer.active is None:
+            return None
+        cause = f"{name} refused the refresh, and its introspection says that the grant is alive"
+        way_out = (
+            f"nothing is demoted. Look at {name}'s status, then: runbook connections refresh {claimed.connection.id}; "
+            f"to ask the owner all the same: runbook reauth start {claimed.connection.id}"
+        )
+        async with self._sessions.begin() as session:
+            await refresh.contest(session, claimed, cause=cause, way_out=way_out)
+        return Refreshed(refresh=Refresh.UNCONFIRMED, version=version, why=cause)
 
     async def _claim(self, step: RefreshStep) -> Claim | Refreshed:
         async with self._sessions.begin() as session:
@@ -89,7 +116,7 @@ class RefreshActivities:
     async def _settle(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer, *, confirming: bool) -> Refreshed:
         version, meaning = claimed.credential.version, answer.verdict.meaning
         if answer.granted is not None:
-            return await self._store(claimed, answer)
+            return await self._store(claimed, client, answer)
         if meaning is Meaning.OWNER_MUST_ACT and confirming:
             return await self._confirmed(claimed, client, answer)
         if meaning is Meaning.OWNER_MUST_ACT:
@@ -103,25 +130,29 @@ class RefreshActivities:
         await self._release(claimed, answered=not lost and claimed.certain)
         raise TryAgainError(f"{client.provider.name}: {answer.verdict.because}", after=answer.verdict.after)
 
-    async def _store(self, claimed: Claim, answer: TokenAnswer) -> Refreshed:
+    async def _store(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer) -> Refreshed:
         granted = answer.granted
         assert granted is not None
         kept = credentials.opened(self._vault, claimed.credential)
         # RFC 6749 section 6: a refresh that returns no new refresh token leaves the old one in force.
         tokens = Tokens(access_token=granted.access_token, refresh_token=granted.refresh_token or kept.refresh_token)
         async with self._sessions.begin() as session:
-            version = await refresh.settle(
+            settled = await refresh.settle(
                 session,
                 self._vault,
                 claimed,
                 tokens,
-                grants=sorted(granted.grants) if granted.grants is not None else None,
+                granted=granted.grants,
+                wanted=client.provider.asked_grants,
+                optional=client.provider.optional_grants,
+                variables=granted.values,
                 expires_at=granted.expires_at,
             )
-        if version is None:
+        if settled is None:
             why = "the connection was given up or repaired while it was being refreshed"
             return Refreshed(refresh=Refresh.NOT_CONNECTED, why=why)
-        return Refreshed(refresh=Refresh.REFRESHED, version=version)
+        why = f"the refresh {settled.change.words}" if settled.change else ""
+        return Refreshed(refresh=Refresh.REFRESHED, version=settled.version, why=why, detection_id=settled.detection_id)
 
     async def _confirmed(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer) -> Refreshed:
         cause = f"{client.provider.name} refused the refresh twice: {answer.heard.words}"

@@ -17,6 +17,7 @@ from integrations.db.tables import Connection, ConsentSession
 from integrations.db.vault import digest
 from integrations.domain.connection import reauth_id
 from integrations.domain.reauth import ConsentDenied, ConsentReceived
+from integrations.providers.mistakes import CatalogError
 from web.invitation import COOKIE
 from web.pages import platform, sorry
 
@@ -56,7 +57,7 @@ async def callback(
             )
             return sorry(request, "Another browser was used", text, status=400)
         message: ConsentReceived | ConsentDenied | None = None
-        if code and await consents.receive(session, parts.vault, row, code):
+        if code and await consents.receive(session, parts.vault, row, code, _also_told(request, provider_id)):
             message = ConsentReceived(session_id=row.id, lifecycle_id=row.lifecycle_id)
         elif error and not code:
             # RFC 6749 section 4.1.2.1: every other error is the provider's trouble, or ours, and nobody's decision.
@@ -69,6 +70,15 @@ async def callback(
             await consents.told(session, row.id)
     # The status page's address holds no code: the browser's history keeps that one.
     return RedirectResponse(f"/reconsent/{parts.vault.link_token(row.id)}/status", status_code=303)
+
+
+def _also_told(request: Request, provider_id: str) -> dict[str, str]:
+    """What else the provider tells here, such as a company's number. Its entry says what that may look like."""
+    try:
+        provider = platform(request).providers.catalog.provider(provider_id)
+    except CatalogError:  # the entry is gone: the code must not be lost for it
+        return {}
+    return provider.values_of("callback", dict(request.query_params))
 
 
 def _same_browser(request: Request, row: ConsentSession) -> bool:

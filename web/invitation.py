@@ -55,7 +55,7 @@ async def go(request: Request, token: str) -> Response:
         if not await consents.mint(session, parts.vault, row.id, state=state, verifier=verifier, browser=browser):
             return RedirectResponse(f"/reconsent/{token}/status", status_code=303)
         connection = await session.get_one(Connection, row.connection_id)
-    client = parts.providers.client(connection.provider_id)
+    client = parts.providers.client(connection.provider_id, connection.variables)
     address = client.authorize_url(
         redirect_uri=f"{parts.base_url}/oauth/callback/{connection.provider_id}",
         grants=list(row.asked_grants),

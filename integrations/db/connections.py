@@ -11,6 +11,7 @@ from integrations.db.outbox import enqueue
 from integrations.db.tables import Connection, GrantEvent, Transition
 from integrations.domain.connection import Status, may_become
 from integrations.domain.errors import StopError
+from integrations.domain.grants import Change
 from integrations.domain.reauth import Detected
 
 
@@ -20,6 +21,11 @@ async def find(session: AsyncSession, connection_id: UUID) -> Connection:
     if row is None:
         raise unknown(connection_id)
     return row
+
+
+async def providers_in_use(session: AsyncSession) -> frozenset[str]:
+    """The providers that some connection is at."""
+    return frozenset((await session.scalars(select(Connection.provider_id).distinct())).all())
 
 
 async def lock(session: AsyncSession, connection_id: UUID) -> Connection:
@@ -77,6 +83,29 @@ async def transition(
     told = {"from": now, "to": to, "reason": reason, "actor": actor} | (payload or {})
     await enqueue(session, row.id, event_id, event, told)
     return True
+
+
+async def note_grants(
+    session: AsyncSession, row: Connection, change: Change, *, actor: str, version: int
+) -> UUID | None:
+    """Write down on a locked connection that its grants changed. A detection's id when the owner has to act."""
+    row.grants = sorted({*row.grants, *change.gained} - {*change.lost})
+    row.missing_grants = sorted({*row.missing_grants, *change.missing} - {*change.gained})
+    told = {"gained": list(change.gained), "lost": list(change.lost), "missing": list(change.missing)}
+    event = GrantEvent(
+        id=uuid4(),
+        connection_id=row.id,
+        kind=change.kind,
+        cause=f"the provider's answer to a refresh {change.words}",
+        actor=actor,
+        credential_version=version,
+        evidence=told,
+        handled_at=None if change.missing else func.now(),
+    )
+    session.add(event)
+    await session.flush()
+    await enqueue(session, row.id, uuid4(), f"connection.grants_{change.kind}", told | {"actor": actor})
+    return event.id if change.missing else None
 
 
 async def detect(

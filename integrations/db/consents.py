@@ -127,8 +127,13 @@ async def mint(
     return minted.scalar() is not None
 
 
-async def receive(session: AsyncSession, vault: Vault, row: ConsentSession, code: str) -> bool:
+async def receive(
+    session: AsyncSession, vault: Vault, row: ConsentSession, code: str, variables: dict[str, str]
+) -> bool:
     """Keep the code, sealed, and use the state up. False when this state was used before."""
+    if row.sealed_verifier is None or row.key_id is None:
+        return False
+    verifier = vault.open(row.sealed_verifier, row.key_id, session_place(row.id, "verifier"))
     received = await session.execute(
         update(ConsentSession)
         .where(
@@ -141,7 +146,10 @@ async def receive(session: AsyncSession, vault: Vault, row: ConsentSession, code
         .values(
             status="received",
             sealed_code=vault.seal(code.encode(), session_place(row.id, "code")),
+            # Both are of one key, also when the key was rotated while the owner consented.
+            sealed_verifier=vault.seal(verifier, session_place(row.id, "verifier")),
             key_id=vault.key_id,
+            variables=variables,
             received_at=func.now(),
         )
         .returning(ConsentSession.id)

@@ -1,13 +1,14 @@
 """Credentials as versions: sealed when written, opened at the moment of use, one active per connection."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from pydantic import SecretStr
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db.tables import Credential
+from integrations.db.tables import Connection, Credential
 from integrations.db.vault import Vault, credential_place
 from integrations.domain.message import Message
 
@@ -30,6 +31,11 @@ def opened(vault: Vault, row: Credential) -> Tokens:
     text = vault.open(row.sealed, row.key_id, credential_place(row.connection_id, row.version)).decode()
     access, _, refresh = text.partition("\n")
     return Tokens(access_token=SecretStr(access), refresh_token=SecretStr(refresh) if refresh else None)
+
+
+def values(connection: Connection, credential: Credential | None = None) -> dict[str, Any]:
+    """What completes the provider's addresses: what was given with the connection, and what the provider told since."""
+    return connection.variables | (credential.variables if credential else {})
 
 
 async def active(session: AsyncSession, connection_id: UUID) -> Credential | None:
@@ -57,6 +63,7 @@ async def add(
     state: str,
     grants: list[str],
     expires_at: datetime | None,
+    variables: dict[str, Any] | None = None,
     session_id: UUID | None = None,
 ) -> Credential:
     """Add the next version. The caller holds the connection's lock, which makes the number next."""
@@ -71,6 +78,7 @@ async def add(
         key_id=vault.key_id,
         sealed=tokens.sealed(vault, connection_id, version),
         grants=grants,
+        variables=variables or {},
         expires_at=expires_at,
         session_id=session_id,
         activated_at=func.now() if state == "active" else None,

@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import connections, consents, credentials, tasks
 from integrations.db.outbox import enqueue
-from integrations.db.tables import Connection, ConsentSession, GrantEvent
+from integrations.db.tables import Connection, ConsentSession, Credential, GrantEvent
 from integrations.db.vault import Vault
 from integrations.domain.connection import BLOCKED, Status, masked
+from integrations.domain.grants import compare
 from integrations.domain.reauth import (
     Activation,
     Candidate,
@@ -75,12 +76,17 @@ async def _take_detections(session: AsyncSession, row: Connection, lifecycle_id:
     live = []
     for event in pending.all():
         event.handled_at, event.lifecycle_id = func.now(), lifecycle_id
-        # A person's request is not answered by a refresh.
-        comparable = event.kind != Detected.REQUESTED and event.credential_version is not None
-        if not (comparable and active and active.version > (event.credential_version or 0)):
+        if not _answered(event, row, active):
             live.append(event)
     gravest = [Detected.REVOKED, Detected.DOWNGRADED, Detected.REQUESTED]
     return sorted(live, key=lambda event: gravest.index(Detected(event.kind)))
+
+
+def _answered(event: GrantEvent, row: Connection, active: Credential | None) -> bool:
+    """Has a newer credential answered it? Not a person's request, and not the lack of grants that it lacks as well."""
+    if event.kind == Detected.REQUESTED or event.credential_version is None or active is None:
+        return False
+    return active.version > event.credential_version and set(event.evidence.get("missing", ())) <= set(row.grants)
 
 
 def _asked_for(live: Sequence[GrantEvent]) -> bool:
@@ -198,7 +204,9 @@ async def activate(session: AsyncSession, candidate: Candidate) -> Activation:
         return Activation.VOID
     fresh = await credentials.version_of(session, row.id, candidate.version)
     assert fresh is not None
+    before = {*row.grants, *row.missing_grants}
     row.grants, row.missing_grants = list(fresh.grants), []
+    change = compare(before, fresh.grants, wanted={*before, *fresh.grants}, optional=())
     if row.account_id is None:
         row.account_id, row.account_name = invitation.account_id, invitation.account_name
     told = {"version": candidate.version, "account": masked(row.account_name)}
@@ -219,11 +227,11 @@ async def activate(session: AsyncSession, candidate: Candidate) -> Activation:
     session.add(
         GrantEvent(
             connection_id=row.id,
-            kind="granted",
-            cause="the owner consented",
+            kind=change.kind if before and change else "granted",
+            cause="the owner consented" + (f" and {change.words}" if before and change else ""),
             actor=_ACTOR,
             credential_version=candidate.version,
-            evidence={"grants": row.grants},
+            evidence={"grants": row.grants, "gained": list(change.gained), "lost": list(change.lost)},
             handled_at=func.now(),
             lifecycle_id=candidate.lifecycle_id,
         )

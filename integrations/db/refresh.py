@@ -1,5 +1,6 @@
 """The transactions of a refresh: claim before the call, settle after it, guarded by token, status and version."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -12,6 +13,7 @@ from integrations.db.credentials import Tokens
 from integrations.db.tables import Connection, Credential
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
+from integrations.domain.grants import Change, compare
 from integrations.domain.reauth import Detected
 
 LEASE: Final = timedelta(seconds=30)
@@ -41,6 +43,14 @@ class Claim:
         return self.ambiguous_since is None or datetime.now(UTC) - self.ambiguous_since < grace
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    version: int
+    detection_id: UUID | None
+    """Grants are missing that the owner has to give back."""
+    change: Change
+
+
 async def claim(session: AsyncSession, connection: Connection, credential: Credential) -> Claim | None:
     """None while another refresh of the connection holds the lease."""
     token = await leases.claim(session, connection.id, LEASE)
@@ -58,12 +68,16 @@ async def settle(
     claim: Claim,
     tokens: Tokens,
     *,
-    grants: list[str] | None,
+    granted: Iterable[str] | None,
+    wanted: Iterable[str],
+    optional: Iterable[str],
+    variables: dict[str, str],
     expires_at: datetime | None,
-) -> int | None:
+) -> Settled | None:
     """Store the new version and retire the old one. None, and nothing stored, when this writer came too late.
 
     Too late means: the lease was lost, the connection was given up, or its credential was replaced meanwhile.
+    `granted` is None when the answer named no grants, which means that they are as they were.
     """
     row = await connections.lock(session, claim.connection.id)
     if not await leases.release(session, row.id, claim.token, answered=True):
@@ -78,9 +92,15 @@ async def settle(
         row.id,
         tokens,
         state="active",
-        grants=grants if grants is not None else list(claim.credential.grants),
+        grants=sorted(granted) if granted is not None else list(current.grants),
+        variables=current.variables | variables,
         expires_at=expires_at,
     )
+    change = compare(row.grants, fresh.grants, wanted=wanted, optional=optional) if granted is not None else Change()
+    detection = None
+    if change:
+        detection = await connections.note_grants(session, row, change, actor=_ACTOR, version=fresh.version)
+    await tasks.close_all(session, row.id, by=_ACTOR, reason="a refresh works again", kinds=(tasks.CONTESTED,))
     if row.status == Status.ERRORED:
         await connections.transition(
             session,
@@ -95,7 +115,7 @@ async def settle(
         await tasks.close_all(
             session, row.id, by=_ACTOR, reason="a refresh works again", kinds=("errored", "registration")
         )
-    return fresh.version
+    return Settled(fresh.version, detection, change)
 
 
 async def detect(
@@ -136,3 +156,12 @@ async def mark_errored(session: AsyncSession, claim: Claim, *, cause: str, way_o
     if moved:
         title = f"{row.provider_id} refuses our own registration"
         await tasks.open_task(session, row.id, "errored", title=title, cause=cause, way_out=way_out)
+
+
+async def contest(session: AsyncSession, claim: Claim, *, cause: str, way_out: str) -> None:
+    """Nothing is demoted on a provider's word that its other word denies: a person looks."""
+    row = await connections.lock(session, claim.connection.id)
+    if not await leases.release(session, row.id, claim.token, answered=claim.certain):
+        return
+    title = f"{row.provider_id} contradicts itself about {row.tenant}'s grant"
+    await tasks.open_task(session, row.id, tasks.CONTESTED, title=title, cause=cause, way_out=way_out)

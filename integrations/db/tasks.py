@@ -45,7 +45,9 @@ async def open_task(
     )
 
 
-ALL_KINDS: Final = ("reauth", "errored", "registration")
+CONTESTED: Final = "contested"
+"""For a grant that the provider refuses to refresh and says to be alive."""
+ALL_KINDS: Final = ("reauth", "errored", "registration", CONTESTED)
 
 
 async def close_all(

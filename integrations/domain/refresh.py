@@ -38,6 +38,8 @@ class Refresh(StrEnum):
     """Somebody else's refresh won: nothing is wrong."""
     REFUSED = "refused"
     """The provider calls the grant dead. To be confirmed."""
+    UNCONFIRMED = "unconfirmed"
+    """Refused, and yet the provider's own introspection says that the grant lives: nothing is demoted."""
     AMBIGUOUS = "ambiguous"
     """A rotation's answer was lost and the provider forgives no second try: the stored token is worth nothing."""
     OPERATOR_MUST_ACT = "operator_must_act"

@@ -1,31 +1,32 @@
-"""What a provider's answer means, and who must act. Pure: status, error code and transport trouble go in.
+"""What a provider's answer means, and who must act: the first rule of a table that matches says it.
 
-The order of the rules is their meaning. A status of 500 and above comes first: whatever its body says, a provider in
-trouble has said nothing about a grant. An error inside a 200 is an error all the same.
+The order of the rules is their meaning. What happened below HTTP comes first, then a status of 500 and above: whatever
+its body says, a provider in trouble has said nothing about a grant. An error inside a 200 is an error all the same.
 """
 
-import re
-from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
 from integrations.domain.message import Message
 
-_OWNER_ERRORS: Final = frozenset({"invalid_grant"})  # RFC 6749 section 5.2
-_OPERATOR_ERRORS: Final = frozenset(
-    {"invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope", "invalid_request"}
-)  # RFC 6749 section 5.2: each of them is about how we ask, not about the owner's grant
-_BUSY_ERRORS: Final = frozenset({"temporarily_unavailable", "slow_down", "server_error"})  # RFC 6749 section 4.1.2.1
 _TOO_MANY: Final = 429
 _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
-_TIMEOUT: Final = 408
-_SERVER_ERROR: Final = 500
-IN_WORDS: Final = "error_in_words"
-_ERROR_CODE: Final = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
-LONGEST_WAIT: Final = timedelta(hours=1)
-"""A Retry-After beyond this is not believed: a provider that says "in a year" is asked again in an hour."""
+_ACCEPTED_LATER: Final = frozenset({408, 425})
+"""Request Timeout (RFC 9110 section 15.5.9) and Too Early (RFC 8470 section 5.2): the same request may be repeated."""
+_NOT_HERE: Final = frozenset({404, 405, 410})
+_DEAD: Final = frozenset({"invalid_grant"})  # RFC 6749 section 5.2
+_OUR_REGISTRATION: Final = frozenset({"invalid_client", "unauthorized_client"})  # RFC 6749 section 5.2
+_OUR_REQUEST: Final = frozenset(
+    {"invalid_request", "invalid_scope", "unsupported_grant_type", "unsupported_response_type"}
+    | {"unsupported_token_type"}
+)  # RFC 6749 sections 4.1.2.1 and 5.2, RFC 7009 section 2.2.1
+_BUSY: Final = frozenset({"temporarily_unavailable", "server_error", "slow_down"})  # RFC 6749 4.1.2.1, RFC 8628 3.5
+_NO_TOKEN: Final = frozenset({"invalid_token"})  # RFC 6750 section 3.1
+_NO_SCOPE: Final = frozenset({"insufficient_scope"})  # RFC 6750 section 3.1
 
 
 class Meaning(StrEnum):
@@ -38,12 +39,32 @@ class Meaning(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Endpoint(StrEnum):
+    """Who answered. Only the token endpoint's OAuth errors say something about a grant."""
+
+    TOKEN = "token"  # noqa: S105 - an endpoint's name
+    API = "api"
+
+
 class Trouble(StrEnum):
     """What went wrong below HTTP. The difference that matters: may the request have arrived?"""
 
     NOT_SENT = "not_sent"
     LOST = "lost"
     """Sent, and no complete answer came back: whether it took effect is unknown."""
+    OURS = "ours"
+    """The request could not even be built: nothing was sent, and nothing ever will be."""
+
+
+class Content(StrEnum):
+    """What the body was, as far as a rule needs to know."""
+
+    EMPTY = "empty"
+    JSON = "json"
+    HTML = "html"
+    """A page for people: a proxy, a firewall or a login page answered in the API's place."""
+    OTHER = "other"
+    """Neither: cut JSON, plain text, a file."""
 
 
 class Heard(Message):
@@ -52,9 +73,13 @@ class Heard(Message):
     status: int | None = None
     error: str | None = None
     retry_after: timedelta | None = None
+    exhausted: bool = False
+    """The provider's own headers say that the quota of calls is used up."""
+    content: Content | None = None
+    expects_json: bool = True
     trouble: Trouble | None = None
     trouble_kind: str | None = None
-    """The transport error's class, for a reader: ConnectTimeout, ReadError."""
+    """What it was, for a reader: `ConnectTimeout`, `DnsFailure`, `ReadError`."""
 
     @property
     def words(self) -> str:
@@ -63,12 +88,36 @@ class Heard(Message):
             return f"no answer ({self.trouble_kind})"
         return f"{self.status} {self.error}" if self.error else f"{self.status}"
 
+    @property
+    def succeeded(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300  # noqa: PLR2004 - RFC 9110 section 15.3
+
+
+class Vocabulary(Message):
+    """A provider's own error codes, beside those of the RFCs."""
+
+    none: frozenset[str] = frozenset()
+    """Codes that stand for success."""
+    terminal: frozenset[str] = frozenset()
+    """The grant is dead."""
+    scope: frozenset[str] = frozenset()
+    """A permission is missing."""
+    operator: frozenset[str] = frozenset()
+    """Our registration or request is wrong."""
+    throttled: frozenset[str] = frozenset()
+    busy: frozenset[str] = frozenset()
+
 
 class Verdict(Message):
     meaning: Meaning
     because: str
-    """The rule that matched, in plain words."""
+    """What was heard and what follows from it, in plain words."""
     after: timedelta | None = None
+    """How long the provider asks us to wait."""
+    rule: str = ""
+    """The row of the table that matched."""
+    todo: str = ""
+    """Who must act, and how."""
 
     @property
     def is_transient(self) -> bool:
@@ -76,76 +125,222 @@ class Verdict(Message):
         return self.meaning in {Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED}
 
 
-def judge_token(heard: Heard, *, terminal_errors: frozenset[str] = frozenset()) -> Verdict:
-    """Judge an answer of the token endpoint: only an OAuth error says something about a grant.
+@dataclass(frozen=True, slots=True)
+class _Case:
+    heard: Heard
+    words: Vocabulary
+    endpoint: Endpoint
 
-    A bare 401 or 403 comes from a wall in front of it, such as a firewall (RFC 6749 section 5.2 has none).
-    """
-    verdict = judge(heard, terminal_errors=terminal_errors)
-    if verdict.meaning is Meaning.OWNER_MUST_ACT and heard.error not in _OWNER_ERRORS | terminal_errors:
-        because = f"{heard.words}: no OAuth error, so nothing is said about the grant"
-        return Verdict(meaning=Meaning.UNKNOWN, because=because)
-    return verdict
+    @property
+    def error(self) -> str:
+        """The code, or nothing: also where the provider's word for "no error" stands."""
+        return "" if self.heard.error in self.words.none else self.heard.error or ""
 
+    @property
+    def status(self) -> int:
+        return self.heard.status or 0
 
-def judge(heard: Heard, *, terminal_errors: frozenset[str] = frozenset()) -> Verdict:
-    """Judge one answer of an API.
+    @property
+    def asks_api(self) -> bool:
+        return self.endpoint is Endpoint.API
 
-    `terminal_errors` are the provider's own words for a dead grant, beside RFC 6749's.
-    """
-    if heard.status is None:
-        return Verdict(meaning=Meaning.OUTAGE, because=f"no answer from the provider ({heard.trouble_kind})")
-    if heard.status >= _SERVER_ERROR:
-        because = f"{heard.status}: the provider is in trouble and has said nothing about the grant"
-        return Verdict(meaning=Meaning.OUTAGE, because=because, after=heard.retry_after)
-    if heard.status == _TOO_MANY:
-        return Verdict(meaning=Meaning.THROTTLED, because="429: too many calls", after=heard.retry_after)
-    if heard.error:
-        return _by_error(heard, heard.error, terminal_errors)
-    return _by_status(heard.status)
+    @property
+    def page(self) -> bool:
+        return self.heard.expects_json and self.heard.content is Content.HTML
 
-
-def _by_error(heard: Heard, error: str, terminal_errors: frozenset[str]) -> Verdict:
-    if error in _OWNER_ERRORS | terminal_errors:
-        return Verdict(meaning=Meaning.OWNER_MUST_ACT, because=f"{error}: the grant is dead or was never valid")
-    if error in _OPERATOR_ERRORS:
-        return Verdict(meaning=Meaning.OPERATOR_MUST_ACT, because=f"{error}: our registration or request is wrong")
-    if error in _BUSY_ERRORS:
-        return Verdict(meaning=Meaning.RETRY, because=f"{error}: the provider is busy", after=heard.retry_after)
-    if heard.status in {_UNAUTHORIZED, _FORBIDDEN}:
-        return _by_status(heard.status)
-    return Verdict(meaning=Meaning.UNKNOWN, because=f"{heard.words}: an error that no rule knows")
+    @property
+    def unreadable(self) -> bool:
+        """Of an API, no body at all is a fine answer; of a token endpoint it is none."""
+        empty = self.heard.content is Content.EMPTY and not self.asks_api
+        return self.heard.expects_json and (empty or self.heard.content is Content.OTHER)
 
 
-def _by_status(status: int) -> Verdict:
-    if 200 <= status < 300:  # noqa: PLR2004 - the class of success, RFC 9110 section 15.3
-        return Verdict(meaning=Meaning.OK, because=f"{status}")
-    if status == _UNAUTHORIZED:
-        return Verdict(meaning=Meaning.OWNER_MUST_ACT, because="401: the access token is not accepted")
-    if status == _FORBIDDEN:
-        return Verdict(meaning=Meaning.OWNER_MUST_ACT, because="403: a permission is missing")
-    if status == _TIMEOUT:
-        return Verdict(meaning=Meaning.RETRY, because="408: the provider waited too long for us")
-    return Verdict(meaning=Meaning.UNKNOWN, because=f"{status}: no rule knows this status here")
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row. `because` may use {words}, {error}, {status} and {kind} of what was heard."""
+
+    name: str
+    meaning: Meaning
+    matches: Callable[[_Case], bool]
+    because: str
+    todo: str
 
 
-def error_code(body: object) -> str | None:
-    """The error code of a parsed body. `IN_WORDS` stands for one that is no code: it could hold what must stay here."""
-    value = body.get("error") if isinstance(body, dict) else None
-    if not value:
-        return None
-    return value if isinstance(value, str) and _ERROR_CODE.fullmatch(value) else IN_WORDS
+_WAIT: Final = "Nobody: the call is repeated by itself."
+_PROVIDER: Final = "The provider: calls wait and are repeated. If it lasts, see its status page."
+_OWNER: Final = "The owner: consent again by the invitation that the re-consent lifecycle sends."
+_REGISTRATION: Final = "An operator: correct the provider's client id and secret, or its registration of our client."
+_LOOK: Final = "An operator, if it stays: look it up at the provider, and teach its catalog entry what it means."
+_GRANT_UNTOUCHED: Final = "and nothing is said about the grant"
+
+RULES: Final = (
+    Rule(
+        "ours-unsendable",
+        Meaning.OPERATOR_MUST_ACT,
+        lambda c: c.heard.trouble is Trouble.OURS,
+        "the request could not be built ({kind})",
+        "An operator: correct the address in the provider's catalog entry.",
+    ),
+    Rule(
+        "dns-failure",
+        Meaning.OUTAGE,
+        lambda c: c.heard.status is None and c.heard.trouble_kind == "DnsFailure",
+        "the provider's name does not resolve, nothing was sent",
+        "The provider, or whoever runs our DNS: calls wait and are repeated. Check the address in the catalog.",
+    ),
+    Rule(
+        "tls-failure",
+        Meaning.OUTAGE,
+        lambda c: c.heard.status is None and c.heard.trouble_kind == "TlsFailure",
+        "no trusted TLS connection, nothing was sent",
+        "The provider, or an operator: an expired certificate there, a wrong clock or a missing root certificate here.",
+    ),
+    Rule(
+        "not-sent",
+        Meaning.OUTAGE,
+        lambda c: c.heard.status is None and c.heard.trouble is Trouble.NOT_SENT,
+        "no connection to the provider ({kind}), nothing was sent",
+        _PROVIDER,
+    ),
+    Rule(
+        "answer-lost",
+        Meaning.OUTAGE,
+        lambda c: c.heard.status is None,
+        "no answer from the provider ({kind}): whether the call took effect is unknown",
+        _PROVIDER,
+    ),
+    Rule(
+        "server-error",
+        Meaning.OUTAGE,
+        lambda c: c.status >= 500,  # noqa: PLR2004 - RFC 9110 section 15.6
+        f"{{words}}: the provider is in trouble, {_GRANT_UNTOUCHED}",
+        _PROVIDER,
+    ),
+    Rule("too-many-calls", Meaning.THROTTLED, lambda c: c.status == _TOO_MANY, "429: too many calls", _WAIT),
+    Rule(
+        "throttled-by-word",
+        Meaning.THROTTLED,
+        lambda c: c.error in c.words.throttled,
+        "{words}: the provider's word for too many calls",
+        _WAIT,
+    ),
+    Rule(
+        "quota-used-up",
+        Meaning.THROTTLED,
+        lambda c: c.status == _FORBIDDEN and (c.heard.exhausted or c.heard.retry_after is not None),
+        "{words} with a quota that is used up, or a time to come back: too many calls",
+        _WAIT,
+    ),
+    Rule(
+        "grant-dead",
+        Meaning.OWNER_MUST_ACT,
+        lambda c: c.error in _DEAD | c.words.terminal,
+        "{error}: the grant is dead or was never valid",
+        f"{_OWNER} Not believed before it is confirmed.",
+    ),
+    Rule(
+        "registration-wrong",
+        Meaning.OPERATOR_MUST_ACT,
+        lambda c: c.error in _OUR_REGISTRATION | c.words.operator,
+        "{error}: our registration or request is wrong",
+        f"{_REGISTRATION} No owner can do anything about it.",
+    ),
+    Rule(
+        "request-wrong",
+        Meaning.OPERATOR_MUST_ACT,
+        lambda c: c.error in _OUR_REQUEST,
+        "{error}: our registration or request is wrong",
+        "An operator: correct the provider's catalog entry. No owner can do anything about it.",
+    ),
+    Rule(
+        "provider-busy",
+        Meaning.RETRY,
+        lambda c: c.error in _BUSY | c.words.busy,
+        "{error}: the provider is busy",
+        _WAIT,
+    ),
+    Rule(
+        "page-for-people",
+        Meaning.OUTAGE,
+        lambda c: c.page and not c.error and c.status not in _NOT_HERE,
+        f"{{status}} with a page for people in place of the API's answer, {_GRANT_UNTOUCHED}",
+        "The provider, or whoever runs the proxy or firewall that answered: calls wait and are repeated.",
+    ),
+    Rule(
+        "permission-missing",
+        Meaning.OWNER_MUST_ACT,
+        lambda c: c.asks_api and c.error in _NO_SCOPE | c.words.scope,
+        "{error}: a permission is missing",
+        "The owner: consent again, with the permission that is missing.",
+    ),
+    Rule(
+        "token-not-accepted",
+        Meaning.OWNER_MUST_ACT,
+        lambda c: c.asks_api and (c.status == _UNAUTHORIZED or c.error in _NO_TOKEN),
+        "{words}: the access token is not accepted",
+        "A refresh first: `runbook connections refresh`. The owner, if that is refused too.",
+    ),
+    Rule(
+        "forbidden",
+        Meaning.OWNER_MUST_ACT,
+        lambda c: c.asks_api and c.status == _FORBIDDEN,
+        "{words}: a permission is missing",
+        "The owner: consent again, or be given the right at the provider.",
+    ),
+    Rule(
+        "wall",
+        Meaning.UNKNOWN,
+        lambda c: c.status in {_UNAUTHORIZED, _FORBIDDEN},
+        f"{{words}}: no OAuth error of a token endpoint, as of a firewall before it, {_GRANT_UNTOUCHED}",
+        _LOOK,
+    ),
+    Rule(
+        "come-back-later",
+        Meaning.RETRY,
+        lambda c: c.status in _ACCEPTED_LATER,
+        "{status}: the same request may be repeated",
+        _WAIT,
+    ),
+    Rule(
+        "unreadable-success",
+        Meaning.OUTAGE,
+        lambda c: c.heard.succeeded and c.unreadable,
+        "{status} with a body that is no JSON: whether the call took effect is unknown",
+        _PROVIDER,
+    ),
+    Rule("success", Meaning.OK, lambda c: c.heard.succeeded and not c.error, "{status}", "Nobody."),
+    Rule("error-unknown", Meaning.UNKNOWN, lambda c: bool(c.error), "{words}: an error that no rule knows", _LOOK),
+    Rule(
+        "redirected",
+        Meaning.UNKNOWN,
+        lambda c: 300 <= c.status < 400,  # noqa: PLR2004 - RFC 9110 section 15.4
+        "{status}: the provider points elsewhere, and tokens do not follow",
+        "An operator, if it stays: correct the address in the provider's catalog entry.",
+    ),
+    Rule(
+        "not-here",
+        Meaning.UNKNOWN,
+        lambda c: c.status in _NOT_HERE,
+        "{status}: nothing is at this address, or not any more",
+        "An operator, if it stays: correct the address in the provider's catalog entry, or what was asked for.",
+    ),
+    Rule("status-unknown", Meaning.UNKNOWN, lambda _: True, "{status}: no rule knows this status here", _LOOK),
+)
 
 
-def retry_after(header: str | None, now: datetime) -> timedelta | None:
-    """Retry-After in either form (RFC 9110 section 10.2.3), never negative and never beyond `LONGEST_WAIT`."""
-    if not header:
-        return None
-    if header.isascii() and header.strip().isdigit():
-        return min(timedelta(seconds=int(header.strip()[:9])), LONGEST_WAIT)
-    try:
-        until = parsedate_to_datetime(header)
-        # Without a zone it is no HTTP date, and cannot be subtracted.
-        return min(max(until - now, timedelta(0)), LONGEST_WAIT)
-    except (ValueError, OverflowError, TypeError):
-        return None
+def judge(heard: Heard, words: Vocabulary | None = None, endpoint: Endpoint = Endpoint.API) -> Verdict:
+    """Judge one answer. Pure: the first rule that matches."""
+    case = _Case(heard, words or Vocabulary(), endpoint)
+    rule = next(rule for rule in RULES if rule.matches(case))
+    told = {"words": heard.words, "error": case.error, "status": heard.status, "kind": heard.trouble_kind}
+    return Verdict(
+        meaning=rule.meaning,
+        because=rule.because.format(**told),
+        # Whoever asks for time while being fine asks it of somebody else's next call, not of this one.
+        after=heard.retry_after if rule.meaning in _WAITING else None,
+        rule=rule.name,
+        todo=rule.todo,
+    )
+
+
+_WAITING: Final = frozenset({Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED, Meaning.UNKNOWN})

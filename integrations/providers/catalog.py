@@ -1,104 +1,20 @@
-"""The catalog: what we know of each provider, as data that is checked when it is read."""
+"""The catalog: the built-in entries and the file that extends them, checked when they are read."""
 
-import difflib
 import os
-import re
 import tomllib
-from collections.abc import Mapping
-from datetime import timedelta
-from functools import cached_property
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError
 
-from integrations.domain.errors import NotReadyError, StopError
-from integrations.domain.gate import Access
+from integrations.domain.errors import NotReadyError
 from integrations.domain.message import Message
+from integrations.providers.entry import Provider, variable_stem
+from integrations.providers.mistakes import CatalogError, declared_twice, mistakes, nearest
 
 BUILT_IN: Final = Path(__file__).with_name("catalog.toml")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-class CatalogError(StopError):
-    """A catalog file is wrong. The message names the file, the key and the nearest right one."""
-
-
-def _duration(value: object) -> object:
-    match = re.fullmatch(r"(\d{1,6})([smhd])", value) if isinstance(value, str) else None
-    if not match:
-        raise ValueError('must be a duration like "90s", "15m", "12h" or "3d"')
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Call(_Entry):
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-    url: str
-
-
-class Identity(_Entry):
-    url: str
-    field: str
-    """Where the answer holds the account's own id."""
-    name_field: str | None = None
-
-
-class Capability(_Entry):
-    access: Access
-    requires: frozenset[str] = frozenset()
-    optional: frozenset[str] = frozenset()
-    call: Call
-    probe: Call
-    """What proves the capability after a re-consent, without an effect of its own."""
-
-
-class Provider(_Entry):
-    id: str
-    name: str
-    authorize_url: str
-    token_url: str
-    revoke_url: str | None = None
-    scope_separator: str = " "
-    pkce: bool = True
-    token_auth: Literal["post", "basic"] = "post"  # noqa: S105 - a method's name
-    identity: Identity
-    rotates_refresh_token: bool = False
-    rotation_grace: Duration = timedelta(0)
-    """How long a rotated token, sent again, is answered with its successor."""
-    refresh_lead: Duration = timedelta(minutes=15)
-    terminal_errors: frozenset[str] = frozenset()
-    capabilities: dict[str, Capability]
-
-    @property
-    def registration_fix(self) -> str:
-        """What an operator does when the provider does not accept our client."""
-        stem = _variable(self.id)
-        return f"correct {stem}_CLIENT_ID and {stem}_CLIENT_SECRET, then restart the workers"
-
-    def capability(self, name: str) -> Capability:
-        """Raises CatalogError, naming the nearest, when there is none of that name."""
-        found = self.capabilities.get(name)
-        if found is None:
-            raise CatalogError(f"{self.name} has no capability {name!r}{_nearest(name, self.capabilities)}")
-        return found
-
-    @cached_property
-    def asked_grants(self) -> list[str]:
-        """Every grant that some capability wants: what a first consent asks for."""
-        return sorted(frozenset().union(*(c.requires | c.optional for c in self.capabilities.values())))
-
-    @cached_property
-    def optional_grants(self) -> frozenset[str]:
-        """Grants that no capability requires: without them some work less well, and none is blocked."""
-        required = frozenset[str]().union(*(c.requires for c in self.capabilities.values()))
-        return frozenset(self.asked_grants) - required
+_HOST: Final = "{host}"
 
 
 class ClientCredentials(Message):
@@ -111,24 +27,29 @@ class Catalog:
         self._providers = providers
         self._environment = environment
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Provider]:
         return iter(self._providers.values())
 
     def provider(self, provider_id: str) -> Provider:
         """Raises CatalogError, naming the nearest, when there is none of that id."""
         found = self._providers.get(provider_id)
         if found is None:
-            raise CatalogError(f"there is no provider {provider_id!r}{_nearest(provider_id, self._providers)}")
+            raise CatalogError(f"there is no provider {provider_id!r}{nearest(provider_id, self._providers)}")
         return found
 
     def credentials(self, provider_id: str) -> ClientCredentials:
         """The client's id and secret, from the environment. Raises NotReadyError naming the missing variable."""
-        stem = _variable(provider_id)
+        stem = variable_stem(provider_id)
         values = [self._environment.get(f"{stem}_{part}") for part in ("CLIENT_ID", "CLIENT_SECRET")]
         if not values[0] or not values[1]:
             missing = f"{stem}_CLIENT_ID" if not values[0] else f"{stem}_CLIENT_SECRET"
             raise NotReadyError(f"{missing} is not set: {provider_id} cannot be asked for tokens without it")
         return ClientCredentials(client_id=values[0], client_secret=SecretStr(values[1]))
+
+    def is_configured(self, provider_id: str) -> bool:
+        """Are the client's id and secret there? Without them the provider cannot be called."""
+        stem = variable_stem(provider_id)
+        return all(self._environment.get(f"{stem}_{part}") for part in ("CLIENT_ID", "CLIENT_SECRET"))
 
 
 def load(extra: Path | None = None, host: str | None = None, environment: Mapping[str, str] = os.environ) -> Catalog:
@@ -138,67 +59,84 @@ def load(extra: Path | None = None, host: str | None = None, environment: Mappin
     """
     providers: dict[str, Provider] = {}
     for file in (BUILT_IN, extra):
-        if file is None:
-            continue
-        for provider_id, entry in _read(file).items():
-            needs_host = "{host}" in str(entry)
-            if needs_host and host is None:
-                continue
-            providers[provider_id] = _provider(file, provider_id, _with_host(entry, host) if needs_host else entry)
+        if file is not None:
+            providers |= read(file, host)
     return Catalog(providers, environment)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read(file: Path, host: str | None = None) -> dict[str, Provider]:
+    """The entries of one file by id. Raises CatalogError with a line for each mistake."""
+    entries = _tables(file)
+    said: list[str] = [*_same_variables(entries)]
+    for provider_id in [each for each, entry in entries.items() if host is None and _HOST in str(entry)]:
+        del entries[provider_id]
+        if file != BUILT_IN:
+            said.append(
+                f"providers.{provider_id}: {_HOST} is where the simulator runs, and RUNBOOK_SIMULATOR_URL is not set"
+            )
+    providers: dict[str, Provider] = {}
+    for provider_id, entry in entries.items():
+        if "id" in entry:
+            said.append(f"providers.{provider_id}.id: unknown key; the table's name is the id")
+            continue
+        try:
+            providers[provider_id] = Provider.model_validate({"id": provider_id} | _with_host(entry, host))
+        except ValidationError as error:
+            said += mistakes(error, Provider, ("providers", provider_id))
+    if said:
+        raise CatalogError("\n".join(f"{file}: {line}" for line in said))
+    return providers
+
+
+def _tables(file: Path) -> dict[str, dict[str, Any]]:
+    text = ""
     try:
-        with file.open("rb") as opened:
-            content = tomllib.load(opened)
+        text = file.read_bytes().decode()
+        content = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CatalogError(f"{file}: {error}") from None
-    unknown = set(content) - {"providers"}
+        twice = [
+            f"{file}: {name} stands in line {first} and again in line {second}: give one of them another id"
+            for name, first, second in declared_twice(text)
+        ]
+        raise CatalogError("\n".join(twice) or f"{file}: {error}") from None
+    unknown = set(content) - {"providers", "families"}
     if unknown:
         raise CatalogError(f"{file}: unknown key {min(unknown)!r}; an entry starts with [providers.ID]")
-    entries = content.get("providers", {})
-    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise CatalogError(f"{file}: providers must hold a table for each provider: [providers.ID]")
-    return entries
+    for key in ("providers", "families"):
+        entries = content.setdefault(key, {})
+        if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+            raise CatalogError(f"{file}: {key} must hold a table for each one: [{key}.ID]")
+    families = content["families"]
+    return {key: _of_family(file, key, entry, families) for key, entry in content["providers"].items()}
 
 
-def _provider(file: Path, provider_id: str, entry: dict[str, Any]) -> Provider:
-    if "id" in entry:
-        raise CatalogError(f"{file}: providers.{provider_id}.id: unknown key; the table's name is the id")
-    try:
-        return Provider.model_validate({"id": provider_id} | entry)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in ("providers", provider_id, *first["loc"]))
-        near = ""
-        if first["type"] == "extra_forbidden":
-            near = _nearest(str(first["loc"][-1]), _fields_at(first["loc"]))
-        raise CatalogError(f"{file}: {place}: {first['msg']}{near}") from None
+def _of_family(file: Path, provider_id: str, entry: dict[str, Any], families: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry with what it shares with its vendor's others; what it says itself wins."""
+    family = entry.get("family")
+    if family is None:
+        return entry
+    if family not in families:
+        message = f"there is no family {family!r}{nearest(str(family), families)}"
+        raise CatalogError(f"{file}: providers.{provider_id}.family: {message}")
+    return _merged(families[family], {key: value for key, value in entry.items() if key != "family"})
 
 
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the model at this place knows."""
-    model: type[BaseModel] = Provider
-    for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        if field is None:
-            continue  # a capability's own name
-        inner = [a for a in (field.annotation, *get_args(field.annotation)) if isinstance(a, type)]
-        model = next((a for a in inner if issubclass(a, BaseModel)), model)
-    return list(model.model_fields)
+def _merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    both = {key for key in shared if isinstance(shared[key], dict) and isinstance(own.get(key), dict)}
+    return shared | own | {key: _merged(shared[key], own[key]) for key in both}
+
+
+def _same_variables(entries: Mapping[str, object]) -> Iterator[str]:
+    """Ids that differ only in what an environment variable's name cannot hold would share their secrets."""
+    seen: dict[str, str] = {}
+    for provider_id in entries:
+        other = seen.setdefault(variable_stem(provider_id), provider_id)
+        if other != provider_id:
+            stem = variable_stem(provider_id)
+            yield f"providers.{provider_id}: {other!r} already reads {stem}_CLIENT_ID: choose another id"
 
 
 def _with_host(entry: Any, host: str | None) -> Any:
     if isinstance(entry, dict):
         return {key: _with_host(value, host) for key, value in entry.items()}
-    return entry.replace("{host}", host or "") if isinstance(entry, str) else entry
-
-
-def _variable(provider_id: str) -> str:
-    return f"RUNBOOK_PROVIDER_{re.sub('[^A-Z0-9]', '_', provider_id.upper())}"
-
-
-def _nearest(name: str, known: Mapping[str, object] | list[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known)) or 'none'}"
+    return entry.replace(_HOST, host or "") if isinstance(entry, str) else entry

@@ -1,22 +1,31 @@
 """The one httpx client, and the one place where a response becomes something that can be judged.
 
 Nothing of a request or a body enters an error text or a record: only the status, the error code when it looks like
-one, and the class of a transport error.
+one, and what kind of trouble there was below HTTP.
 """
 
 import asyncio
+import socket
+import ssl
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import httpx
 
+from integrations.domain.answer import IN_WORDS, Reading, hear
 from integrations.domain.message import Message
-from integrations.domain.verdict import Heard, Trouble, error_code, retry_after
+from integrations.domain.verdict import Heard, Trouble
 
 TIMEOUT: Final = timedelta(seconds=8)
 """For a whole call. Below every start_to_close timeout (15 s), so that we hear of it before Temporal does."""
 _BODY_LIMIT: Final = 1024 * 1024
-_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+_HOPS: Final = 3
+_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_UNSENDABLE: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+_A_PIECE: Final = 8
+"""Characters from which on a part of a secret counts as one."""
+_ANY: Final = Reading()
 
 
 class Response(Message):
@@ -26,7 +35,7 @@ class Response(Message):
 
 
 def make_client() -> httpx.AsyncClient:
-    """No transport retries (Temporal retries), no redirects followed (a token must not travel to another host)."""
+    """No transport retries: Temporal retries. No redirects by itself: `ask` follows those that carry nothing away."""
     return httpx.AsyncClient(
         # Waiting for a connection ends before the whole does: then it is known that nothing was sent.
         timeout=httpx.Timeout(TIMEOUT.total_seconds(), connect=4.0, pool=3.0),
@@ -38,46 +47,94 @@ def make_client() -> httpx.AsyncClient:
     )
 
 
-async def ask(client: httpx.AsyncClient, method: str, url: str, **options: Any) -> Response:
-    """Send one request and read at most 1 MiB of the answer. Never raises for what the network or provider does."""
+async def ask(
+    client: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    reading: Reading = _ANY,
+    expects_json: bool = True,
+    secrets: Iterable[str] = (),
+    **options: Any,
+) -> Response:
+    """Send one request and read at most 1 MiB of the answer. Never raises for what the network or provider does.
+
+    A GET is led on within its own origin, at most three times; nothing follows to another host. `secrets` is what the
+    request carries and no record may: an error code that repeats it is not kept.
+    """
     try:
         # httpx bounds each read; an answer that drips would never end.
-        async with asyncio.timeout(TIMEOUT.total_seconds()), client.stream(method, url, **options) as answer:
-            body = b""
-            async for chunk in answer.aiter_bytes():
-                body += chunk
-                if len(body) > _BODY_LIMIT:
-                    return _trouble(Trouble.LOST, "BodyTooLarge")
-            return _heard(answer, body)
+        async with asyncio.timeout(TIMEOUT.total_seconds()):
+            request = client.build_request(method, url, **options)
+            for _ in range(_HOPS + 1):
+                answer, body, onward = await _send(client, request)
+                if onward is None:
+                    break
+                request = onward
     except httpx.HTTPError as error:
         sent = Trouble.NOT_SENT if isinstance(error, _NEVER_SENT) else Trouble.LOST
-        return _trouble(sent, type(error).__name__)
+        return _trouble(Trouble.OURS if isinstance(error, _UNSENDABLE) else sent, _kind(error))
+    except httpx.InvalidURL:
+        return _trouble(Trouble.OURS, "InvalidURL")
     except TimeoutError:
         return _trouble(Trouble.LOST, "Timeout")
+    if body is None:
+        return _trouble(Trouble.LOST, "BodyTooLarge")
+    heard, parsed = hear(
+        answer.status_code, answer.headers, body, reading, now=datetime.now(UTC), expects_json=expects_json
+    )
+    return Response(heard=_without_echo(heard, secrets), body=parsed)
+
+
+async def _send(
+    client: httpx.AsyncClient, request: httpx.Request
+) -> tuple[httpx.Response, bytes | None, httpx.Request | None]:
+    """The answer, its body (None: too large), and where a GET is led within the same origin."""
+    answer = await client.send(request, stream=True)
+    try:
+        onward = answer.next_request
+        if onward is not None and request.method == "GET" and _origin(onward.url) == _origin(request.url):
+            return answer, b"", onward
+        body = b""
+        async for chunk in answer.aiter_bytes():
+            body += chunk
+            if len(body) > _BODY_LIMIT:
+                return answer, None, None
+        return answer, body, None
+    finally:
+        await answer.aclose()
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 def _trouble(trouble: Trouble, kind: str) -> Response:
     return Response(heard=Heard(trouble=trouble, trouble_kind=kind))
 
 
-def _heard(answer: httpx.Response, body: bytes) -> Response:
-    parsed = _parsed(answer, body)
-    heard = Heard(
-        status=answer.status_code,
-        error=error_code(parsed) or _challenge_error(answer.headers.get("www-authenticate")),
-        retry_after=retry_after(answer.headers.get("retry-after"), datetime.now(UTC)),
+def _kind(error: httpx.HTTPError) -> str:
+    """The transport error's class, or what lies behind it when that says more."""
+    if isinstance(error, httpx.ConnectError):
+        for cause in _causes(error):
+            if isinstance(cause, socket.gaierror):
+                return "DnsFailure"
+            if isinstance(cause, ssl.SSLError):
+                return "TlsFailure"
+    return type(error).__name__
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _without_echo(heard: Heard, secrets: Iterable[str]) -> Heard:
+    """A provider that names what we sent as its error must not bring it into a record."""
+    error = heard.error or ""
+    # What is shorter would be found in words that are none of it.
+    echoed = any(
+        len(min(secret, error, key=len)) >= _A_PIECE and (secret in error or error in secret) for secret in secrets
     )
-    return Response(heard=heard, body=parsed)
-
-
-def _parsed(answer: httpx.Response, body: bytes) -> Any:
-    try:
-        return httpx.Response(answer.status_code, content=body).json()
-    except (ValueError, RecursionError):  # no JSON, or nested deeper than any answer of an API
-        return None
-
-
-def _challenge_error(challenge: str | None) -> str | None:
-    """The `error` attribute of a Bearer challenge (RFC 6750 section 3)."""
-    _, found, rest = (challenge or "").partition('error="')
-    return error_code({"error": rest.partition('"')[0]}) if found else None
+    return heard.model_copy(update={"error": IN_WORDS}) if echoed else heard

@@ -1,40 +1,33 @@
-"""OAuth 2.0 from the client's side, for one provider of the catalog.
+"""OAuth 2.0 from the client's side, for one connection to one provider of the catalog.
 
-RFC 6749 (code grant, refresh), RFC 7636 (PKCE, S256), RFC 7009 (revocation), RFC 6750 (bearer tokens).
+RFC 6749 (code, refresh and client credentials grants), RFC 7636 (PKCE, S256), RFC 7009 (revocation), RFC 7662
+(introspection), RFC 6750 (bearer tokens).
 """
 
-import re
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeGuard
-from urllib.parse import urlencode
+import base64
+from collections.abc import Collection, Mapping
+from typing import Any
+from urllib.parse import quote_plus, urlencode
 
 import httpx
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
+from integrations.domain.answer import value_at
 from integrations.domain.message import Message
-from integrations.domain.verdict import Heard, Meaning, Trouble, Verdict, judge, judge_token
-from integrations.providers.catalog import Call, Catalog, ClientCredentials, Provider
+from integrations.domain.verdict import Endpoint, Heard, Meaning, Trouble, Verdict, judge
+from integrations.providers.catalog import Catalog, ClientCredentials
+from integrations.providers.entry import CLIENT_ID, Call, Provider
+from integrations.providers.granted import Granted, granted_by, storable
 from integrations.providers.http import Response, ask
 
-_TOKEN: Final = re.compile(r"[\x20-\x7e]+")
-_LONGEST: Final = 10 * 365 * 24 * 3600
-"""Ten years in seconds: a larger expires_in means "never", and would overflow a date."""
 
-
-class Granted(Message):
-    """What the token endpoint gave. `repr` shows no token."""
-
-    access_token: SecretStr
-    refresh_token: SecretStr | None
-    grants: tuple[str, ...] | None
-    """None: the answer named no scope, which means those that were asked for (RFC 6749 section 5.1)."""
-    expires_at: datetime | None
-
-
-class TokenAnswer(Message):
+class Answer(Message):
     verdict: Verdict
     heard: Heard
+
+
+class TokenAnswer(Answer):
     granted: Granted | None = None
 
 
@@ -43,113 +36,176 @@ class Account(Message):
     name: str | None = None
 
 
-class IdentityAnswer(Message):
-    verdict: Verdict
-    heard: Heard
+class IdentityAnswer(Answer):
     account: Account | None = None
+    values: dict[str, str] = Field(default_factory=dict)
+    """What completes the provider's addresses, as far as this answer tells it."""
+
+
+class IntrospectionAnswer(Answer):
+    active: bool | None = None
+    """None: it did not say."""
 
 
 class OAuthClient:
-    """One provider. Stateless: tokens come in as arguments and go out as values."""
+    """One provider. Stateless: tokens come in as arguments and go out as values.
 
-    def __init__(self, provider: Provider, credentials: ClientCredentials, http: httpx.AsyncClient) -> None:
+    `values` complete the addresses of an entry that has variables. A method that needs one that is not there raises
+    NotReadyError; nothing else is raised for what a provider does.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        credentials: ClientCredentials,
+        http: httpx.AsyncClient,
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
         self.provider = provider
         self._credentials = credentials
         self._http = http
+        self._values = dict(values or {}) | {CLIENT_ID: credentials.client_id}
 
     def authorize_url(self, *, redirect_uri: str, grants: list[str], state: str, verifier: str) -> str:
         """Where the owner's browser goes (RFC 6749 section 4.1.1, RFC 7636 section 4.3)."""
+        asked = dict.fromkeys([*self.provider.always_ask, *grants])
         query = {
             "response_type": "code",
-            "client_id": self._credentials.client_id,
+            self.provider.client_id_parameter: self._credentials.client_id,
             "redirect_uri": redirect_uri,
-            "scope": self.provider.scope_separator.join(grants),
             "state": state,
-        }
+        } | self.provider.authorize_parameters
+        if asked:
+            query["scope"] = self.provider.scope_separator.join(asked)
         if self.provider.pkce:
             query |= {"code_challenge": create_s256_code_challenge(verifier), "code_challenge_method": "S256"}
-        return f"{self.provider.authorize_url}?{urlencode(query)}"
+        url = self._filled(self.provider.authorize_url)
+        return f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
 
     async def exchange(self, code: str, *, redirect_uri: str, verifier: str) -> TokenAnswer:
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
-        return await self._token(form | ({"code_verifier": verifier} if self.provider.pkce else {}))
+        form |= self.provider.exchange_parameters
+        return await self._token(form | ({"code_verifier": verifier} if self.provider.pkce else {}), code, verifier)
 
-    async def refresh(self, refresh_token: SecretStr) -> TokenAnswer:
-        return await self._token({"grant_type": "refresh_token", "refresh_token": refresh_token.get_secret_value()})
+    async def refresh(self, token: SecretStr) -> TokenAnswer:
+        """Renew with the token that the entry's `refresh_by` sends: the refresh token, but for a few."""
+        by, secret = self.provider.refresh_by, token.get_secret_value()
+        return await self._token({"grant_type": by.grant_type, by.parameter: secret}, secret)
+
+    async def client_credentials(self, grants: list[str]) -> TokenAnswer:
+        """A token in our own name (RFC 6749 section 4.4)."""
+        asked = [*self.provider.always_ask, *grants]
+        scope = {"scope": self.provider.scope_separator.join(asked)} if asked else {}
+        return await self._token({"grant_type": "client_credentials"} | scope)
+
+    async def revoke(self, token: SecretStr) -> Answer:
+        """Give a grant back (RFC 7009). A token that is not known there any more is revoked as well.
+
+        The caller sees to it that the entry has a `revoke_url`.
+        """
+        assert self.provider.revoke_url is not None
+        # Section 2.2: the body of a success means nothing.
+        answer = await self._post(self.provider.revoke_url, {"token": token.get_secret_value()}, expects_json=False)
+        return Answer(verdict=self._judge(answer.heard, Endpoint.TOKEN), heard=answer.heard)
+
+    async def introspect(self, token: SecretStr) -> IntrospectionAnswer:
+        """Does a token live? Asking changes nothing (RFC 7662). The caller sees to it that the entry offers it."""
+        assert self.provider.introspect_url is not None
+        answer = await self._post(self.provider.introspect_url, {"token": token.get_secret_value()})
+        verdict = self._judge(answer.heard, Endpoint.TOKEN)
+        said = value_at(answer.body, "active") if verdict.meaning is Meaning.OK else None
+        return IntrospectionAnswer(verdict=verdict, heard=answer.heard, active=said if isinstance(said, bool) else None)
 
     async def identity(self, access_token: SecretStr) -> IdentityAnswer:
         """Whose account is this?"""
         wanted = self.provider.identity
-        answer = await self.call(Call(method="GET", url=wanted.url), access_token)
-        verdict = self._judge(answer.heard)
+        # What this very answer brings cannot be in its request's headers.
+        headers = self._headers(self.provider.told_by("identity"))
+        answer = await self._ask_api(Call(method=wanted.method, url=wanted.url), access_token, headers)
+        verdict = self.judge_call(answer)
         if verdict.meaning is not Meaning.OK:
             return IdentityAnswer(verdict=verdict, heard=answer.heard)
-        body = answer.body if isinstance(answer.body, dict) else {}
-        if not isinstance(body.get(wanted.field), str | int):
-            unknown = Verdict(meaning=Meaning.UNKNOWN, because=f"the identity answer has no field {wanted.field!r}")
+        found = self._values.get(wanted.variable) if wanted.variable else value_at(answer.body, wanted.field or "")
+        if not isinstance(found, str | int) or isinstance(found, bool):
+            unknown = Verdict(
+                meaning=Meaning.UNKNOWN, because=f"the identity answer has no {wanted.field or wanted.variable!r}"
+            )
             return IdentityAnswer(verdict=unknown, heard=answer.heard)
-        name = body.get(wanted.name_field) if wanted.name_field else None
-        account = Account(
-            id=_storable(str(body[wanted.field])), name=_storable(name) if isinstance(name, str) else None
+        name = value_at(answer.body, wanted.name_field) if wanted.name_field else None
+        return IdentityAnswer(
+            verdict=verdict,
+            heard=answer.heard,
+            account=Account(id=storable(str(found)), name=storable(name) if isinstance(name, str) else None),
+            values=self.provider.values_of("identity", answer.body),
         )
-        return IdentityAnswer(verdict=verdict, heard=answer.heard, account=account)
 
     async def call(
         self, call: Call, access_token: SecretStr, *, payload: Any = None, idempotency_key: str | None = None
     ) -> Response:
-        headers = {"Authorization": f"Bearer {access_token.get_secret_value()}"}
-        if idempotency_key:
-            headers["Idempotency-Key"] = idempotency_key
-        body = {"json": payload} if call.method != "GET" else {}
-        return await ask(self._http, call.method, call.url, headers=headers, **body)
+        """Call the API with a token: a capability's call, or its probe."""
+        headers = self._headers() | ({"Idempotency-Key": idempotency_key} if idempotency_key else {})
+        return await self._ask_api(call, access_token, headers, payload)
 
-    def judge_call(self, answer: Response) -> Verdict:
-        return self._judge(answer.heard)
+    def _headers(self, without: Collection[str] = ()) -> dict[str, str]:
+        given = self.provider.api_headers.items()
+        return {name: self._filled(text) for name, text in given if not self.provider.placeholders(text) & set(without)}
 
-    async def _token(self, form: dict[str, str]) -> TokenAnswer:
-        secret = self._credentials.client_secret.get_secret_value()
-        options: dict[str, Any] = {"headers": {"Accept": "application/json"}}
-        if self.provider.token_auth == "basic":  # noqa: S105 - the name of a method, RFC 6749 section 2.3.1
-            options["auth"] = httpx.BasicAuth(self._credentials.client_id, secret)
-        else:
-            form = form | {"client_id": self._credentials.client_id, "client_secret": secret}
-        answer = await ask(self._http, "POST", self.provider.token_url, data=form, **options)
-        verdict = judge_token(answer.heard, terminal_errors=self.provider.terminal_errors)
-        if verdict.meaning is not Meaning.OK:
-            return TokenAnswer(verdict=verdict, heard=answer.heard)
-        granted = self._granted(answer.body)
-        if granted is None:
-            # A success that cannot be read: tokens may have been issued and are lost to us.
-            lost = answer.heard.model_copy(update={"trouble": Trouble.LOST, "trouble_kind": "UnreadableAnswer"})
-            unknown = Verdict(meaning=Meaning.UNKNOWN, because="a success without an access token in it")
-            return TokenAnswer(verdict=unknown, heard=lost)
-        return TokenAnswer(verdict=verdict, heard=answer.heard, granted=granted)
-
-    def _granted(self, body: Any) -> Granted | None:
-        if not isinstance(body, dict) or not _is_token(body.get("access_token")):
-            return None
-        scope, seconds, refresh = body.get("scope"), body.get("expires_in"), body.get("refresh_token")
-        separated = scope.replace(self.provider.scope_separator, " ").split() if isinstance(scope, str) else None
-        lasts = timedelta(seconds=min(seconds, _LONGEST)) if isinstance(seconds, int) and seconds >= 0 else None
-        return Granted(
-            access_token=SecretStr(body["access_token"]),
-            refresh_token=SecretStr(refresh) if _is_token(refresh) else None,
-            grants=tuple(separated) if separated is not None else None,
-            expires_at=datetime.now(UTC) + lasts if lasts is not None else None,
+    async def _ask_api(
+        self, call: Call, access_token: SecretStr, headers: dict[str, str], payload: Any = None
+    ) -> Response:
+        token = access_token.get_secret_value()
+        headers = headers | {self.provider.token_header: f"{self.provider.token_prefix}{token}"}
+        return await ask(
+            self._http,
+            call.method,
+            self._filled(call.url),
+            reading=self.provider.reading,
+            expects_json=call.answers == "json",
+            secrets=[token],
+            headers=headers,
+            **({"json": payload} if call.method != "GET" else {}),
         )
 
-    def _judge(self, heard: Heard) -> Verdict:
-        return judge(heard, terminal_errors=self.provider.terminal_errors)
+    def judge_call(self, answer: Response) -> Verdict:
+        return self._judge(answer.heard, Endpoint.API)
 
+    async def _token(self, form: dict[str, str], *secrets: str) -> TokenAnswer:
+        answer = await self._post(self.provider.token_url, form, *secrets)
+        verdict, heard = self._judge(answer.heard, Endpoint.TOKEN), answer.heard
+        granted = granted_by(self.provider, answer.body) if verdict.meaning is Meaning.OK else None
+        if granted is None and heard.succeeded and not heard.error:
+            # A success that cannot be read: tokens may have been issued and are lost to us.
+            heard = heard.model_copy(update={"trouble": Trouble.LOST, "trouble_kind": "UnreadableAnswer"})
+        if granted is None and verdict.meaning is Meaning.OK:
+            because = "a success without an access token in it"
+            verdict = Verdict(meaning=Meaning.UNKNOWN, because=because, rule="success-without-token")
+        return TokenAnswer(verdict=verdict, heard=heard, granted=granted)
 
-def _storable(text: str) -> str:
-    """Text without what Postgres cannot hold: NUL, and halves of surrogate pairs."""
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()
+    async def _post(self, url: str, form: dict[str, str], *secrets: str, expects_json: bool = True) -> Response:
+        """Send a form to an endpoint that wants to know the client (RFC 6749 section 2.3.1)."""
+        client_id, secret = self._credentials.client_id, self._credentials.client_secret.get_secret_value()
+        headers = {"Accept": "application/json"}
+        if self.provider.token_auth == "basic":  # noqa: S105 - a method's name
+            pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
+            headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        else:
+            form = form | {self.provider.client_id_parameter: client_id, "client_secret": secret}
+        return await ask(
+            self._http,
+            "POST",
+            self._filled(url),
+            reading=self.provider.reading,
+            expects_json=expects_json,
+            secrets=[secret, *secrets],
+            data=form,
+            headers=headers,
+        )
 
+    def _filled(self, text: str) -> str:
+        return self.provider.fill(text, self._values)
 
-def _is_token(value: object) -> TypeGuard[str]:
-    """RFC 6749 appendix A.12 and A.17: visible ASCII. Anything else could not go into a header."""
-    return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
+    def _judge(self, heard: Heard, endpoint: Endpoint) -> Verdict:
+        return judge(heard, self.provider.vocabulary, endpoint)
 
 
 class Providers:
@@ -159,6 +215,7 @@ class Providers:
         self.catalog = catalog
         self._http = http
 
-    def client(self, provider_id: str) -> OAuthClient:
-        """Raises CatalogError when the provider is unknown or its client credentials are not set."""
-        return OAuthClient(self.catalog.provider(provider_id), self.catalog.credentials(provider_id), self._http)
+    def client(self, provider_id: str, values: Mapping[str, Any] | None = None) -> OAuthClient:
+        """Raises CatalogError when the provider is unknown, NotReadyError when its client credentials are not set."""
+        provider, credentials = self.catalog.provider(provider_id), self.catalog.credentials(provider_id)
+        return OAuthClient(provider, credentials, self._http, values)

@@ -73,7 +73,7 @@ async def received(
     async with sessions.begin() as session:
         minted = await consents.by_state(session, state)
         assert minted is not None
-        assert await consents.receive(session, vault, minted, code)
+        assert await consents.receive(session, vault, minted, code, {})
     return Consent(connection_id=connection.id, lifecycle_id=LIFE, session_id=row.id, deadline=soon())
 
 

@@ -10,12 +10,14 @@ from temporalio.testing import ActivityEnvironment
 from activities.refresh import RefreshActivities
 from integrations.db import connections, credentials, reauth, refresh
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection, Credential, GrantEvent, OperatorTask, RefreshLease
+from integrations.db.tables import Connection, Credential, GrantEvent, OperatorTask, OutboxEvent, RefreshLease
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.errors import NotReadyError, TryAgainError
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
+from integrations.providers.entry import RefreshBy
 from integrations.providers.oauth import Providers
+from simulator.fingerprint import fingerprint
 from tests.activities.connected import altered, connected
 from tests.factories import add_connection, add_credential, every, stored, tokens
 from tests.providers.person import Person
@@ -221,6 +223,165 @@ class TestARefusal:
         assert "RUNBOOK_PROVIDER_SIMULATOR_CLIENT_SECRET" in task.way_out
         assert "wrong" not in f"{task.cause} {task.way_out} {result.why}"
         assert await every(sessions, GrantEvent) == []
+
+
+class TestIntrospection:
+    """Of a provider that offers it: a refused grant is asked about, which sends its token nowhere to be used up."""
+
+    @pytest.fixture
+    def asking(self, sessions: Sessions, vault: Vault, providers: Providers, simulator_url: str) -> RefreshActivities:
+        url = f"{simulator_url}/oauth/introspect"
+        return RefreshActivities(sessions, vault, altered(providers, introspect_url=url))
+
+    async def test_confirms_a_dead_grant_without_a_second_refresh(
+        self, asking: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await person.revokes()
+
+        first = await refreshed(asking, connection.id)
+        second = await confirmed(asking, connection.id, first.version)
+
+        [detection] = await every(sessions, GrantEvent)
+        assert (second.refresh, second.detection_id) == (Refresh.REFUSED, detection.id)
+        assert (detection.kind, detection.evidence["confirmed_by"]) == ("revoked", "introspection")
+        assert (await person.refreshes(), len(await person.requests("/oauth/introspect"))) == (1, 1)
+
+    async def test_that_says_alive_demotes_nothing_and_calls_a_person(
+        self, asking: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await person.breaks(kind="status", path="/oauth/token", status=400, body={"error": "invalid_grant"}, count=1)
+
+        first = await refreshed(asking, connection.id)
+        second = await confirmed(asking, connection.id, first.version)
+
+        [task] = await every(sessions, OperatorTask)
+        assert second.refresh is Refresh.UNCONFIRMED
+        assert await every(sessions, GrantEvent) == []
+        assert (await status(sessions, connection), task.kind, task.status) == ("active", "contested", "open")
+        assert await person.refreshes() == 1
+
+    async def test_that_is_over_closes_its_task(
+        self, asking: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await person.breaks(kind="status", path="/oauth/token", status=400, body={"error": "invalid_grant"}, count=1)
+        await refreshed(asking, connection.id)
+        await confirmed(asking, connection.id)
+
+        assert (await refreshed(asking, connection.id)).refresh is Refresh.REFRESHED
+
+        assert [task.status for task in await every(sessions, OperatorTask)] == ["closed"]
+
+    @pytest.mark.parametrize(
+        "order", [{"kind": "status", "status": 503}, {"kind": "html"}, {"kind": "status", "status": 200, "body": {}}]
+    )
+    async def test_that_says_nothing_clear_leaves_it_to_a_second_refresh(
+        self,
+        asking: RefreshActivities,
+        sessions: Sessions,
+        connection: Connection,
+        person: Person,
+        order: dict[str, object],
+    ) -> None:
+        await person.revokes()
+        await refreshed(asking, connection.id)
+        await person.breaks(path="/oauth/introspect", **order)
+
+        assert (await confirmed(asking, connection.id)).refresh is Refresh.REFUSED
+
+        [detection] = await every(sessions, GrantEvent)
+        assert detection.evidence["confirmed_by"] == "a second refresh with the newest credential"
+        assert await person.refreshes() == 2
+
+
+class TestGrantsThatChanged:
+    async def test_to_fewer_block_what_needs_them_and_ask_the_owner(
+        self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await person.allows("profile", "notes.read")
+
+        result = await refreshed(steps, connection.id)
+
+        [detection] = await every(sessions, GrantEvent)
+        row = await stored(sessions, Connection, connection.id)
+        assert (result.refresh, result.detection_id) == (Refresh.REFRESHED, detection.id)
+        assert (detection.kind, detection.handled_at) == ("downgraded", None)
+        assert detection.evidence["missing"] == ["notes.write"]
+        assert (row.grants, row.missing_grants) == (["notes.read", "profile"], ["notes.write"])
+        assert "lost notes.write" in result.why
+
+    async def test_to_fewer_are_noticed_once(
+        self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await person.allows("profile", "notes.read")
+
+        results = [await refreshed(steps, connection.id) for _ in range(3)]
+
+        assert [result.detection_id is not None for result in results] == [True, False, False]
+        assert len(await every(sessions, GrantEvent)) == 1
+
+    async def test_to_fewer_optional_ones_block_nothing(
+        self, sessions: Sessions, vault: Vault, providers: Providers, connection: Connection, person: Person
+    ) -> None:
+        capabilities = dict(providers.catalog.provider("simulator").capabilities)
+        writing = capabilities.pop("notes.write")
+        capabilities["profile.read"] = capabilities["profile.read"].model_copy(update={"optional": writing.requires})
+        steps = RefreshActivities(sessions, vault, altered(providers, capabilities=capabilities))
+        await person.allows("profile", "notes.read")
+
+        result = await refreshed(steps, connection.id)
+
+        [event] = await every(sessions, GrantEvent)
+        row = await stored(sessions, Connection, connection.id)
+        assert result.detection_id is None
+        assert (event.kind, event.handled_at is not None) == ("downgraded", True)
+        assert (row.grants, row.missing_grants) == (["notes.read", "profile"], [])
+
+    async def test_to_more_are_there_at_once(
+        self, steps: RefreshActivities, sessions: Sessions, vault: Vault, providers: Providers, person: Person
+    ) -> None:
+        connection = await connected(sessions, vault, providers, person, grants=["profile"])
+
+        result = await refreshed(steps, connection.id)
+
+        [event] = await every(sessions, GrantEvent)
+        assert (result.detection_id, event.kind) == (None, "expanded")
+        assert event.evidence["gained"] == ["notes.read", "notes.write"]
+        assert (await stored(sessions, Connection, connection.id)).grants == ["notes.read", "notes.write", "profile"]
+
+    async def test_that_the_answer_does_not_tell_are_as_they_were(
+        self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await person.settings(echo_scope=False)
+
+        assert (await refreshed(steps, connection.id)).refresh is Refresh.REFRESHED
+
+        assert await every(sessions, GrantEvent) == []
+        assert (await stored(sessions, Connection, connection.id)).grants == ["notes.read", "notes.write", "profile"]
+
+    async def test_tell_the_host_application(
+        self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await person.allows("profile")
+
+        await refreshed(steps, connection.id)
+
+        [event] = await every(sessions, OutboxEvent)
+        assert (event.name, event.payload["lost"]) == ("connection.grants_downgraded", ["notes.read", "notes.write"])
+
+
+class TestAProviderThatRenewsByTheAccessToken:
+    async def test_is_sent_that_one(
+        self, sessions: Sessions, vault: Vault, providers: Providers, connection: Connection, person: Person
+    ) -> None:
+        by = RefreshBy(grant_type="refresh_token", parameter="refresh_token", sends="access_token")
+        steps = RefreshActivities(sessions, vault, altered(providers, refresh_by=by))
+
+        assert (await refreshed(steps, connection.id)).refresh is Refresh.REFUSED
+
+        token = credentials.opened(vault, (await every(sessions, Credential))[0]).access_token.get_secret_value()
+        # The simulator knows no such refresh token, and so no account that it could be of.
+        asked = (await person.http.get("/admin/requests", params={"path": "/oauth/token"})).json()[-1]
+        assert asked["detail"]["token_fp"] == fingerprint(token)
 
 
 class TestAnOutage:

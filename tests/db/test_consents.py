@@ -36,7 +36,7 @@ async def answered(sessions: Sessions, vault: Vault, state: str = "the state", c
         return (
             await consents.refuse(session, row, declined=True, why="you declined")
             if code is None
-            else await consents.receive(session, vault, row, code)
+            else await consents.receive(session, vault, row, code, {})
         )
 
 

@@ -4,7 +4,7 @@ from uuid import UUID
 import pytest
 
 from integrations.db import connections, credentials, leases, reauth, refresh
-from integrations.db.refresh import Claim
+from integrations.db.refresh import Claim, Settled
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, Credential, GrantEvent, OperatorTask, OutboxEvent, RefreshLease
 from integrations.db.vault import Vault
@@ -29,9 +29,26 @@ async def claimed(sessions: Sessions, connection_id: UUID) -> Claim:
         return claim
 
 
-async def settled(sessions: Sessions, vault: Vault, claim: Claim, grants: list[str] | None = None) -> int | None:
+async def settle(
+    sessions: Sessions, vault: Vault, claim: Claim, grants: list[str] | None = None, optional: tuple[str, ...] = ()
+) -> Settled | None:
     async with sessions.begin() as session:
-        return await refresh.settle(session, vault, claim, tokens("fresh"), grants=grants, expires_at=None)
+        return await refresh.settle(
+            session,
+            vault,
+            claim,
+            tokens("fresh"),
+            granted=grants,
+            wanted=[*EVERYTHING, "notes.delete"],
+            optional=optional,
+            variables={},
+            expires_at=None,
+        )
+
+
+async def settled(sessions: Sessions, vault: Vault, claim: Claim, grants: list[str] | None = None) -> int | None:
+    found = await settle(sessions, vault, claim, grants)
+    return found.version if found else None
 
 
 async def found(sessions: Sessions, claim: Claim, kind: Detected = Detected.REVOKED) -> UUID | None:

@@ -1,89 +1,249 @@
+"""The table of verdicts, from raw HTTP answers: what the RFCs say, and what real providers send in their place."""
+
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integrations.domain.verdict import IN_WORDS, LONGEST_WAIT, Heard, Meaning, Trouble, error_code, judge, retry_after
+from integrations.domain.answer import IN_WORDS, Reading, hear
+from integrations.domain.verdict import RULES, Endpoint, Heard, Meaning, Trouble, Verdict, Vocabulary, judge
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-DEAD = frozenset({"bad_refresh_token"})
+TOKEN, API = Endpoint.TOKEN, Endpoint.API
+HTML = "<!DOCTYPE html><html><body>Bad gateway</body></html>"
+WORDS = Vocabulary(
+    none=frozenset({"ok"}),
+    terminal=frozenset({"bad_refresh_token"}),
+    scope=frozenset({"missing_scope"}),
+    operator=frozenset({"bad_app"}),
+    throttled=frozenset({"ratelimited"}),
+    busy=frozenset({"internal_error"}),
+)
+AT = Reading(error_at=("error.code",), quota_remaining="X-Left")
+
+
+def judged(endpoint: Endpoint, status: int, body: Any = b"", headers: dict[str, str] | None = None) -> Verdict:
+    raw = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    heard, _ = hear(status, httpx.Headers(headers or {}), raw, AT, now=NOW)
+    return judge(heard, WORDS, endpoint)
+
+
+def error(code: str, **more: str) -> dict[str, str]:
+    return {"error": code} | more
+
+
+ANSWERS = [
+    # RFC 6749 section 5.1: a success.
+    (TOKEN, 200, {"access_token": "a", "token_type": "bearer"}, {}, "success"),
+    (API, 200, {"id": 1}, {}, "success"),
+    (API, 201, {}, {}, "success"),
+    (API, 204, b"", {}, "success"),
+    (API, 200, b"", {}, "success"),
+    # Section 5.2: what the token endpoint refuses, and whose mistake it is.
+    (TOKEN, 400, error("invalid_grant"), {}, "grant-dead"),
+    (TOKEN, 401, error("invalid_grant"), {}, "grant-dead"),
+    (TOKEN, 400, error("invalid_grant", error_description="Token has been revoked."), {}, "grant-dead"),
+    (TOKEN, 400, error("invalid_client"), {}, "registration-wrong"),
+    (TOKEN, 401, error("invalid_client"), {"WWW-Authenticate": "Basic"}, "registration-wrong"),
+    (TOKEN, 400, error("unauthorized_client"), {}, "registration-wrong"),
+    (TOKEN, 400, error("unsupported_grant_type"), {}, "request-wrong"),
+    (TOKEN, 400, error("invalid_scope"), {}, "request-wrong"),
+    (TOKEN, 400, error("invalid_request"), {}, "request-wrong"),
+    # Section 4.1.2.1, which some token endpoints borrow from, and RFC 8628 section 3.5.
+    (TOKEN, 400, error("temporarily_unavailable"), {}, "provider-busy"),
+    (TOKEN, 200, error("temporarily_unavailable"), {}, "provider-busy"),
+    (TOKEN, 400, error("server_error"), {}, "provider-busy"),
+    (TOKEN, 400, error("slow_down"), {}, "provider-busy"),
+    (TOKEN, 503, b"", {}, "server-error"),
+    (TOKEN, 503, error("temporarily_unavailable"), {}, "server-error"),
+    # RFC 7009 section 2.2: revoking.
+    (TOKEN, 400, error("unsupported_token_type"), {}, "request-wrong"),
+    (TOKEN, 503, b"", {"Retry-After": "60"}, "server-error"),
+    # RFC 6750 section 3.1: what an API refuses.
+    (API, 401, b"", {"WWW-Authenticate": 'Bearer error="invalid_token"'}, "token-not-accepted"),
+    (API, 401, b"", {"WWW-Authenticate": 'Bearer realm="api"'}, "token-not-accepted"),
+    (API, 401, b"", {}, "token-not-accepted"),
+    (API, 400, error("invalid_token"), {}, "token-not-accepted"),
+    (API, 403, b"", {"WWW-Authenticate": 'Bearer error="insufficient_scope", scope="a"'}, "permission-missing"),
+    (API, 403, error("insufficient_scope"), {}, "permission-missing"),
+    (API, 403, b"", {}, "forbidden"),
+    (API, 400, b"", {"WWW-Authenticate": 'Bearer error="invalid_request"'}, "request-wrong"),
+    (API, 401, error("invalid_grant"), {}, "grant-dead"),
+    # An error inside a 200 is an error; the provider's word for none is none.
+    (TOKEN, 200, error("bad_refresh_token"), {}, "grant-dead"),
+    (TOKEN, 200, error("invalid_client"), {}, "registration-wrong"),
+    (API, 200, error("missing_scope"), {}, "permission-missing"),
+    (API, 200, error("ratelimited"), {}, "throttled-by-word"),
+    (API, 200, error("internal_error"), {}, "provider-busy"),
+    (API, 200, error("who_knows"), {}, "error-unknown"),
+    (API, 200, error("Something went wrong, sorry"), {}, "error-unknown"),
+    (API, 200, {"error": {"code": "ok"}, "data": {}}, {}, "success"),
+    (API, 200, {"error": {"code": "missing_scope"}}, {}, "permission-missing"),
+    (TOKEN, 200, error("bad_app"), {}, "registration-wrong"),
+    # A provider in trouble says nothing about a grant, whatever its body.
+    (TOKEN, 500, error("invalid_grant"), {}, "server-error"),
+    (TOKEN, 502, HTML, {"Content-Type": "text/html"}, "server-error"),
+    (TOKEN, 503, error("invalid_grant"), {"Retry-After": "120"}, "server-error"),
+    (TOKEN, 503, error("bad_refresh_token"), {}, "server-error"),
+    (TOKEN, 504, error("invalid_client"), {}, "server-error"),
+    (API, 599, {"error": {"code": "missing_scope"}}, {}, "server-error"),
+    # A page for people: a proxy, a firewall or a maintenance page took the API's place.
+    (TOKEN, 200, HTML, {"Content-Type": "text/html"}, "page-for-people"),
+    (API, 200, HTML, {}, "page-for-people"),
+    (API, 403, HTML, {"Content-Type": "text/html"}, "page-for-people"),
+    (API, 401, HTML, {"Content-Type": "text/html"}, "page-for-people"),
+    (TOKEN, 302, HTML, {"Content-Type": "text/html"}, "page-for-people"),
+    (API, 404, HTML, {"Content-Type": "text/html"}, "not-here"),
+    # No OAuth error in sight: nothing is said about a grant.
+    (TOKEN, 401, b"", {}, "wall"),
+    (TOKEN, 403, {"message": "Forbidden"}, {}, "wall"),
+    (TOKEN, 401, error("invalid_token"), {}, "wall"),
+    (TOKEN, 400, b"", {}, "status-unknown"),
+    (TOKEN, 400, error("who_knows"), {}, "error-unknown"),
+    # A success that cannot be read.
+    (TOKEN, 200, b"", {}, "unreadable-success"),
+    (TOKEN, 200, b'{"access_token": "a', {}, "unreadable-success"),
+    (API, 200, b'{"items": [', {"Content-Type": "application/json"}, "unreadable-success"),
+    # Too many calls, in each way that is known.
+    (API, 429, b"", {}, "too-many-calls"),
+    (TOKEN, 429, error("invalid_grant"), {}, "too-many-calls"),
+    (API, 403, b"", {"Retry-After": "30"}, "quota-used-up"),
+    (API, 403, {"message": "rate limit"}, {"X-Left": "0"}, "quota-used-up"),
+    (API, 403, {"message": "no"}, {"X-Left": "12"}, "forbidden"),
+    (API, 403, error("ratelimited"), {}, "throttled-by-word"),
+    # The rest.
+    (API, 408, b"", {}, "come-back-later"),
+    (API, 425, b"", {}, "come-back-later"),
+    (API, 301, b"", {"Location": "https://elsewhere.example"}, "redirected"),
+    (TOKEN, 307, b"", {"Location": "https://elsewhere.example"}, "redirected"),
+    (API, 404, {"message": "Not Found"}, {}, "not-here"),
+    (API, 410, b"", {}, "not-here"),
+    (API, 418, b"", {}, "status-unknown"),
+    (API, 400, {"message": "bad"}, {}, "status-unknown"),
+]
+SILENCE = [
+    (Trouble.NOT_SENT, "DnsFailure", "dns-failure"),
+    (Trouble.NOT_SENT, "TlsFailure", "tls-failure"),
+    (Trouble.NOT_SENT, "ConnectError", "not-sent"),
+    (Trouble.NOT_SENT, "ConnectTimeout", "not-sent"),
+    (Trouble.NOT_SENT, "PoolTimeout", "not-sent"),
+    (Trouble.LOST, "ReadTimeout", "answer-lost"),
+    (Trouble.LOST, "WriteTimeout", "answer-lost"),
+    (Trouble.LOST, "ReadError", "answer-lost"),
+    (Trouble.LOST, "RemoteProtocolError", "answer-lost"),
+    (Trouble.LOST, "Timeout", "answer-lost"),
+    (Trouble.LOST, "BodyTooLarge", "answer-lost"),
+    (Trouble.OURS, "UnsupportedProtocol", "ours-unsendable"),
+]
+MEANINGS = {
+    "ours-unsendable": "operator_must_act",
+    "dns-failure": "outage",
+    "tls-failure": "outage",
+    "not-sent": "outage",
+    "answer-lost": "outage",
+    "server-error": "outage",
+    "too-many-calls": "throttled",
+    "throttled-by-word": "throttled",
+    "quota-used-up": "throttled",
+    "grant-dead": "owner_must_act",
+    "registration-wrong": "operator_must_act",
+    "request-wrong": "operator_must_act",
+    "provider-busy": "retry",
+    "page-for-people": "outage",
+    "permission-missing": "owner_must_act",
+    "token-not-accepted": "owner_must_act",
+    "forbidden": "owner_must_act",
+    "wall": "unknown",
+    "come-back-later": "retry",
+    "unreadable-success": "outage",
+    "success": "ok",
+    "error-unknown": "unknown",
+    "redirected": "unknown",
+    "not-here": "unknown",
+    "status-unknown": "unknown",
+}
+"""Written down a second time on purpose: a rule that changes its meaning changes what happens to people's grants."""
 
 
 class TestAVerdict:
-    @pytest.mark.parametrize(
-        ("status", "error", "meaning"),
-        [
-            (200, None, "ok"),
-            (201, None, "ok"),
-            (204, None, "ok"),
-            # A provider in trouble says nothing about a grant, whatever its body.
-            (500, None, "outage"),
-            (503, "invalid_grant", "outage"),
-            (502, "invalid_client", "outage"),
-            (599, "bad_refresh_token", "outage"),
-            # An error inside a 200 is an error.
-            (200, "invalid_grant", "owner_must_act"),
-            (200, "bad_refresh_token", "owner_must_act"),
-            (200, "invalid_client", "operator_must_act"),
-            (200, "something_else", "unknown"),
-            # Whose errors they are.
-            (400, "invalid_grant", "owner_must_act"),
-            (400, "bad_refresh_token", "owner_must_act"),
-            (400, "invalid_client", "operator_must_act"),
-            (401, "invalid_client", "operator_must_act"),
-            (400, "unauthorized_client", "operator_must_act"),
-            (400, "unsupported_grant_type", "operator_must_act"),
-            (400, "invalid_scope", "operator_must_act"),
-            (400, "invalid_request", "operator_must_act"),
-            (400, "temporarily_unavailable", "retry"),
-            (400, "slow_down", "retry"),
-            (400, "server_error", "retry"),
-            (408, None, "retry"),
-            (401, None, "owner_must_act"),
-            (401, "invalid_token", "owner_must_act"),
-            (403, None, "owner_must_act"),
-            (403, "insufficient_scope", "owner_must_act"),
-            # Too many is too many, whatever else is said.
-            (429, None, "throttled"),
-            (429, "invalid_grant", "throttled"),
-            # What no rule knows is nobody's fault yet.
-            (400, None, "unknown"),
-            (400, "something_else", "unknown"),
-            (404, None, "unknown"),
-            (302, None, "unknown"),
-        ],
-    )
-    def test_is_what_the_table_says(self, status: int, error: str | None, meaning: str) -> None:
-        verdict = judge(Heard(status=status, error=error), terminal_errors=DEAD)
+    @pytest.mark.parametrize(("endpoint", "status", "body", "headers", "rule"), ANSWERS)
+    def test_of_an_answer_is_the_tables(
+        self, endpoint: Endpoint, status: int, body: Any, headers: dict[str, str], rule: str
+    ) -> None:
+        verdict = judged(endpoint, status, body, headers)
 
-        assert verdict.meaning == meaning
+        assert (verdict.rule, verdict.meaning) == (rule, MEANINGS[rule])
         assert verdict.because
+        assert verdict.todo
 
-    def test_takes_a_providers_own_word_for_a_dead_grant_only_from_that_provider(self) -> None:
-        heard = Heard(status=400, error="bad_refresh_token")
+    @pytest.mark.parametrize(("trouble", "kind", "rule"), SILENCE)
+    @pytest.mark.parametrize("endpoint", Endpoint)
+    def test_of_silence_is_the_tables(self, trouble: Trouble, kind: str, rule: str, endpoint: Endpoint) -> None:
+        verdict = judge(Heard(trouble=trouble, trouble_kind=kind), WORDS, endpoint)
 
-        assert judge(heard).meaning is Meaning.UNKNOWN
+        assert (verdict.rule, verdict.meaning) == (rule, MEANINGS[rule])
 
-    @pytest.mark.parametrize("trouble", Trouble)
-    def test_calls_silence_an_outage(self, trouble: Trouble) -> None:
-        verdict = judge(Heard(trouble=trouble, trouble_kind="ReadTimeout"))
+    def test_has_an_example_for_every_rule(self) -> None:
+        assert {rule.name for rule in RULES} == {*(a[-1] for a in ANSWERS), *(s[-1] for s in SILENCE)} == set(MEANINGS)
 
-        assert verdict.meaning is Meaning.OUTAGE
-        assert "ReadTimeout" in verdict.because
+    def test_takes_a_providers_own_word_only_from_that_provider(self) -> None:
+        assert judge(Heard(status=400, error="bad_refresh_token")).meaning is Meaning.UNKNOWN
 
-    @pytest.mark.parametrize(("status", "error"), [(503, None), (429, None), (400, "slow_down")])
-    def test_passes_on_how_long_the_provider_asked_to_wait(self, status: int, error: str | None) -> None:
-        heard = Heard(status=status, error=error, retry_after=timedelta(seconds=7))
+    def test_of_a_file_that_is_a_page_is_a_success(self) -> None:
+        heard, _ = hear(200, {"content-type": "text/html"}, HTML.encode(), AT, now=NOW, expects_json=False)
 
-        assert judge(heard).after == timedelta(seconds=7)
+        assert judge(heard).meaning is Meaning.OK
 
-    @given(st.integers(500, 599), st.text(max_size=40) | st.none())
-    def test_never_blames_the_grant_for_a_server_error(self, status: int, error: str | None) -> None:
-        verdict = judge(Heard(status=status, error=error), terminal_errors=DEAD | ({error} if error else set()))
+    @pytest.mark.parametrize("status", [503, 429, 403, 408])
+    @pytest.mark.parametrize("wait", ["7", "Thu, 01 Jan 2026 12:00:07 GMT"])
+    def test_passes_on_how_long_the_provider_asked_to_wait(self, status: int, wait: str) -> None:
+        assert judged(API, status, b"", {"Retry-After": wait}).after == timedelta(seconds=7)
 
-        assert verdict.meaning is Meaning.OUTAGE
+    @pytest.mark.parametrize("wait", ["9999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+    def test_believes_no_absurd_wait(self, wait: str) -> None:
+        assert judged(API, 503, b"", {"Retry-After": wait}).after == timedelta(hours=1)
+
+    def test_of_a_success_asks_for_no_wait(self) -> None:
+        assert judged(API, 200, {}, {"Retry-After": "60"}).after is None
+
+    def test_repeats_no_words_of_the_provider(self) -> None:
+        verdict = judged(API, 200, error("The token tok_abcdef of ada is dead"))
+
+        assert IN_WORDS in verdict.because
+        assert "tok_abcdef" not in verdict.model_dump_json()
+
+    @given(st.integers(500, 599), st.text(max_size=40) | st.none(), st.sampled_from(Endpoint))
+    def test_never_blames_the_grant_for_a_server_error(self, status: int, code: str | None, endpoint: Endpoint) -> None:
+        every = frozenset({code}) if code else frozenset()
+        words = Vocabulary(terminal=every, scope=every, operator=every, throttled=every, busy=every)
+
+        assert judge(Heard(status=status, error=code), words, endpoint).meaning is Meaning.OUTAGE
+
+    @given(st.integers(100, 599), st.text(max_size=20) | st.none())
+    def test_of_the_token_endpoint_blames_the_owner_only_for_an_oauth_error(
+        self, status: int, code: str | None
+    ) -> None:
+        verdict = judge(Heard(status=status, error=code), WORDS, TOKEN)
+
+        blames = verdict.meaning is Meaning.OWNER_MUST_ACT
+        assert not blames or code in {"invalid_grant", "bad_refresh_token"}
+
+    @given(
+        st.sampled_from([*Trouble, None]),
+        st.integers(100, 599),
+        st.text(max_size=20) | st.none(),
+        st.sampled_from(Endpoint),
+    )
+    def test_there_is_for_everything_that_can_be_heard(
+        self, trouble: Trouble | None, status: int, code: str | None, endpoint: Endpoint
+    ) -> None:
+        heard = Heard(status=None if trouble else status, error=code, trouble=trouble, trouble_kind="ReadError")
+
+        assert judge(heard, WORDS, endpoint).rule in MEANINGS
 
 
 class TestWhatWasHeard:
@@ -91,98 +251,3 @@ class TestWhatWasHeard:
         assert Heard(status=400, error="invalid_grant").words == "400 invalid_grant"
         assert Heard(status=503).words == "503"
         assert Heard(trouble=Trouble.LOST, trouble_kind="ReadError").words == "no answer (ReadError)"
-
-
-class TestAnErrorCode:
-    @pytest.mark.parametrize("code", ["invalid_grant", "bad_refresh_token", "E42", "a.b-c"])
-    def test_is_taken_from_a_parsed_body(self, code: str) -> None:
-        assert error_code({"error": code}) == code
-
-    @pytest.mark.parametrize(
-        "body",
-        [None, [], "invalid_grant", {}, {"error": None}, {"error": ""}, {"error": 0}, {"error_description": "dead"}],
-    )
-    def test_is_not_there_when_no_error_is(self, body: object) -> None:
-        assert error_code(body) is None
-
-    @pytest.mark.parametrize(
-        "error",
-        [
-            17,
-            {"code": "invalid_grant"},
-            ["invalid_grant"],
-            "the token is dead",
-            "The token abc of ada@acme.example is dead",
-            "invalid_grant\n",
-            "a" * 65,
-            "ïnvalid",
-        ],
-    )
-    def test_of_an_error_in_words_repeats_none_of_them(self, error: object) -> None:
-        assert error_code({"error": error}) == IN_WORDS
-
-    @given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner)))
-    def test_never_passes_free_text(self, value: Any) -> None:
-        code = error_code({"error": value})
-
-        assert code in {None, IN_WORDS} or (code == value and len(code) <= 64 and not set(code) - _CODE_LETTERS)
-        assert (code is None) is (not value)
-
-    def test_in_words_inside_a_200_is_no_success(self) -> None:
-        assert judge(Heard(status=200, error=IN_WORDS)).meaning is Meaning.UNKNOWN
-
-
-_CODE_LETTERS = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
-
-
-class TestRetryAfter:
-    @pytest.mark.parametrize(
-        ("header", "seconds"),
-        [
-            ("0", 0),
-            ("120", 120),
-            (" 7 ", 7),
-            ("Thu, 01 Jan 2026 12:02:00 GMT", 120),
-            ("Thu, 01 Jan 2026 13:01:00 +0100", 60),
-            # In the past: now.
-            ("Thu, 01 Jan 2026 11:00:00 GMT", 0),
-            # Not believed.
-            ("86400", 3600),
-            ("9" * 5000, 3600),
-            ("Fri, 31 Dec 9999 23:59:59 GMT", 3600),
-        ],
-    )
-    def test_is_read_in_both_forms_and_within_reason(self, header: str, seconds: int) -> None:
-        assert retry_after(header, NOW) == timedelta(seconds=seconds)
-
-    @pytest.mark.parametrize(
-        "header",
-        [
-            None,
-            "",
-            "soon",
-            "-5",
-            "1.5",
-            "1e3",
-            "٣",
-            "²",
-            "Thu, 01 Jan 2026 12:02:00 -0000",
-            "Thu, 99 Jan 2026 12:02:00 GMT",
-            "Thu, 01 Jan 99999 12:02:00 GMT",
-        ],
-    )
-    def test_is_ignored_when_it_makes_no_sense(self, header: str | None) -> None:
-        assert retry_after(header, NOW) is None
-
-    @pytest.mark.parametrize(
-        "header", ["Thu, 01 Jan 2026 12:00:00 +99999999999999999999", "Thu, 99999999999999999999 Jan 2026 12:00:00 GMT"]
-    )
-    def test_is_ignored_when_its_numbers_fit_into_no_date(self, header: str) -> None:
-        assert retry_after(header, NOW) is None
-
-    @given(st.integers(0), st.datetimes(timezones=st.just(UTC)))
-    def test_is_never_negative_and_never_beyond_an_hour(self, seconds: int, now: datetime) -> None:
-        wait = retry_after(str(seconds), now)
-
-        assert wait is not None
-        assert timedelta(0) <= wait <= LONGEST_WAIT == timedelta(hours=1)

@@ -16,7 +16,13 @@ from tests.factories import EVERYTHING
 BASE = "http://127.0.0.1:9"
 """What conftest registers with the simulator as our web app. Redirects to it are read, not followed."""
 CALLBACK = f"{BASE}/oauth/callback/simulator"
-_DEFAULTS = {"rotate": True, "rotation_grace_s": 300, "reuse_detection": True, "pkce_required": True}
+_DEFAULTS = {
+    "rotate": True,
+    "rotation_grace_s": 300,
+    "reuse_detection": True,
+    "pkce_required": True,
+    "echo_scope": True,
+}
 
 
 @dataclass
@@ -52,6 +58,13 @@ class Person:
 
     async def revokes(self) -> None:
         (await self.http.post("/admin/grants/revoke", json={"account_id": self.id})).raise_for_status()
+
+    async def allows(self, *scopes: str) -> None:
+        """Change, in the provider's own pages, what the grant allows."""
+        grants = (await self.http.get("/admin/grants")).json()
+        [grant] = [g for g in grants if g["account_id"] == self.id and g["revoked_at"] is None]
+        order = {"grant_id": grant["grant_id"], "scopes": list(scopes)}
+        (await self.http.post("/admin/grants/scopes", json=order)).raise_for_status()
 
     async def breaks(self, **order: Any) -> None:
         """Order a fault for this account's requests alone."""

@@ -7,7 +7,7 @@ import pytest
 
 from integrations.domain.errors import NotReadyError
 from integrations.providers import catalog
-from integrations.providers.catalog import CatalogError
+from integrations.providers.mistakes import CatalogError
 
 HOST = "http://127.0.0.1:1"
 GITHUB = """
@@ -83,16 +83,19 @@ class TestAnotherFile:
         ("change", "said"),
         [
             (("rotation_grace", "rotation_grase"), "providers.github.rotation_grase: .*did you mean 'rotation_grace'"),
-            (("requires", "requiers"), r"capabilities\.issues\.write\.requiers: .*did you mean 'requires'"),
+            (("requires", "requiers"), r"capabilities\.\"issues\.write\"\.requiers: .*did you mean 'requires'"),
             (('field = "id"', 'feild = "id"'), r"providers\.github\.identity\.(field|feild): "),
             (
                 ('name = "GitHub"', 'name = "GitHub"\nzzz = 1'),
                 "providers.github.zzz: .*known are .*authorize_url.*token_url",
             ),
-            (('token_url = "https://github.example/token"', ""), "providers.github.token_url: Field required"),
+            (
+                ('token_url = "https://github.example/token"', ""),
+                'providers.github.token_url: is missing; it looks like token_url = "https://',
+            ),
             (('"90s"', '"soon"'), 'rotation_grace: .*must be a duration like "90s", "15m", "12h" or "3d"'),
             (('"90s"', "90"), "rotation_grace: .*must be a duration"),
-            (('access = "write"', 'access = "admin"'), "access: .*'read' or 'write'"),
+            (('access = "write"', 'access = "admin"'), "access: 'admin' is not known; known are read, write"),
             (('"POST"', '"STEAL"'), "call.method: "),
             (("[providers.github]", "[provider.github]"), "unknown key 'provider'.*starts with .providers.ID."),
         ],

@@ -1,13 +1,22 @@
 import asyncio
 import json
+import re
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from integrations.domain.verdict import Trouble
 from integrations.providers import http
@@ -43,6 +52,40 @@ def answering(status: str, *headers: str, body: bytes = b"", length: int | None 
         await writer.drain()
 
     return handler
+
+
+def self_signed(folder: Path) -> Path:
+    """A key and a certificate for 127.0.0.1, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nobody")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
+        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, SHA256())
+    )
+    file = folder / "nobody.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(private + made.public_bytes(Encoding.PEM))
+    return file
+
+
+@asynccontextmanager
+async def moving() -> AsyncIterator[str]:
+    """A server whose resource has moved to another path, and that tells which token was brought there."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+        brought = re.search("(?i)authorization: (.*)\r", request)
+        body = json.dumps({"brought": brought[1] if brought else None})
+        head = "HTTP/1.1 200 OK" if request.startswith("GET /moved ") else "HTTP/1.1 301 Moved\r\nLocation: /moved"
+        writer.write(f"{head}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
 
 
 async def asked(handler: Handler, method: str = "GET", **options: object) -> http.Response:
@@ -87,6 +130,29 @@ class TestAnAnswer:
         assert response.heard.status == 302
         assert not followed.is_set()
 
+    async def test_of_a_get_is_led_on_within_its_own_origin(self) -> None:
+        async with moving() as url, make_client() as client:
+            response = await ask(client, "GET", url, headers={"Authorization": f"Bearer {SECRET}"})
+
+        assert response.body == {"brought": f"Bearer {SECRET}"}
+
+    async def test_of_a_post_is_led_nowhere(self) -> None:
+        assert (await asked(answering("307 Moved", "Location: /moved"), "POST")).heard.status == 307
+
+    async def test_that_leads_in_a_circle_ends(self) -> None:
+        seen = 0
+
+        async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal seen
+            while True:
+                seen += 1
+                writer.write(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n")
+                await writer.drain()
+                await reader.readuntil(b"\r\n\r\n")
+
+        assert (await asked(handler)).heard.status == 302
+        assert seen == 4
+
     async def test_says_nothing_that_was_said_in_confidence(self) -> None:
         body = json.dumps({"error": f"no such token {SECRET}", "error_description": SECRET}).encode()
 
@@ -126,6 +192,31 @@ class TestTrouble:
 
         assert (response.heard.trouble, response.heard.trouble_kind) == (Trouble.NOT_SENT, "ConnectError")
         assert SECRET not in response.model_dump_json()
+
+    async def test_with_a_name_that_does_not_resolve_is_told_by_its_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def unresolved(*_: object, **__: object) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", unresolved)
+        async with make_client() as client:
+            heard = (await ask(client, "GET", "https://provider.invalid/")).heard
+
+        assert (heard.trouble, heard.trouble_kind) == (Trouble.NOT_SENT, "DnsFailure")
+
+    async def test_with_a_certificate_that_nobody_vouches_for_is_told_by_its_name(self, tmp_path: Path) -> None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(self_signed(tmp_path))
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=tls)
+        async with server, make_client() as client:
+            address = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            heard = (await ask(client, "POST", address, data={"token": SECRET})).heard
+
+        assert (heard.trouble, heard.trouble_kind) == (Trouble.NOT_SENT, "TlsFailure")
+
+    @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "nonsense", "http://", "http://[::1/"])
+    async def test_of_an_address_that_is_none_is_ours(self, url: str) -> None:
+        async with make_client() as client:
+            assert (await ask(client, "GET", url)).heard.trouble is Trouble.OURS
 
     async def test_after_the_request_was_sent_means_that_the_answer_is_lost(self) -> None:
         async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
