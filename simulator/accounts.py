@@ -5,7 +5,14 @@ from dataclasses import dataclass
 
 from simulator.store import Store
 
-SEEDS = (("acct_ada", "ada@acme.example", "Ada Acme", "ada"), ("acct_bob", "bob@other.example", "Bob Other", "bob"))
+APPLICATION = "acct_app"
+"""Whom the application acts for when it asks with nothing but its own credentials; nobody can log in as it."""
+
+SEEDS = (
+    ("acct_ada", "ada@acme.example", "Ada Acme", "ada"),
+    ("acct_bob", "bob@other.example", "Bob Other", "bob"),
+    (APPLICATION, "app@simulator.example", "The application itself", secrets.token_urlsafe(24)),
+)
 
 
 @dataclass(frozen=True, slots=True)

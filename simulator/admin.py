@@ -1,17 +1,16 @@
-"""The admin API: settings, grants, the request log, secrets and faults.
+"""The admin API: accounts, settings, the request log, secrets and faults; grants are in admin_grants.py.
 
 It asks for no password and must not: it is a tool on loopback, and whoever reaches it may break and read everything.
 """
 
-import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from simulator.faults import FaultOrder
+from simulator.fault_order import FaultOrder
 from simulator.problems import refusal
 from simulator.provider import Provider, provider_of
 from simulator.settings import Settings
@@ -28,19 +27,6 @@ class NewAccount(BaseModel):
     email: Annotated[Text, Field(pattern=r"^[^@\s]+@[^@\s]+$")]
     name: Text
     password: Text
-
-
-class RevokeOrder(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    account_id: Text | None = None
-    grant_id: Text | None = None
-
-    @model_validator(mode="after")
-    def names_something(self) -> "RevokeOrder":
-        if self.account_id is None and self.grant_id is None:
-            raise ValueError("give account_id or grant_id, or both")
-        return self
 
 
 @router.get("/healthz")
@@ -69,20 +55,6 @@ async def change_settings(here: Here, changes: Annotated[dict[str, Any], Body()]
         raise RequestValidationError(error.errors()) from error
 
 
-@router.get("/admin/grants")
-async def list_grants(here: Here) -> list[dict[str, Any]]:
-    return [grant.view() for grant in here.grants.all()]
-
-
-@router.post("/admin/grants/revoke", response_model=None)
-async def revoke_grants(here: Here, order: RevokeOrder) -> Response:
-    revoked = here.grants.revoke(time.time(), **order.model_dump())
-    if not revoked:
-        named = " and ".join(f"{name} {value}" for name, value in order.model_dump(exclude_none=True).items())
-        return refusal(f"no live grant has {named}", 404)
-    return JSONResponse({"revoked": revoked})
-
-
 @router.get("/admin/requests")
 async def read_requests(
     here: Here,
@@ -106,6 +78,11 @@ async def list_faults(here: Here) -> list[dict[str, Any]]:
 @router.post("/admin/faults", status_code=201)
 async def add_fault(here: Here, order: FaultOrder) -> dict[str, Any]:
     return here.faults.add(order).view()
+
+
+@router.post("/admin/faults/script", status_code=201)
+async def add_script(here: Here, orders: Annotated[list[FaultOrder], Body(min_length=1)]) -> list[dict[str, Any]]:
+    return [here.faults.add(order).view() for order in orders]
 
 
 @router.delete("/admin/faults")

@@ -59,14 +59,16 @@ async def write_note(request: Request) -> Response:
         new = NewNote.model_validate_json(await request.body())
     except ValidationError as error:
         return refusal(error.errors())
-    note, created = provider_of(request).notes.add(token.account_id, new.text, key, entry.at)
+    provider = provider_of(request)
+    note, created = provider.notes.add(token.account_id, new.text, key, provider.clock.at(entry.at))
     return JSONResponse(note.view(), 201 if created else 200)
 
 
 def _authorized(request: Request, scope: str | None) -> AccessToken | Response:
     """Return the token, or the refusal with the header that RFC 6750 section 3 asks for."""
     entry, presented = entry_of(request), bearer_token(request.headers)
-    token = provider_of(request).tokens.access(presented, entry.at) if presented else None
+    provider = provider_of(request)
+    token = provider.tokens.access(presented, provider.clock.at(entry.at)) if presented else None
     entry.detail.update(scope_needed=scope, token_fp=fingerprint(presented) if presented else None)
     if token:
         entry.belongs_to(token.account_id, token.grant_id)

@@ -77,7 +77,7 @@ def _read(request: Request) -> OAuthRequest:
         scope=" ".join(known),
         prompted=None,
     )
-    return OAuthRequest(entry, request.headers, query)
+    return OAuthRequest(entry, request.headers, query, provider_of(request).clock.at(entry.at))
 
 
 def _valid_grant(request: Request, asked: OAuthRequest) -> Any:

@@ -1,55 +1,30 @@
 """The page on which people break this provider: plain forms, each of which says what will happen elsewhere."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from simulator.faults import FaultOrder
-from simulator.forms import read_form
+from simulator import api, authorize, token_routes
+from simulator.admin_grants import ScopesOrder
+from simulator.break_forms import fault_order, settings_changes, settings_lines
+from simulator.buttons import BUTTONS, Button
+from simulator.fault_kinds import KINDS
+from simulator.forms import Parameters, read_form
+from simulator.identity import GRANT_TYPES
 from simulator.pages import error_page, page
+from simulator.problems import told
 from simulator.provider import Provider, provider_of
+from simulator.scopes import SCOPES
 
+ENDPOINTS = list(dict.fromkeys(route.path for room in (authorize, token_routes, api) for route in room.ROUTES))
 ACCOUNTS_SHOWN, GRANTS_SHOWN, REQUESTS_SHOWN = 20, 5, 30
-
-
-@dataclass(frozen=True, slots=True)
-class Button:
-    name: str
-    label: str
-    effect: str
-    """What the platform on the other side will see, and what it must not do about it."""
-    order: FaultOrder
-
-
-BUTTONS = (
-    Button(
-        "outage",
-        "503 for 60 s",
-        "Every call is answered 503, the next refresh too. That is an outage and says nothing about any grant:"
-        " calls wait and are tried again, and no connection may be demoted.",
-        FaultOrder(kind="status", status=503, seconds=60),
-    ),
-    Button(
-        "hang",
-        "Hang for 60 s",
-        "Connections are accepted and nothing is ever answered. Calls must run into their own timeouts, other"
-        " providers must not slow down, and no connection may be demoted.",
-        FaultOrder(kind="hang", seconds=60, seconds_hold=60),
-    ),
-    Button(
-        "drop",
-        "Drop the next rotation",
-        "The next refresh is carried out, but its answer is lost: this side has new tokens that nobody received."
-        " Sent again within the grace period, the old token is answered with the same new pair; later, it looks"
-        " stolen and the whole grant is revoked.",
-        FaultOrder(kind="drop", path="/oauth/token", method="POST", grant_type="refresh_token", count=1),
-    ),
-)
 
 
 async def show(request: Request) -> Response:
@@ -61,6 +36,11 @@ async def show(request: Request) -> Response:
         accounts=[(account, _grants(here, account.account_id)) for account in here.accounts.first(ACCOUNTS_SHOWN)],
         hidden_accounts=max(0, here.accounts.count() - ACCOUNTS_SHOWN),
         buttons=BUTTONS,
+        kinds=KINDS,
+        endpoints=ENDPOINTS,
+        grant_types=sorted(GRANT_TYPES),
+        scopes=SCOPES,
+        settings=settings_lines(here.settings.current),
         faults=[fault.view() for fault in here.faults.listed()],
         requests=here.log.read(limit=REQUESTS_SHOWN)[::-1],
     )
@@ -72,21 +52,57 @@ def _grants(here: Provider, account_id: str) -> list[dict[str, object]]:
 
 async def press(request: Request) -> Response:
     """Carry out one form, whichever, and show the page again."""
-    here, form, action = provider_of(request), await read_form(request), request.path_params["action"]
-    orders = {button.name: button.order for button in BUTTONS}
+    action = ACTIONS.get(request.path_params["action"])
     if not _from_this_page(request):
         return error_page(HTTPStatus.FORBIDDEN, "Not from this page", "Another site sent this form. Nothing was done.")
-    if action in orders:
-        here.faults.add(orders[action])
-    elif action == "heal":
-        here.faults.lift_all()
-    elif action == "lift":
-        here.faults.lift(form.get("fault_id") or "")
-    elif action == "revoke":
-        here.grants.revoke(time.time(), grant_id=form.get("grant_id") or "")
-    else:
+    if action is None:
         return error_page(HTTPStatus.NOT_FOUND, "No such button", "Go back to the page and choose one that is there.")
+    try:
+        action(provider_of(request), await read_form(request))
+    except ValidationError as error:
+        return error_page(HTTPStatus.UNPROCESSABLE_ENTITY, "Nothing was changed", told(error.errors()))
     return RedirectResponse("/", HTTPStatus.SEE_OTHER)
+
+
+def _order(button: Button, here: Provider, _form: Parameters) -> None:
+    for order in button.orders:
+        here.faults.add(order)
+
+
+def _order_by_hand(here: Provider, form: Parameters) -> None:
+    here.faults.add(fault_order(form))
+
+
+def _heal(here: Provider, _form: Parameters) -> None:
+    here.faults.lift_all()
+
+
+def _lift(here: Provider, form: Parameters) -> None:
+    here.faults.lift(form.get("fault_id") or "")
+
+
+def _revoke(here: Provider, form: Parameters) -> None:
+    here.grants.revoke(time.time(), grant_id=form.get("grant_id") or "")
+
+
+def _change_scopes(here: Provider, form: Parameters) -> None:
+    order = ScopesOrder.model_validate({"grant_id": form.get("grant_id"), "scopes": form.datalist["scopes"]})
+    here.grants.change_scope(order.grant_id, " ".join(order.scopes))
+
+
+def _change_settings(here: Provider, form: Parameters) -> None:
+    here.settings.change(settings_changes(form))
+
+
+ACTIONS: dict[str, Callable[[Provider, Parameters], None]] = {
+    **{button.name: partial(_order, button) for button in BUTTONS},
+    "fault": _order_by_hand,
+    "heal": _heal,
+    "lift": _lift,
+    "revoke": _revoke,
+    "scopes": _change_scopes,
+    "settings": _change_settings,
+}
 
 
 def _from_this_page(request: Request) -> bool:

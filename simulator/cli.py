@@ -38,7 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s; anything else exposes the admin API")
-    parser.add_argument("--data", type=Path, metavar="FILE.sqlite", help="keep accounts, grants and the log here")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE.sqlite",
+        help="keep accounts, grants and the log here; a file of an older version is brought up to date",
+    )
     options = parser.parse_args(arguments)
     try:
         app = create_app(Config.from_env(os.environ, options.data))

@@ -4,6 +4,7 @@ import secrets
 from dataclasses import dataclass
 
 from simulator.config import Config
+from simulator.identity import GRANT_TYPES
 from simulator.scopes import DEFAULT_SCOPE
 
 
@@ -39,4 +40,4 @@ class Client:
         return response_type == "code"
 
     def check_grant_type(self, grant_type: str) -> bool:
-        return grant_type in {"authorization_code", "refresh_token"}
+        return grant_type in GRANT_TYPES

@@ -2,7 +2,8 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from simulator.fault_kinds import KINDS, Call
+from simulator.fault_call import Call
+from simulator.fault_kinds import KINDS
 from simulator.log import is_own
 from simulator.provider import Provider
 
@@ -30,8 +31,8 @@ class FaultMiddleware:
         entry = scope["simulator.entry"]
         entry.belongs_to(identity.account_id, identity.grant_id)
         entry.detail.update(identity.detail, fault=fault.order.kind)
-        call = Call(self._app, scope, replay, send, entry, self._provider.log)
-        await KINDS[fault.order.kind](call, fault)
+        now = self._provider.clock.at(entry.at)
+        await KINDS[fault.order.kind].do(Call(self._app, scope, replay, send, entry, self._provider.log, fault, now))
 
 
 async def _read(receive: Receive) -> bytes:

@@ -1,93 +1,60 @@
-"""Faults that people order: what breaks, for whom, for how long and how often."""
+"""The faults that were ordered: which of them are live, and which request each of them breaks."""
 
 import random
 import secrets
 import time
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-
-from simulator.fault_kinds import KINDS
+from simulator.clock import iso
+from simulator.fault_order import FaultOrder, each
 from simulator.identity import Identity
-from simulator.log import is_own
-
-DAY_S = 86_400
-
-
-def _known_kind(kind: str) -> str:
-    if kind not in KINDS:
-        raise ValueError(f"no such kind; there are {', '.join(sorted(KINDS))}")
-    return kind
-
-
-def _breakable(path: str) -> str:
-    if not path.startswith("/"):
-        raise ValueError("must start with a slash")
-    if is_own(path) and path != "/":
-        raise ValueError("the simulator's own pages are never broken")
-    return path
-
-
-def _has_a_body(status: int) -> int:
-    if status in {204, 205, 304}:
-        raise ValueError("this status carries no body")
-    return status
-
-
-class FaultOrder(BaseModel):
-    """Matchers that are left out match everything."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Annotated[str, AfterValidator(_known_kind)]
-    path: Annotated[str, AfterValidator(_breakable)] | None = None
-    """A prefix."""
-    method: Literal["GET", "POST"] | None = None
-    account_id: str | None = None
-    grant_type: str | None = None
-    seconds: float | None = Field(None, gt=0, le=DAY_S)
-    """How long the fault itself lasts; without it, until it is lifted."""
-    count: int | None = Field(None, ge=1)
-    """How many requests it breaks before it is used up."""
-    share: float = Field(1, gt=0, le=1)
-    """The part of the matching requests that it breaks, drawn for each."""
-    status: Annotated[int, Field(ge=200, le=599), AfterValidator(_has_a_body)] = 503
-    retry_after: int | str | None = None
-    """Seconds, or an HTTP date (RFC 9110 section 10.2.3)."""
-    body: str | dict[str, Any] | list[Any] | None = None
-    seconds_hold: float = Field(3600, gt=0, le=DAY_S)
-    """How long a hanging request is held."""
 
 
 class Fault:
+    """waiting ──after_s──▶ live ──seconds, count, or lifted──▶ over."""
+
     def __init__(self, order: FaultOrder) -> None:
         self.id = f"fault_{secrets.token_hex(4)}"
         self.order = order
         self.hits = 0
         self.held: set[Callable[[], None]] = set()
         """How to end each request that hangs on this fault right now."""
-        self._ends = None if order.seconds is None else time.monotonic() + order.seconds
+        self.starts_at = time.time() + order.after_s
+        self._starts = time.monotonic() + order.after_s
+        self._ends = None if order.seconds is None else self._starts + order.seconds
+
+    @property
+    def is_waiting(self) -> bool:
+        return time.monotonic() < self._starts
 
     @property
     def seconds_left(self) -> float | None:
-        return None if self._ends is None else round(max(0.0, self._ends - time.monotonic()), 3)
+        return None if self._ends is None else round(max(0.0, self._ends - max(self._starts, time.monotonic())), 3)
 
     @property
     def count_left(self) -> int | None:
         return None if self.order.count is None else self.order.count - self.hits
 
     @property
+    def is_over(self) -> bool:
+        return self.seconds_left == 0 or self.count_left == 0
+
+    @property
     def is_live(self) -> bool:
-        return self.seconds_left != 0 and self.count_left != 0
+        return not self.is_waiting and not self.is_over
 
     def may_hit(self, path: str, method: str) -> bool:
         order = self.order
-        return self.is_live and path.startswith(order.path or "/") and (order.method is None or order.method == method)
+        return (
+            self.is_live
+            and (order.path is None or path.startswith(tuple(each(order.path))))
+            and (order.method is None or order.method == method)
+        )
 
     def hits_whom(self, identity: Identity) -> bool:
         order = self.order
-        return (order.account_id is None or order.account_id == identity.account_id) and (
+        return (order.account_id is None or identity.account_id in each(order.account_id)) and (
             order.grant_type is None or order.grant_type == identity.grant_type
         )
 
@@ -95,6 +62,8 @@ class Fault:
         return {
             "id": self.id,
             **self.order.model_dump(),
+            "waiting": self.is_waiting,
+            "starts_at": iso(self.starts_at),
             "seconds_left": self.seconds_left,
             "count_left": self.count_left,
             "hits": self.hits,
@@ -143,4 +112,4 @@ class Faults:
 
     def _forget_the_dead(self) -> None:
         """Drop what is over, unless requests still hang on it: they can be let go only by its id."""
-        self._faults = {fault.id: fault for fault in self._faults.values() if fault.is_live or fault.held}
+        self._faults = {fault.id: fault for fault in self._faults.values() if not fault.is_over or fault.held}

@@ -80,13 +80,42 @@ class Grants:
 
     def open(self, code: Code, now: float) -> str:
         """Spend a code on a new grant and return the grant's id."""
+        grant_id = self.add(code.account_id, code.client_id, code.scope, now)
+        self._store.run("UPDATE codes SET grant_id = ? WHERE code = ?", (grant_id, code.code))
+        return grant_id
+
+    def add(self, account_id: str, client_id: str, scope: str, now: float) -> str:
         grant_id = f"grant_{secrets.token_hex(8)}"
         self._store.run(
             f"INSERT INTO grants ({COLUMNS}) VALUES (?, ?, ?, ?, ?, NULL)",  # noqa: S608 our own constant
-            (grant_id, code.account_id, code.client_id, code.scope, now),
+            (grant_id, account_id, client_id, scope, now),
         )
-        self._store.run("UPDATE codes SET grant_id = ? WHERE code = ?", (grant_id, code.code))
         return grant_id
+
+    def newest_live(self, account_id: str, client_id: str) -> Grant | None:
+        row = self._store.row(
+            f"SELECT {COLUMNS} FROM grants WHERE account_id = ? AND client_id = ? AND revoked_at IS NULL"  # noqa: S608 our own constant
+            " ORDER BY seq DESC LIMIT 1",
+            (account_id, client_id),
+        )
+        return Grant(*row) if row else None
+
+    def change_scope(self, grant_id: str, scope: str) -> bool:
+        """Narrow or widen a live grant; what its tokens may do is looked up here, so it concerns them at once."""
+        return bool(
+            self._store.run(
+                "UPDATE grants SET scope = ? WHERE grant_id = ? AND revoked_at IS NULL",
+                (scope, grant_id),
+            )
+        )
+
+    def keep_newest(self, account_id: str, client_id: str, keep: int, now: float) -> int:
+        """Revoke what is alive beyond the newest ones, and tell how many those were."""
+        return self._store.run(
+            "UPDATE grants SET revoked_at = ? WHERE seq IN (SELECT seq FROM grants"
+            " WHERE account_id = ? AND client_id = ? AND revoked_at IS NULL ORDER BY seq DESC LIMIT -1 OFFSET ?)",
+            (now, account_id, client_id, keep),
+        )
 
     def revoke(self, now: float, *, account_id: str | None = None, grant_id: str | None = None) -> int:
         """Kill every live grant that matches all that is named; its tokens die with it, because they join to it."""

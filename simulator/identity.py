@@ -8,15 +8,15 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from simulator.accounts import Accounts
+from simulator.accounts import APPLICATION, Accounts
 from simulator.fingerprint import fingerprint
 from simulator.forms import Parameters
 from simulator.grants import Grants
 from simulator.tokens import Tokens
 
 SESSION_COOKIE = "simulator_session"
-CALLED_BY_APPLICATIONS = frozenset({"/oauth/token", "/oauth/revoke"})
-GRANT_TYPES = frozenset({"authorization_code", "refresh_token"})
+CALLED_BY_APPLICATIONS = frozenset({"/oauth/token", "/oauth/revoke", "/oauth/introspect"})
+GRANT_TYPES = frozenset({"authorization_code", "refresh_token", "client_credentials"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class Identifier:
         detail = token_request_detail(form)
         if code := self._grants.code(form.get("code") or ""):
             return Identity(code.account_id, code.grant_id, detail["grant_type"], detail)
+        if detail["grant_type"] == "client_credentials":
+            return Identity(APPLICATION, None, detail["grant_type"], detail)
         presented = form.get("refresh_token") or form.get("token") or ""
         return self._by_token(presented, detail)
 
@@ -62,7 +64,7 @@ class Identifier:
 
 
 def token_request_detail(form: Parameters) -> dict[str, Any]:
-    """What the log may tell of a token or revocation request: the kind of grant and a fingerprint."""
+    """What the log may tell of a request of an application's: the kind of grant and a fingerprint."""
     grant_type = form.get("grant_type")
     presented = form.get("refresh_token") or form.get("code") or form.get("token")
     return {

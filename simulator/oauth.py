@@ -1,6 +1,5 @@
 """Authlib's authorization server, fitted to Starlette: requests in, responses out, tokens into the store."""
 
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,23 +9,27 @@ from authlib.oauth2.rfc6749.authenticate_client import authenticate_client_secre
 from authlib.oauth2.rfc6750 import BearerTokenGenerator
 from starlette.responses import JSONResponse, Response
 
-from simulator.accounts import Accounts
+from simulator.accounts import APPLICATION, Accounts
 from simulator.client import Client
 from simulator.forms import Parameters
-from simulator.grants import Grants
+from simulator.grants import Grant, Grants
 from simulator.log import Entry
 from simulator.scopes import SCOPES
 from simulator.settings import SettingsBook
-from simulator.tokens import Tokens
+from simulator.tokens import Tokens, new_access_token, new_refresh_token
+
+CLIENT_AUTH_METHODS = ["client_secret_basic", "client_secret_post"]
+"""RFC 6749 section 2.3.1."""
 
 
 class OAuthRequest(OAuth2Request):  # type: ignore[misc] # Authlib ships no types
-    def __init__(self, entry: Entry, headers: Mapping[str, str], payload: Parameters) -> None:
+    def __init__(self, entry: Entry, headers: Mapping[str, str], payload: Parameters, now: float) -> None:
         # Authlib insists on https except on loopback. This is a loopback tool whatever a Host header says.
         super().__init__(entry.method, f"http://127.0.0.1{entry.path}", headers=headers)
         self.payload = payload
         self.entry = entry
-        self.now = entry.at
+        self.now = now
+        """What the provider's own clock shows."""
         self.granted_scope = ""
 
     @property
@@ -53,8 +56,8 @@ class OAuthServer(AuthorizationServer):  # type: ignore[misc] # Authlib ships no
         self.register_token_generator(
             "default",
             BearerTokenGenerator(
-                lambda **_: f"sim_at_{secrets.token_urlsafe(32)}",
-                lambda **_: f"sim_rt_{secrets.token_urlsafe(32)}",
+                lambda **_: new_access_token(),
+                lambda **_: new_refresh_token(),
                 lambda *_: settings.current.access_token_ttl,
             ),
         )
@@ -63,17 +66,33 @@ class OAuthServer(AuthorizationServer):  # type: ignore[misc] # Authlib ships no
         return self.client if client_id == self.client.client_id else None
 
     def save_token(self, token: dict[str, Any], request: OAuthRequest) -> None:
-        """Store a fresh pair under its grant: a new grant for a code, the same one for a refresh."""
-        if request.authorization_code:
-            account_id, grant_id = request.user.account_id, self.grants.open(request.authorization_code, request.now)
-        else:
-            account_id, grant_id = request.refresh_token.account_id, request.refresh_token.grant_id
+        """Store what is fresh under its grant."""
+        account_id, grant_id = self._grant_of(request)
         request.entry.belongs_to(account_id, grant_id)
-        expires_at = request.now + token["expires_in"]
-        self.tokens.add_access(token["access_token"], grant_id, token.get("scope", ""), expires_at)
+        scope, life = token.get("scope", ""), token["expires_in"]
+        self.tokens.add_access(token["access_token"], grant_id, scope, request.now, life)
         if refresh_token := token.get("refresh_token"):
-            life = self.settings.current.refresh_token_ttl
-            self.tokens.add_refresh(refresh_token, grant_id, None if life is None else request.now + life)
+            self.tokens.add_refresh(refresh_token, grant_id, request.now, self.settings.current.refresh_token_ttl)
+
+    def _grant_of(self, request: OAuthRequest) -> tuple[str, str]:
+        """Whose grant the request is about: a new one for a code, the same one for a refresh, or the application's."""
+        if code := request.authorization_code:
+            grant_id = self.grants.open(code, request.entry.at)
+            if keep := self.settings.current.max_live_grants:
+                revoked = self.grants.keep_newest(code.account_id, code.client_id, keep, request.entry.at)
+                request.entry.detail["grants_revoked"] = revoked
+            return code.account_id, grant_id
+        grant = request.refresh_token or self.application_grant(request.entry.at)
+        return grant.account_id, grant.grant_id
+
+    def application_grant(self, now: float) -> Grant:
+        """Under which the application acts for itself; nobody gave it, so there is always one."""
+        client_id = self.client.client_id
+        if self.grants.newest_live(APPLICATION, client_id) is None:
+            self.grants.add(APPLICATION, client_id, " ".join(SCOPES), now)
+        grant = self.grants.newest_live(APPLICATION, client_id)
+        assert grant is not None
+        return grant
 
     def create_oauth2_request(self, request: OAuthRequest) -> OAuthRequest:
         """Hand the request through: a body has to be awaited, which only the route can do."""
@@ -81,6 +100,8 @@ class OAuthServer(AuthorizationServer):  # type: ignore[misc] # Authlib ships no
 
     def handle_response(self, status: int, body: str | dict[str, Any], headers: list[tuple[str, str]]) -> Response:
         respond = Response if isinstance(body, str) else JSONResponse
+        if isinstance(body, dict) and "access_token" in body and not self.settings.current.echo_scope:
+            body = {name: value for name, value in body.items() if name != "scope"}
         return respond(body, status, dict(headers))
 
     def handle_error_response(self, request: OAuthRequest, error: OAuth2Error) -> Response:

@@ -1,20 +1,18 @@
-"""The two grant types, PKCE and revocation: Authlib's classes, with this provider's memory behind them."""
+"""The grant types that a person stands behind, and PKCE: Authlib's classes, with this provider's memory."""
 
 import secrets
 from typing import Any
 
 from authlib.oauth2.rfc6749 import InvalidRequestError, grants
-from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7636 import CodeChallenge
 
 from simulator.accounts import Account
 from simulator.client import Client
+from simulator.client_credentials import ApplicationGrant
 from simulator.grants import CODE_LIFE_S, Code
-from simulator.oauth import OAuthRequest, OAuthServer
+from simulator.oauth import CLIENT_AUTH_METHODS, OAuthRequest, OAuthServer
+from simulator.token_inquiries import Introspection, Revocation
 from simulator.tokens import AccessToken, RefreshToken, Standing
-
-CLIENT_AUTH_METHODS = ["client_secret_basic", "client_secret_post"]
-"""RFC 6749 section 2.3.1."""
 
 
 class CodeGrant(grants.AuthorizationCodeGrant):  # type: ignore[misc] # Authlib ships no types
@@ -46,7 +44,7 @@ class CodeGrant(grants.AuthorizationCodeGrant):  # type: ignore[misc] # Authlib 
         self.request.entry.belongs_to(found.account_id, found.grant_id)
         if found.grant_id is not None:
             self.request.entry.detail["code"] = "reuse"
-            self.server.grants.revoke(self.request.now, grant_id=found.grant_id)
+            self.server.grants.revoke(self.request.entry.at, grant_id=found.grant_id)
             return None
         if found.expires_at <= self.request.now:
             self.request.entry.detail["code"] = "expired"
@@ -107,7 +105,7 @@ class RefreshGrant(grants.RefreshTokenGrant):  # type: ignore[misc] # Authlib sh
         entry.belongs_to(token.account_id, token.grant_id)
         entry.detail["refresh"] = token.standing.value
         if token.standing is Standing.REUSE and settings.reuse_detection:
-            self.server.grants.revoke(self.request.now, grant_id=token.grant_id)
+            self.server.grants.revoke(self.request.entry.at, grant_id=token.grant_id)
         return token if token.standing in {Standing.CURRENT, Standing.GRACE} else None
 
     def authenticate_user(self, refresh_token: RefreshToken) -> Account | None:
@@ -145,24 +143,9 @@ class RefreshGrant(grants.RefreshTokenGrant):  # type: ignore[misc] # Authlib sh
         """Nothing is left to do: retiring needs the successors' names, so save_token does it."""
 
 
-class Revocation(RevocationEndpoint):  # type: ignore[misc] # Authlib ships no types
-    """RFC 7009; either token takes the whole grant along (section 2.1 asks it of refresh tokens, allows it of both)."""
-
-    CLIENT_AUTH_METHODS = CLIENT_AUTH_METHODS
-
-    def authenticate_token(self, request: OAuthRequest, _client: Client) -> AccessToken | RefreshToken | None:
-        """Find the token, whatever the hint says: one this server cannot use is ignored (section 2.1)."""
-        presented = request.form["token"]  # the route has answered invalid_request where there is none
-        tokens, now = self.server.tokens, request.now
-        found: AccessToken | RefreshToken | None = tokens.access(presented, now) or tokens.refresh(presented, now, 0)
-        return found
-
-    def revoke_token(self, token: AccessToken | RefreshToken, request: OAuthRequest) -> None:
-        request.entry.belongs_to(token.account_id, token.grant_id)
-        self.server.grants.revoke(request.now, grant_id=token.grant_id)
-
-
 def register(server: OAuthServer) -> None:
     server.register_grant(CodeGrant, [Pkce()])
     server.register_grant(RefreshGrant)
+    server.register_grant(ApplicationGrant)
     server.register_endpoint(Revocation)
+    server.register_endpoint(Introspection)

@@ -10,8 +10,11 @@ UNTOLD = {"body", "query", "path"}
 
 
 def refusal(errors: Iterable[Mapping[str, Any]] | str, status: int = 422) -> JSONResponse:
-    text = errors if isinstance(errors, str) else "; ".join(map(_told, errors))
-    return JSONResponse({"error": text}, status)
+    return JSONResponse({"error": errors if isinstance(errors, str) else told(errors)}, status)
+
+
+def told(errors: Iterable[Mapping[str, Any]]) -> str:
+    return "; ".join(map(_told, errors))
 
 
 def _told(error: Mapping[str, Any]) -> str:

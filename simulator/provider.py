@@ -8,6 +8,7 @@ from starlette.requests import Request
 from simulator import oauth_grants
 from simulator.accounts import Accounts
 from simulator.client import Client
+from simulator.clock import Clock
 from simulator.config import Config
 from simulator.faults import Faults
 from simulator.grants import Grants
@@ -26,6 +27,7 @@ class Provider:
     config: Config
     store: Store
     settings: SettingsBook
+    clock: Clock
     accounts: Accounts
     grants: Grants
     tokens: Tokens
@@ -48,6 +50,7 @@ class Provider:
             config=config,
             store=store,
             settings=settings,
+            clock=Clock(settings),
             accounts=accounts,
             grants=grants,
             tokens=tokens,

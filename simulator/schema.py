@@ -1,6 +1,14 @@
 """The tables. Every lookup on the path of a request is by primary key; the indexes beside serve people and proofs."""
 
-VERSION = 1
+VERSION = 2
+
+UPGRADES = {
+    1: """
+ALTER TABLE access_tokens ADD COLUMN issued_at REAL;
+ALTER TABLE refresh_tokens ADD COLUMN issued_at REAL;
+"""
+}
+"""By the version that a file has: what makes it the next one. Whoever keeps a data file keeps it over an update."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS accounts (
@@ -33,7 +41,11 @@ CREATE TABLE IF NOT EXISTS codes (
     grant_id TEXT  -- what its first use opened; set means used
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS access_tokens (
-    token TEXT PRIMARY KEY, grant_id TEXT NOT NULL, scope TEXT NOT NULL, expires_at REAL NOT NULL
+    token TEXT PRIMARY KEY,
+    grant_id TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    expires_at REAL NOT NULL,
+    issued_at REAL  -- unknown of what version 1 issued
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refresh_tokens (
     token TEXT PRIMARY KEY,
@@ -41,7 +53,8 @@ CREATE TABLE IF NOT EXISTS refresh_tokens (
     expires_at REAL,
     retired_at REAL,
     successor_access TEXT,  -- the pair that replaced it, to be given once more within the grace period
-    successor_refresh TEXT
+    successor_refresh TEXT,
+    issued_at REAL  -- unknown of what version 1 issued
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS notes (
     seq INTEGER PRIMARY KEY,

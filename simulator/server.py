@@ -33,6 +33,7 @@ class Server(uvicorn.Server):
                 ws="none",
                 lifespan="on",
                 access_log=False,
+                date_header=False,  # simulator.date_header sends its own
                 timeout_graceful_shutdown=GRACE_ON_STOP_S,
             )
         )

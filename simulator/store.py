@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from simulator.schema import TABLES, VERSION
+from simulator.schema import TABLES, UPGRADES, VERSION
 
 Value = str | int | float | None
 
 
 class WrongDataVersionError(Exception):
-    """The data file was written by another version of the simulator; name another file, or delete this one."""
+    """The data file was written by a newer simulator than this; name another file, or delete this one."""
 
 
 class Store:
@@ -23,15 +23,18 @@ class Store:
         # A killed process loses nothing without fsync; only a dead machine would, and nobody's money is in here.
         self._connection.execute("PRAGMA synchronous = OFF")
         self._connection.execute(f"PRAGMA journal_mode = {'WAL' if path else 'MEMORY'}")
-        self._check_version(path)
+        self._upgrade(path)
         self._connection.executescript(TABLES)
-        self._connection.execute(f"PRAGMA user_version = {VERSION}")
 
-    def _check_version(self, path: Path | None) -> None:
+    def _upgrade(self, path: Path | None) -> None:
+        """Bring an older file up to date, one version after the other; a fresh one has the version 0."""
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version not in {0, VERSION}:
+        if version > VERSION:
             self._connection.close()
-            raise WrongDataVersionError(f"{path} has data version {version}, this simulator reads {VERSION}")
+            raise WrongDataVersionError(f"{path} has data version {version}, this simulator reads up to {VERSION}")
+        # One transaction, so that a process killed in the middle leaves the file as it was.
+        steps = "".join(UPGRADES[old] for old in range(version, VERSION) if version)
+        self._connection.executescript(f"BEGIN; {steps} PRAGMA user_version = {VERSION}; COMMIT")
 
     def run(self, sql: str, values: Sequence[Value] = ()) -> int:
         """Execute a statement and return how many rows it changed."""

@@ -1,6 +1,9 @@
-"""The endpoints that applications call: token (RFC 6749 section 3.2) and revocation (RFC 7009)."""
+"""What applications call: token (RFC 6749 section 3.2), revocation (RFC 7009) and introspection (RFC 7662)."""
+
+from http import HTTPStatus
 
 from authlib.oauth2.rfc6749 import InvalidRequestError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -30,11 +33,21 @@ async def revoke(request: Request) -> Response:
     return response
 
 
+async def introspect(request: Request) -> Response:
+    provider, oauth_request = provider_of(request), await _read(request)
+    if not provider.settings.current.introspection:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    if refused := _malformed(provider, oauth_request, needed="token"):
+        return refused
+    response: Response = provider.oauth.create_endpoint_response("introspection", oauth_request)
+    return response
+
+
 async def _read(request: Request) -> OAuthRequest:
     form, entry = await read_form(request), entry_of(request)
     entry.detail.update(token_request_detail(form))
     _remember_secrets(provider_of(request), form)
-    return OAuthRequest(entry, request.headers, form)
+    return OAuthRequest(entry, request.headers, form, provider_of(request).clock.at(entry.at))
 
 
 def _malformed(provider: Provider, request: OAuthRequest, needed: str) -> Response | None:
@@ -57,4 +70,8 @@ def _remember_secrets(provider: Provider, form: Parameters) -> None:
             provider.sightings.saw(name, value)
 
 
-ROUTES = [Route("/oauth/token", token, methods=["POST"]), Route("/oauth/revoke", revoke, methods=["POST"])]
+ROUTES = [
+    Route("/oauth/token", token, methods=["POST"]),
+    Route("/oauth/revoke", revoke, methods=["POST"]),
+    Route("/oauth/introspect", introspect, methods=["POST"]),
+]

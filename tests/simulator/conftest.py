@@ -20,6 +20,7 @@ import pytest
 from simulator.app import create_app
 from simulator.config import Config
 from simulator.server import Server
+from simulator.settings import Settings
 
 CALLBACK = "http://127.0.0.1:9/oauth/callback/simulator"
 CLIENT = ("runbook-test", "a very secret client secret")
@@ -153,6 +154,9 @@ class Simulator:
         assert answer.status_code == 201, answer.text
         return answer.json()["id"]
 
+    async def faults(self) -> list[dict[str, object]]:
+        return (await self.http.get("/admin/faults")).json()
+
     async def log(self, **query: str | int) -> list[dict[str, object]]:
         return (await self.http.get("/admin/requests", params=query)).json()
 
@@ -186,9 +190,7 @@ async def simulator(address: str) -> AsyncIterator[Simulator]:
     """The shared simulator, with default settings and no faults, whatever the test before did."""
     async with visiting(address) as simulator:
         await simulator.http.delete("/admin/faults")
-        await simulator.settings(
-            pkce_required=True, rotate=True, rotation_grace_s=60, reuse_detection=True, access_token_ttl=3600
-        )
+        await simulator.settings(**Settings(rotation_grace_s=60).model_dump())
         yield simulator
 
 

@@ -28,58 +28,6 @@ class TestSettings:
         assert (await simulator.http.get("/admin/settings")).json() == before
 
 
-class TestGrants:
-    async def test_are_listed_and_revoked_by_account(self, simulator: Simulator) -> None:
-        token = await simulator.connect("profile notes.read", who="bob")
-        listed = (await simulator.grants())[-1]
-
-        answer = await simulator.http.post("/admin/grants/revoke", json={"account_id": "acct_bob"})
-
-        assert listed.pop("grant_id").startswith("grant_")
-        assert listed.pop("created_at").endswith("Z")
-        assert listed == {
-            "account_id": "acct_bob",
-            "client_id": "runbook-test",
-            "scopes": ["profile", "notes.read"],
-            "revoked_at": None,
-        }
-        assert answer.json()["revoked"] >= 1
-        assert (await simulator.grants())[-1]["revoked_at"] is not None
-        assert (await simulator.me(token["access_token"])).status_code == 401
-        assert (await simulator.refresh(token["refresh_token"])).json()["error"] == "invalid_grant"
-
-    async def test_one_is_revoked_by_its_id_and_only_that(self, simulator: Simulator) -> None:
-        gone, kept = await simulator.connect(), await simulator.connect()
-        grant_id = (await simulator.grants())[-2]["grant_id"]
-
-        answer = await simulator.http.post("/admin/grants/revoke", json={"grant_id": grant_id})
-
-        assert answer.json() == {"revoked": 1}
-        assert (await simulator.me(gone["access_token"])).status_code == 401
-        assert (await simulator.me(kept["access_token"])).status_code == 200
-        again = await simulator.http.post("/admin/grants/revoke", json={"grant_id": grant_id})
-        assert again.status_code == 404
-        assert grant_id in again.json()["error"]
-
-    async def test_both_names_must_fit(self, simulator: Simulator) -> None:
-        kept = await simulator.connect(who="bob")
-        order = {"account_id": "acct_ada", "grant_id": (await simulator.grants())[-1]["grant_id"]}
-
-        answer = await simulator.http.post("/admin/grants/revoke", json=order)
-
-        assert answer.status_code == 404
-        assert (await simulator.me(kept["access_token"])).status_code == 200
-
-    async def test_revoking_nothing_in_particular_is_refused(self, simulator: Simulator) -> None:
-        kept = await simulator.connect()
-
-        answer = await simulator.http.post("/admin/grants/revoke", json={})
-
-        assert answer.status_code == 422
-        assert "account_id or grant_id" in answer.json()["error"]
-        assert (await simulator.me(kept["access_token"])).status_code == 200
-
-
 class TestAccounts:
     async def test_one_more_can_log_in(self, simulator: Simulator) -> None:
         new = {"email": "cy@third.example", "name": "Cy Third", "password": "cyan"}

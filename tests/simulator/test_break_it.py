@@ -1,9 +1,15 @@
+import html
 import re
 
+import pytest
+
+from simulator.buttons import BUTTONS
+from simulator.fault_kinds import KINDS
+from simulator.settings import Settings
 from tests.simulator.conftest import Simulator, field
 
 
-async def press(simulator: Simulator, action: str, **form: str) -> None:
+async def press(simulator: Simulator, action: str, **form: str | list[str]) -> None:
     answer = await simulator.http.post(f"/break/{action}", data=form)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
 
@@ -29,6 +35,27 @@ class TestButtons:
         assert (drop["kind"], drop["path"], drop["grant_type"], drop["count"]) == (
             *("drop", "/oauth/token", "refresh_token", 1),
         )
+
+    def test_there_is_one_for_every_kind(self) -> None:
+        assert {order.kind for button in BUTTONS for order in button.orders} == set(KINDS)
+
+    async def test_each_orders_something_for_a_time_or_a_number_of_calls(self, simulator: Simulator) -> None:
+        for button in BUTTONS:
+            await press(simulator, button.name)
+            faults = await simulator.faults()
+            await press(simulator, "heal")
+
+            assert [fault["kind"] for fault in faults] == [order.kind for order in button.orders]
+            assert all(fault["seconds"] or fault["count"] for fault in faults), "a button that breaks it for good"
+
+    async def test_the_script_waits_for_its_second_part(self, simulator: Simulator) -> None:
+        await press(simulator, "script")
+
+        flaky, dead = await simulator.faults()
+
+        assert (flaky["share"], flaky["seconds"], flaky["waiting"]) == (0.3, 20, False)
+        assert (dead["kind"], dead["after_s"], dead["seconds"], dead["waiting"]) == ("hang", 20, 10, True)
+        assert f"waits until {str(dead['starts_at'])[11:19]} UTC" in (await simulator.http.get("/")).text
 
     async def test_lift_takes_one_fault_away(self, simulator: Simulator) -> None:
         await simulator.fault(kind="status", path="/api")
@@ -62,6 +89,129 @@ class TestButtons:
 
     async def test_an_unknown_one_is_told(self, simulator: Simulator) -> None:
         assert (await simulator.http.post("/break/everything")).status_code == 404
+
+
+class TestFaultForm:
+    async def test_orders_what_is_typed(self, simulator: Simulator) -> None:
+        await press(
+            simulator,
+            "fault",
+            kind="throttle",
+            path=["/api/me", "/oauth/token"],
+            account_id="acct_ada  acct_bob",
+            share="0.3",
+            seconds="12.5",
+            count="4",
+            after_s="60",
+            retry_after="7",
+            retry_after_as="date",
+            method="POST",
+            grant_type="refresh_token",
+            status="",
+        )
+
+        (fault,) = await simulator.faults()
+
+        assert (
+            fault
+            | {
+                "kind": "throttle",
+                "path": ["/api/me", "/oauth/token"],
+                "account_id": ["acct_ada", "acct_bob"],
+                "share": 0.3,
+                "seconds": 12.5,
+                "count": 4,
+                "after_s": 60,
+                "retry_after": 7,
+                "retry_after_as": "date",
+                "method": "POST",
+                "grant_type": "refresh_token",
+                "status": 429,
+            }
+            == fault
+        )
+
+    async def test_leaves_to_the_kind_what_is_left_empty(self, simulator: Simulator) -> None:
+        await press(simulator, "fault", kind="html", account_id=" ", seconds="", share="1", status="")
+
+        (fault,) = await simulator.faults()
+
+        assert (fault["status"], fault["path"], fault["account_id"], fault["seconds"]) == (502, None, None, None)
+
+    @pytest.mark.parametrize(
+        "form", [{"kind": "explode"}, {"kind": "hang", "seconds": "-1"}, {"kind": "hang", "seconds": "soon"}, {}]
+    )
+    async def test_tells_what_is_wrong_and_orders_nothing(self, simulator: Simulator, form: dict[str, str]) -> None:
+        answer = await simulator.http.post("/break/fault", data=form)
+
+        assert answer.status_code == 422
+        assert f"{[*form, 'kind'][-1] if form.get('kind') != 'hang' else 'seconds'}: " in answer.text
+        assert await simulator.faults() == []
+
+
+class TestSettingsForm:
+    async def form(self, simulator: Simulator) -> dict[str, str]:
+        """What a browser would send of the form as it is shown."""
+        page = (await simulator.http.get("/")).text.split('action="/break/settings"')[1].split("</form>")[0]
+        typed = dict(re.findall(r'<input name="(\w+)" inputmode="decimal" value="([^"]*)"', page))
+        ticked = re.findall(r'type="checkbox" name="(\w+)" checked', page)
+        return typed | dict.fromkeys(ticked, "on")
+
+    async def test_shows_every_setting_with_its_meaning(self, simulator: Simulator) -> None:
+        page = (await simulator.http.get("/")).text
+
+        for name, setting in Settings.model_fields.items():
+            assert f'name="{name}"' in page
+            assert setting.description
+            assert html.escape(setting.description.split(".")[0]).replace("&#x27;", "&#39;") in page
+
+    async def test_saved_as_it_is_changes_nothing(self, simulator: Simulator) -> None:
+        before = (await simulator.settings(max_live_grants=3, clock_skew_s=-1.5, rotate=False)).json()
+
+        await press(simulator, "settings", **await self.form(simulator))
+
+        assert (await simulator.http.get("/admin/settings")).json() == before
+
+    async def test_saves_what_is_ticked_typed_and_left_empty(self, simulator: Simulator) -> None:
+        await simulator.settings(refresh_token_ttl=5, rotate=False)
+        form = await self.form(simulator) | {"rotate": "on", "refresh_token_ttl": "", "access_token_ttl": "60"}
+        del form["introspection"]
+
+        await press(simulator, "settings", **form)
+
+        saved = (await simulator.http.get("/admin/settings")).json()
+        assert (saved["rotate"], saved["introspection"]) == (True, False)
+        assert (saved["access_token_ttl"], saved["refresh_token_ttl"]) == (60, None)
+
+    @pytest.mark.parametrize("typed", ["", "0", "an hour"])
+    async def test_tells_what_is_wrong_and_changes_nothing(self, simulator: Simulator, typed: str) -> None:
+        before = (await simulator.http.get("/admin/settings")).json()
+        form = await self.form(simulator) | {"access_token_ttl": typed, "clock_skew_s": "9"}
+
+        answer = await simulator.http.post("/break/settings", data=form)
+
+        assert answer.status_code == 422
+        assert "access_token_ttl: " in answer.text
+        assert (await simulator.http.get("/admin/settings")).json() == before
+
+
+class TestScopesForm:
+    async def test_changes_what_a_grant_allows(self, simulator: Simulator) -> None:
+        token = await simulator.connect("profile notes.read")
+        grant_id = str((await simulator.grants())[-1]["grant_id"])
+
+        await press(simulator, "scopes", grant_id=grant_id, scopes=["profile", "notes.write"])
+
+        assert (await simulator.refresh(token["refresh_token"])).json()["scope"] == "profile notes.write"
+
+    async def test_refuses_to_leave_nothing(self, simulator: Simulator) -> None:
+        await simulator.connect("profile")
+        grant_id = str((await simulator.grants())[-1]["grant_id"])
+
+        answer = await simulator.http.post("/break/scopes", data={"grant_id": grant_id})
+
+        assert answer.status_code == 422
+        assert (await simulator.grants())[-1]["scopes"] == ["profile"]
 
 
 class TestPage:

@@ -174,6 +174,16 @@ class TestOrders:
             ({"kind": "status", "method": "post"}, "method"),
             ({"kind": "status", "speed": 1}, "speed"),
             ({"kind": "hang", "seconds_hold": -1}, "seconds_hold"),
+            ({"kind": ["hang"]}, "kind"),
+            ({"kind": "drip", "bytes_per_s": 0}, "bytes_per_s"),
+            ({"kind": "truncated", "cut": "corner"}, "cut"),
+            ({"kind": "html", "status": 204}, "status"),
+            ({"kind": "status", "path": ["/api", "/admin"]}, "path"),
+            ({"kind": "status", "path": []}, "path"),
+            ({"kind": "status", "path": 3}, "path"),
+            ({"kind": "status", "account_id": []}, "account_id"),
+            ({"kind": "throttle", "retry_after": None, "retry_after_as": "date"}, "retry_after_as"),
+            ({"kind": "throttle", "retry_after": "soon", "retry_after_as": "date"}, "retry_after_as"),
         ],
     )
     async def test_bad_ones_are_told_by_field(self, simulator: Simulator, order: dict[str, object], named: str) -> None:

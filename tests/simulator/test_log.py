@@ -20,15 +20,26 @@ class TestRequestLog:
                 await simulator.http.get(f"/api/{token['access_token']}")
                 await simulator.http.get("/oauth/authorize", params={"scope": token["access_token"]})
                 await simulator.token(grant_type=token["refresh_token"])
-                await simulator.fault(kind="drop")
-                with pytest.raises(httpx.TransportError):
-                    await simulator.refresh(token["refresh_token"])
+                for asked_about in (token["access_token"], token["refresh_token"], "a-token-to-ask-about"):
+                    await simulator.http.post("/oauth/introspect", data={"token": asked_about}, auth=CLIENT)
+                own = {"grant_type": "client_credentials", "client_id": CLIENT[0], "client_secret": CLIENT[1]}
+                await simulator.token(None, **own)
+                await simulator.http.post("/admin/grants/mint", json={"count": 2})
+                for kind in ("drop", "truncated"):
+                    await simulator.fault(kind=kind, count=1)
+                    with pytest.raises(httpx.TransportError):
+                        await simulator.refresh(token["refresh_token"])
                 log = (await simulator.http.get("/admin/requests")).text
                 secrets = (await simulator.http.get("/admin/secrets")).json()["secrets"]
 
         known = {secret["value"] for secret in secrets}
         assert {request.state, request.verifier, returned(redirect)["code"], CLIENT[1]} <= known
-        assert {token["access_token"], token["refresh_token"], "a-token-issued-by-nobody"} <= known
+        assert {
+            token["access_token"],
+            token["refresh_token"],
+            "a-token-issued-by-nobody",
+            "a-token-to-ask-about",
+        } <= known
         assert "a-wrong-verifier" * 4 in known
         assert len(known) == len(secrets)
         assert log.count("/oauth/token") >= 5

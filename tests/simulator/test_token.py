@@ -7,7 +7,7 @@ import pytest
 
 from simulator.grants import CODE_LIFE_S, Code, Grants
 from simulator.store import Store
-from tests.simulator.conftest import CLIENT, Simulator, asked, returned
+from tests.simulator.conftest import CLIENT, Simulator, asked, bearer, returned
 
 
 async def is_alive(simulator: Simulator, token: dict[str, str]) -> bool:
@@ -90,6 +90,19 @@ class TestExchange:
         for verifier in (request.verifier, ""):
             answer = await simulator.exchange(request, redirect, code_verifier=verifier)
             assert_error(answer, 400, "invalid_request")
+
+    async def test_may_keep_to_itself_what_was_allowed(self, simulator: Simulator) -> None:
+        await simulator.settings(echo_scope=False)
+
+        token = await simulator.connect("profile notes.read")
+        refreshed = (await simulator.refresh(token["refresh_token"])).json()
+        own = (await simulator.token(grant_type="client_credentials", scope="notes.read")).json()
+
+        for answer in (token, refreshed, own):
+            assert answer.keys() >= {"access_token", "expires_in"}
+            assert "scope" not in answer
+        assert await is_alive(simulator, refreshed)
+        assert (await simulator.http.get("/api/notes", headers=bearer(own["access_token"]))).status_code == 200
 
 
 class TestClientAuthentication:
@@ -211,6 +224,9 @@ class TestRotation:
         assert_error(await simulator.refresh(first["refresh_token"]), 400, "invalid_grant")
 
         assert await is_alive(simulator, second)
+        third = (await simulator.refresh(second["refresh_token"])).json()
+        assert_error(await simulator.refresh(first["refresh_token"]), 400, "invalid_grant")
+        assert await is_alive(simulator, third)
 
     async def test_without_rotation_the_refresh_token_stays(self, simulator: Simulator) -> None:
         await simulator.settings(rotate=False)

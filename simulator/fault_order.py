@@ -1,0 +1,106 @@
+"""What people order: what breaks, for whom, from when on, for how long and how often."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+
+from simulator.fault_kinds import KINDS
+from simulator.log import is_own
+
+DAY_S = 86_400
+
+
+def _one_or_more(named: object, parse: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return parse(named)
+    except ValidationError:
+        raise ValueError("must be a text, or a list of at least one") from None
+
+
+Several = Annotated[str | Annotated[list[str], Field(min_length=1)], WrapValidator(_one_or_more)]
+
+
+def each(named: Several | None) -> list[str]:
+    return [named] if isinstance(named, str) else named or []
+
+
+def _known_kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise ValueError(f"no such kind; there are {', '.join(sorted(KINDS))}")
+    return kind
+
+
+def _breakable(paths: Several) -> Several:
+    for path in each(paths):
+        if not path.startswith("/"):
+            raise ValueError("must start with a slash")
+        if is_own(path) and path != "/":
+            raise ValueError("the simulator's own pages are never broken")
+    return paths
+
+
+def _fits_the_kind(status: int, info: ValidationInfo) -> int:
+    if status in {204, 205, 304} and info.data.get("kind") != "empty":
+        raise ValueError("this status carries no body")
+    return status
+
+
+def _can_be_told(form: str, info: ValidationInfo) -> str:
+    if form == "date" and not isinstance(info.data.get("retry_after"), int):
+        raise ValueError("a date is made of retry_after in seconds")
+    return form
+
+
+class FaultOrder(BaseModel):
+    """Matchers that are left out match everything; what a kind has no use for is ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Annotated[str, AfterValidator(_known_kind)]
+    path: Annotated[Several, AfterValidator(_breakable)] | None = None
+    """A prefix, or several of which one has to fit."""
+    method: Literal["GET", "POST"] | None = None
+    account_id: Several | None = None
+    """One account, or several."""
+    grant_type: str | None = None
+    after_s: float = Field(0, ge=0, le=DAY_S)
+    """How long the fault waits before it starts; a script is made of these."""
+    seconds: float | None = Field(None, gt=0, le=DAY_S)
+    """How long the fault itself lasts; without it, until it is lifted."""
+    count: int | None = Field(None, ge=1)
+    """How many requests it breaks before it is used up."""
+    share: float = Field(1, gt=0, le=1)
+    """The part of the matching requests that it breaks, drawn for each."""
+    status: Annotated[int, Field(ge=200, le=599), AfterValidator(_fits_the_kind)] = 503
+    """Of status, throttle, html and empty; each has one of its own when this is left out."""
+    retry_after: Annotated[int | str, Field(union_mode="left_to_right")] | None = None
+    """Seconds, or an HTTP date (RFC 9110 section 10.2.3); of status and throttle."""
+    retry_after_as: Annotated[Literal["seconds", "date"], AfterValidator(_can_be_told)] = "seconds"
+    """As a date it is counted from the moment of the answer, by the provider's own clock."""
+    body: str | dict[str, Any] | list[Any] | None = None
+    """Of status and throttle."""
+    seconds_hold: float = Field(3600, gt=0, le=DAY_S)
+    """How long a request that hangs or drips is held."""
+    bytes_per_s: float = Field(1, gt=0, le=1_000)
+    """How fast an answer drips."""
+    cut: Literal["connection", "body"] = "connection"
+    """What is cut of a truncated answer: the connection, below the length that the headers promise, or only the
+    body, which makes it complete HTTP with half of a JSON document inside."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_usual(cls, order: Any) -> Any:
+        match order:
+            case {"kind": str(kind)} if kind in KINDS:
+                return {**KINDS[kind].usual, **order}
+        return order

@@ -1,0 +1,73 @@
+import asyncio
+import time
+from datetime import datetime
+
+import pytest
+
+from tests.simulator.conftest import Simulator, until
+
+
+async def script(simulator: Simulator, *orders: dict[str, object]) -> list[dict[str, object]]:
+    answer = await simulator.http.post("/admin/faults/script", json=orders)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+async def status(simulator: Simulator) -> int:
+    return (await simulator.http.get("/api/me")).status_code
+
+
+class TestScript:
+    async def test_plays_one_fault_after_the_other_and_then_heals(self, simulator: Simulator) -> None:
+        await script(
+            simulator,
+            {"kind": "status", "status": 503, "seconds": 0.5},
+            {"kind": "throttle", "after_s": 0.5, "seconds": 0.5},
+        )
+        seen: dict[int, None] = {}
+
+        async def healthy() -> bool:
+            seen[await status(simulator)] = None
+            return 401 in seen
+
+        await until(healthy)
+
+        assert list(seen) == [503, 429, 401]
+        assert await simulator.faults() == []
+
+    async def test_lists_what_waits_with_its_start(self, simulator: Simulator) -> None:
+        before = time.time()
+
+        first, second = await script(simulator, {"kind": "hang"}, {"kind": "status", "after_s": 60, "seconds": 10})
+
+        assert (first["waiting"], second["waiting"]) == (False, True)
+        assert before + 59.9 < datetime.fromisoformat(str(second["starts_at"])).timestamp() < time.time() + 60.1
+        assert second["seconds_left"] == 10
+        assert [fault["id"] for fault in await simulator.faults()] == [first["id"], second["id"]]
+
+    async def test_what_waits_breaks_nothing_and_can_be_lifted(self, simulator: Simulator) -> None:
+        (fault,) = await script(simulator, {"kind": "status", "after_s": 0.3})
+        waiting = await status(simulator)
+
+        lifted = await simulator.http.delete(f"/admin/faults/{fault['id']}")
+        await asyncio.sleep(0.31)
+
+        assert waiting == 401
+        assert lifted.json() == {"lifted": 1}
+        assert await status(simulator) == 401
+
+    @pytest.mark.parametrize(
+        ("orders", "named"),
+        [
+            ([{"kind": "status"}, {"kind": "explode"}], "1.kind: "),
+            ([{"kind": "status"}, {"kind": "hang", "after_s": -1}], "1.after_s: "),
+            ([], "body: "),
+            ({"kind": "status"}, "body: "),
+        ],
+    )
+    async def test_is_taken_whole_or_not_at_all(self, simulator: Simulator, orders: object, named: str) -> None:
+        answer = await simulator.http.post("/admin/faults/script", json=orders)
+
+        assert answer.status_code == 422
+        assert answer.json()["error"].startswith(named)
+        assert await simulator.faults() == []
