@@ -13,6 +13,8 @@ DYNAMIC_CONFIG: Mapping[str, Any] = {
     "matching.enableFairness": True,
     "matching.numTaskqueueReadPartitions": 1,
     "matching.numTaskqueueWritePartitions": 1,
+    # What a Temporal on Postgres has room for: an id that is too long for it is found out here.
+    "limit.maxIDLength": 255,
 }
 
 
