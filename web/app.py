@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -21,6 +22,7 @@ from web.pages import broken, not_ready, not_there, not_understood
 
 log = structlog.get_logger("web")
 _HERE: Final = Path(__file__).parent
+_SELF: Final = "'self'"
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -80,11 +82,13 @@ def create_app(platform: Platform) -> FastAPI:
 
 
 def _policy(platform: Platform) -> str:
-    """Browsers apply form-action to the redirect behind a form too: the button's way to a provider has to be named."""
-    origins = sorted(
-        {p.authorize_url.split("/", 3)[0] + "//" + p.authorize_url.split("/", 3)[2] for p in platform.providers.catalog}
-    )
+    """Browsers apply form-action to every redirect behind a form, and providers lead on to hosts of their own choice.
+
+    So any https address may follow the button, and besides those only a provider that runs on this machine.
+    """
+    urls = {urlsplit(provider.authorize_url) for provider in platform.providers.catalog}
+    local = sorted({f"http://{url.netloc}" for url in urls if url.scheme == "http"})
     return (
         "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'; "
-        f"form-action 'self' {' '.join(origins)}"
+        f"form-action {' '.join([_SELF, 'https:', *local])}"
     )

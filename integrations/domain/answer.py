@@ -15,6 +15,7 @@ IN_WORDS: Final = "error_in_words"
 LONGEST_WAIT: Final = timedelta(hours=1)
 """A Retry-After beyond this is not believed: a provider that says "in a year" is asked again in an hour."""
 _ERROR_CODE: Final = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+_REFUSED: Final = 400
 _PAGE: Final = re.compile(rb"\s*<(!doctype html|html|head|body)\b", re.IGNORECASE)
 
 
@@ -27,6 +28,8 @@ class Reading(Message):
     """The header that counts the calls that are left."""
     quota_reset: str | None = None
     """The header that tells, in seconds since 1970, when there will be more."""
+    wait_words: tuple[str, ...] = ()
+    """What a refusal says, in any case of letters, that only asks to come back."""
 
 
 def hear(
@@ -48,6 +51,7 @@ def hear(
         error=error_code(parsed, reading.error_at) or challenge_error(headers.get("www-authenticate")),
         retry_after=wait,
         exhausted=exhausted,
+        asks_to_wait=status >= _REFUSED and _says(body, reading.wait_words),
         content=content,
         expects_json=expects_json,
     )
@@ -93,6 +97,11 @@ def retry_after(header: str | None, now: datetime) -> timedelta | None:
         return min(timedelta(seconds=int(header.strip()[:9])), LONGEST_WAIT)
     moment = _moment(header)
     return None if moment is None else _wait(moment, now)
+
+
+def _says(body: bytes, words: tuple[str, ...]) -> bool:
+    text = body.decode("utf-8", "replace").lower() if words else ""
+    return any(word.lower() in text for word in words)
 
 
 def _until(header: str | None, now: datetime) -> timedelta | None:

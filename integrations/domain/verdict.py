@@ -75,6 +75,8 @@ class Heard(Message):
     retry_after: timedelta | None = None
     exhausted: bool = False
     """The provider's own headers say that the quota of calls is used up."""
+    asks_to_wait: bool = False
+    """The provider's own words say that it is only a matter of time."""
     content: Content | None = None
     expects_json: bool = True
     trouble: Trouble | None = None
@@ -102,10 +104,14 @@ class Vocabulary(Message):
     """The grant is dead."""
     scope: frozenset[str] = frozenset()
     """A permission is missing."""
+    token: frozenset[str] = frozenset()
+    """The access token is not accepted: a refresh may help."""
     operator: frozenset[str] = frozenset()
     """Our registration or request is wrong."""
     throttled: frozenset[str] = frozenset()
     busy: frozenset[str] = frozenset()
+    wait_statuses: frozenset[int] = frozenset()
+    """Statuses of the provider's own making that ask to come back."""
 
 
 class Verdict(Message):
@@ -218,6 +224,13 @@ RULES: Final = (
     ),
     Rule("too-many-calls", Meaning.THROTTLED, lambda c: c.status == _TOO_MANY, "429: too many calls", _WAIT),
     Rule(
+        "throttled-by-status",
+        Meaning.THROTTLED,
+        lambda c: c.status in c.words.wait_statuses,
+        "{status}: the provider's own status for coming back later",
+        _WAIT,
+    ),
+    Rule(
         "throttled-by-word",
         Meaning.THROTTLED,
         lambda c: c.error in c.words.throttled,
@@ -229,6 +242,13 @@ RULES: Final = (
         Meaning.THROTTLED,
         lambda c: c.status == _FORBIDDEN and (c.heard.exhausted or c.heard.retry_after is not None),
         "{words} with a quota that is used up, or a time to come back: too many calls",
+        _WAIT,
+    ),
+    Rule(
+        "busy-in-words",
+        Meaning.RETRY,
+        lambda c: c.heard.asks_to_wait,
+        "{words}, and the text beside it only asks to come back",
         _WAIT,
     ),
     Rule(
@@ -276,7 +296,7 @@ RULES: Final = (
     Rule(
         "token-not-accepted",
         Meaning.OWNER_MUST_ACT,
-        lambda c: c.asks_api and (c.status == _UNAUTHORIZED or c.error in _NO_TOKEN),
+        lambda c: c.asks_api and (c.status == _UNAUTHORIZED or c.error in _NO_TOKEN | c.words.token),
         "{words}: the access token is not accepted",
         "A refresh first: `runbook connections refresh`. The owner, if that is refused too.",
     ),

@@ -5,7 +5,7 @@ name is one of the entry's `variables`, which say where its value comes from and
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
@@ -114,9 +114,15 @@ class Errors(_Entry):
     """Dotted places of the code in a JSON answer, the best first. `error` comes last by itself."""
     none: Codes = frozenset()
     scope: Codes = frozenset()
+    token: Codes = frozenset()
+    """The access token is not accepted, where no 401 says so."""
     operator: Codes = frozenset()
     throttled: Codes = frozenset()
     busy: Codes = frozenset()
+    wait_statuses: frozenset[Annotated[int, Field(ge=400, le=599)]] = frozenset()
+    """Statuses of the vendor's own making that only ask to come back."""
+    wait_words: tuple[Text, ...] = ()
+    """Parts of a refusal's text that only ask to come back, where no code of its own says so."""
 
 
 class Quota(_Entry):
@@ -145,6 +151,9 @@ class Variable(_Entry):
     """What the whole value must match. With a group, the group is the value."""
     about: str = ""
     """What a person is told that it is."""
+    default: str | None = None
+    required: bool = True
+    """False: only some calls need it, and the others work without."""
 
     def read(self, value: object) -> str | None:
         """The value as addresses take it; None when it is not of the pattern."""
@@ -187,6 +196,8 @@ class Provider(_Entry):
     exchange_parameters: dict[Text, str] = {}
     """What the exchange of a code sends beside RFC 6749's."""
     scope_separator: Text = " "
+    granted_field: Text = "scope"
+    """Where a token answer names its scopes: text, or a list."""
     granted_separator: Text | None = None
     """Of the scopes in a token answer, where it is another one."""
     always_ask: tuple[Text, ...] = ()
@@ -223,15 +234,11 @@ class Provider(_Entry):
 
     @model_validator(mode="after")
     def _every_placeholder_is_a_variable(self) -> Self:
-        if self.identity.variable is not None and self.identity.variable not in self.variables:
-            raise ValueError(f"identity.variable: no {self.identity.variable!r}{nearest('', self.variables)}")
-        for text in self._texts():
-            for name in self.placeholders(text):
-                if name not in self.variables and name != CLIENT_ID:
-                    known = ", ".join(sorted(self.variables)) or "none"
-                    raise ValueError(
-                        f"{text!r} holds {{{name}}}, which is no variable of this entry; known are {known}"
-                    )
+        used = {key: self.placeholders(text) - {CLIENT_ID} for key, text in self._texts()}
+        used["identity.variable"] = {self.identity.variable} if self.identity.variable else set()
+        for key, names in used.items():
+            for name in sorted(names - set(self.variables)):
+                raise ValueError(f"{key}: there is no variable {name!r}{nearest(name, self.variables)}")
         return self
 
     @property
@@ -260,7 +267,7 @@ class Provider(_Entry):
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        known = self.errors.model_dump(exclude={"at"})
+        known = self.errors.model_dump(exclude={"at", "wait_words"})
         return Vocabulary(terminal=self.terminal_errors, **known)
 
     @cached_property
@@ -270,6 +277,7 @@ class Provider(_Entry):
             error_at=self.errors.at,
             quota_remaining=quota.remaining if quota else None,
             quota_reset=quota.reset if quota else None,
+            wait_words=self.errors.wait_words,
         )
 
     def with_implied(self, grants: Iterable[str]) -> frozenset[str]:
@@ -296,7 +304,8 @@ class Provider(_Entry):
         """An address or header with its placeholders filled. Raises NotReadyError naming a value that is not known."""
 
         def value(match: re.Match[str]) -> str:
-            found = values.get(match[1])
+            variable = self.variables.get(match[1])
+            found = values.get(match[1], variable.default if variable else None)
             if not isinstance(found, str):
                 raise NotReadyError(self._unknown(match[1]))
             return found
@@ -310,12 +319,17 @@ class Provider(_Entry):
             return f"{what}: add the connection with --set {name}=..."
         return f"{what}, which its {variable.source} answer gives: consent again"
 
-    def _texts(self) -> Iterable[str]:
-        yield from (u for u in (self.authorize_url, self.token_url, self.revoke_url, self.introspect_url) if u)
-        yield self.identity.url
-        for capability in self.capabilities.values():
-            yield from (capability.call.url, capability.probe.url)
-        yield from self.api_headers.values()
+    def _texts(self) -> Iterator[tuple[str, str]]:
+        """What may hold placeholders, each with its key."""
+        for key in ("authorize_url", "token_url", "revoke_url", "introspect_url"):
+            if (url := getattr(self, key)) is not None:
+                yield key, url
+        yield "identity.url", self.identity.url
+        for name, capability in self.capabilities.items():
+            yield f'capabilities."{name}".call.url', capability.call.url
+            yield f'capabilities."{name}".probe.url', capability.probe.url
+        for name, value in self.api_headers.items():
+            yield f"api_headers.{name}", value
 
 
 def variable_stem(provider_id: str) -> str:

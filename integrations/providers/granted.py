@@ -7,6 +7,7 @@ from typing import Any, Final, TypeGuard
 
 from pydantic import Field, SecretStr
 
+from integrations.domain.answer import value_at
 from integrations.domain.message import Message
 from integrations.providers.entry import Provider
 
@@ -31,21 +32,25 @@ def granted_by(provider: Provider, body: Any) -> Granted | None:
     """None when there is no access token in it."""
     if not isinstance(body, dict) or not _is_token(body.get("access_token")):
         return None
-    scope, refresh = body.get("scope"), body.get("refresh_token")
-    separator = provider.granted_separator or provider.scope_separator
+    refresh = body.get("refresh_token")
     lasts = _lasts(body.get("expires_in")) or provider.assumed_life
     return Granted(
         access_token=SecretStr(body["access_token"]),
         refresh_token=SecretStr(refresh) if _is_token(refresh) else None,
-        grants=_granted(provider, scope.replace(separator, " ").split()) if isinstance(scope, str) else None,
+        grants=_granted(provider, value_at(body, provider.granted_field)),
         expires_at=datetime.now(UTC) + lasts if lasts is not None else None,
         values=provider.values_of("token", body),
     )
 
 
-def _granted(provider: Provider, named: list[str]) -> tuple[str, ...]:
-    more = provider.with_implied(named) - frozenset(named)
-    return (*named, *sorted(more))
+def _granted(provider: Provider, told: object) -> tuple[str, ...] | None:
+    if isinstance(told, str):
+        told = told.replace(provider.granted_separator or provider.scope_separator, " ").split()
+    # An empty text is no scope (RFC 6749 section 3.3 wants one at least): some send it whatever was granted.
+    if not isinstance(told, list) or not told:
+        return None
+    named = [str(scope) for scope in told]
+    return (*named, *sorted(provider.with_implied(named) - frozenset(named)))
 
 
 def storable(text: str) -> str:

@@ -22,8 +22,10 @@ WORDS = Vocabulary(
     operator=frozenset({"bad_app"}),
     throttled=frozenset({"ratelimited"}),
     busy=frozenset({"internal_error"}),
+    token=frozenset({"token_expired"}),
+    wait_statuses=frozenset({477}),
 )
-AT = Reading(error_at=("error.code",), quota_remaining="X-Left")
+AT = Reading(error_at=("error.code",), quota_remaining="X-Left", wait_words=("already being Processed",))
 
 
 def judged(endpoint: Endpoint, status: int, body: Any = b"", headers: dict[str, str] | None = None) -> Verdict:
@@ -115,6 +117,14 @@ ANSWERS = [
     (API, 403, {"message": "rate limit"}, {"X-Left": "0"}, "quota-used-up"),
     (API, 403, {"message": "no"}, {"X-Left": "12"}, "forbidden"),
     (API, 403, error("ratelimited"), {}, "throttled-by-word"),
+    (API, 477, b"", {"Retry-After": "86400"}, "throttled-by-status"),
+    # A code that means death, and a text that says: come back. Only the text of a refusal counts.
+    (TOKEN, 400, error("invalid_grant", error_description="Request is already being processed"), {}, "busy-in-words"),
+    (API, 403, {"message": "ALREADY BEING PROCESSED"}, {}, "busy-in-words"),
+    (API, 200, {"note": "already being processed"}, {}, "success"),
+    # An access token that is over, inside a 200; at the token endpoint the same word means nothing.
+    (API, 200, error("token_expired"), {}, "token-not-accepted"),
+    (TOKEN, 200, error("token_expired"), {}, "error-unknown"),
     # The rest.
     (API, 408, b"", {}, "come-back-later"),
     (API, 425, b"", {}, "come-back-later"),
@@ -149,6 +159,8 @@ MEANINGS = {
     "too-many-calls": "throttled",
     "throttled-by-word": "throttled",
     "quota-used-up": "throttled",
+    "throttled-by-status": "throttled",
+    "busy-in-words": "retry",
     "grant-dead": "owner_must_act",
     "registration-wrong": "operator_must_act",
     "request-wrong": "operator_must_act",

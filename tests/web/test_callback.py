@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +13,20 @@ from temporalio.testing import WorkflowEnvironment
 from integrations.db.vault import session_place
 from integrations.domain.connection import reauth_id
 from integrations.domain.reauth import ConsentDenied, ConsentReceived, ReauthRequest
-from tests.web.conftest import Invitation, Site, press
+from integrations.providers.entry import Variable
+from tests.activities.connected import altered
+from tests.web.conftest import Invitation, Serve, Site, press
+from web.app import Platform
+
+
+@pytest.fixture
+def altered_parts(parts: Platform) -> Platform:
+    variables = {
+        "company": Variable(source="callback", field="realmId", pattern="[0-9]+"),
+        "shop": Variable(source="callback"),
+    }
+    return replace(parts, providers=altered(parts.providers, variables=variables))
+
 
 CALLBACK = "/oauth/callback/simulator"
 CODE = "an-authorization-code-of-the-simulator"
@@ -36,6 +50,42 @@ async def signals(handle: WorkflowHandle[Any, Any], message: type[Any]) -> list[
             found.append((signal.signal_name, decoded[0]))
     await handle.terminate()
     return found
+
+
+class TestWhatElseTheProviderTells:
+    async def test_is_kept_when_its_entry_wants_it_and_it_looks_right(
+        self, serve: Serve, parts: Platform, altered_parts: Platform
+    ) -> None:
+        site = Site(await serve(altered_parts), parts.sessions, parts.vault)
+        invitation = await site.invite()
+
+        async with site.browser() as browser:
+            state = await press(browser, invitation)
+            told = {"realmId": "4711", "shop": "../evil", "unasked": "x"}
+            await browser.get(CALLBACK, params={"state": state, "code": CODE} | told)
+
+        assert (await invitation.row())["variables"] == {"company": "4711"}
+
+    async def test_is_not_looked_at_otherwise(self, site: Site) -> None:
+        invitation = await site.invite()
+
+        async with site.browser() as browser:
+            state = await press(browser, invitation)
+            await browser.get(CALLBACK, params={"state": state, "code": CODE, "realmId": "4711"})
+
+        assert (await invitation.row())["variables"] == {}
+
+    async def test_costs_nobody_their_code_when_the_entry_is_gone(
+        self, site: Site, parts: Platform, serve: Serve
+    ) -> None:
+        invitation = await site.invite()
+        async with site.browser() as browser:
+            state = await press(browser, invitation)
+            parts.providers.catalog._providers = {}
+
+            await browser.get(CALLBACK, params={"state": state, "code": CODE})
+
+        assert (await invitation.row())["status"] == "received"
 
 
 class TestACode:
