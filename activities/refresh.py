@@ -166,8 +166,10 @@ class RefreshActivities:
 
     async def _given_up(self, claimed: Claim, client: OAuthClient) -> Refreshed:
         assert claimed.ambiguous_since is not None
+        # The owner reads this: nothing is known to be broken, and nobody else can make it certain.
         cause = (
-            f"the answer to a token rotation at {client.provider.name} was lost, and the old token must not be reused"
+            f"{client.provider.name}'s answer to a routine renewal of the access was lost on its way to us. Asking "
+            "again could end the access, so please consent afresh; nobody has revoked anything that we know of"
         )
         evidence = {"version": claimed.credential.version, "sent_at": claimed.ambiguous_since.isoformat()}
         return await self._detect(claimed, cause, evidence, Refresh.AMBIGUOUS)

@@ -1,26 +1,37 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from activities.reauth import ReauthActivities
 from activities.refresh import RefreshActivities
 from integrations.db import connections, credentials, reauth, refresh
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection, Credential, GrantEvent, OperatorTask, OutboxEvent, RefreshLease
+from integrations.db.tables import (
+    Connection,
+    ConsentSession,
+    Credential,
+    GrantEvent,
+    OperatorTask,
+    OutboxEvent,
+    RefreshLease,
+)
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.errors import NotReadyError, TryAgainError
+from integrations.domain.reauth import OpenLifecycle
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
 from integrations.providers.entry import RefreshBy
 from integrations.providers.oauth import Providers
 from simulator.fingerprint import fingerprint
 from tests.activities.connected import altered, connected
+from tests.activities.test_reauth import soon
 from tests.factories import add_connection, add_credential, every, stored, tokens
-from tests.providers.person import Person
+from tests.providers.person import BASE, Person
 
 
 @pytest.fixture
@@ -445,6 +456,28 @@ class TestALostRotation:
         assert await status(sessions, connection) == "active"
         assert (await refreshed(steps, connection.id)).refresh is Refresh.AMBIGUOUS
         assert await person.refreshes() == sent == 1
+
+    async def test_asks_the_owner_with_the_truth_and_demotes_nothing(
+        self, sessions: Sessions, vault: Vault, providers: Providers, connection: Connection, person: Person
+    ) -> None:
+        """Nobody called the grant dead: the invitation says what happened, and what works goes on working."""
+        strict = altered(providers, rotation_grace=timedelta(0))
+        steps = RefreshActivities(sessions, vault, strict)
+        await person.breaks(kind="drop", path="/oauth/token", count=1)
+        with pytest.raises(TryAgainError):
+            await refreshed(steps, connection.id)
+        await refreshed(steps, connection.id)
+
+        wanted = OpenLifecycle(connection_id=connection.id, lifecycle_id=uuid4(), deadline=soon())
+        opened = await ActivityEnvironment().run(ReauthActivities(sessions, vault, strict, BASE).open, wanted)
+
+        [invitation], [task] = await every(sessions, ConsentSession), await every(sessions, OperatorTask)
+        assert opened.session_id == invitation.id
+        assert invitation.why == task.cause
+        assert "Simulator's answer to a routine renewal of the access was lost" in invitation.why
+        assert "nobody has revoked anything" in invitation.why
+        assert await status(sessions, connection) == "active"
+        assert await person.refreshes() == 1
 
     async def test_stays_ambiguous_through_an_outage_that_follows(
         self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person

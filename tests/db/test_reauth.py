@@ -67,9 +67,11 @@ async def candidate_of(sessions: Sessions, vault: Vault, lifecycle_id: UUID, **c
     return await candidate_for(sessions, vault, row, lifecycle_id)
 
 
-async def candidate_for(sessions: Sessions, vault: Vault, row: Connection, lifecycle_id: UUID) -> Candidate:
+async def candidate_for(
+    sessions: Sessions, vault: Vault, row: Connection, lifecycle_id: UUID, **changes: Any
+) -> Candidate:
     invitation = await add_invitation(sessions, vault, row, lifecycle_id)
-    fresh = await add_credential(sessions, vault, row.id, state="candidate", session_id=invitation.id)
+    fresh = await add_credential(sessions, vault, row.id, state="candidate", session_id=invitation.id, **changes)
     async with sessions.begin() as session:
         (await session.get_one(ConsentSession, invitation.id)).status = "exchanged"
         await tasks.open_task(session, row.id, "reauth", title="t", cause="c", way_out="w")
@@ -358,6 +360,31 @@ class TestActivating:
         assert [task.status for task in await every(sessions, OperatorTask)] == ["closed"]
         assert [event.kind for event in await every(sessions, GrantEvent)] == ["granted"]
         assert await names(sessions) == ["reauth.invited", "connection.repaired"]
+
+    @pytest.mark.parametrize(
+        ("had", "has", "kind"),
+        [
+            (["profile"], ["notes.read", "profile"], "expanded"),
+            (["notes.read", "profile"], ["profile"], "downgraded"),
+            (["notes.read", "profile"], ["notes.write", "profile"], "downgraded"),
+            (["profile"], ["profile"], "granted"),
+            ([], ["profile"], "granted"),
+        ],
+    )
+    async def test_tells_how_the_grants_changed(
+        self, sessions: Sessions, vault: Vault, had: list[str], has: list[str], kind: str
+    ) -> None:
+        lifecycle = uuid4()
+        connection = await add_connection(sessions, lifecycle_id=lifecycle, grants=had)
+        candidate = await candidate_for(sessions, vault, connection, lifecycle, grants=has)
+
+        await activated(sessions, candidate)
+
+        [event] = await every(sessions, GrantEvent)
+        assert (event.kind, event.handled_at is not None) == (kind, True)
+        assert event.evidence["gained"] == sorted(set(has) - set(had)) or not had
+        assert event.evidence["lost"] == sorted(set(had) - set(has))
+        assert (await stored(sessions, Connection, connection.id)).grants == has
 
     async def test_again_says_the_same_and_does_nothing(self, sessions: Sessions, vault: Vault) -> None:
         candidate = await candidate_of(sessions, vault, uuid4(), status=Status.PENDING_REAUTH)
