@@ -12,7 +12,7 @@ from integrations.domain.errors import RunbookError, TryAgainError
 from integrations.domain.reauth import Detected
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
 from integrations.domain.verdict import Meaning, Trouble
-from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
+from integrations.providers.oauth import Answer, OAuthClient, Providers, TokenAnswer
 
 
 class RefreshActivities:
@@ -70,7 +70,7 @@ class RefreshActivities:
         name, version = client.provider.name, claimed.credential.version
         if answer.active is False:
             cause = f"{name} refused the refresh, and its introspection says that the grant is not alive"
-            evidence = {"answer": answer.heard.words, "version": version, "confirmed_by": "introspection"}
+            evidence = _evidence(claimed, answer) | {"confirmed_by": "introspection"}
             return await self._detect(claimed, cause, evidence, Refresh.REFUSED)
         if answer.active is None:
             return None
@@ -156,12 +156,7 @@ class RefreshActivities:
 
     async def _confirmed(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer) -> Refreshed:
         cause = f"{client.provider.name} refused the refresh twice: {answer.heard.words}"
-        evidence = {
-            "answer": answer.heard.words,
-            "verdict": answer.verdict.because,
-            "version": claimed.credential.version,
-            "confirmed_by": "a second refresh with the newest credential",
-        }
+        evidence = _evidence(claimed, answer) | {"confirmed_by": "a second refresh with the newest credential"}
         return await self._detect(claimed, cause, evidence, Refresh.REFUSED)
 
     async def _given_up(self, claimed: Claim, client: OAuthClient) -> Refreshed:
@@ -185,9 +180,20 @@ class RefreshActivities:
         cause = f"{client.provider.name} refuses our registration: {answer.heard.words}"
         way_out = f"{client.provider.registration_fix}; then: runbook connections refresh {claimed.connection.id}"
         async with self._sessions.begin() as session:
-            await refresh.mark_errored(session, claimed, cause=cause, way_out=way_out)
+            evidence = _evidence(claimed, answer)
+            await refresh.mark_errored(session, claimed, cause=cause, way_out=way_out, evidence=evidence)
         return Refreshed(refresh=Refresh.OPERATOR_MUST_ACT, version=claimed.credential.version, why=cause)
 
     async def _release(self, claimed: Claim, *, answered: bool) -> None:
         async with self._sessions.begin() as session:
             await leases.release(session, claimed.connection.id, claimed.token, answered=answered)
+
+
+def _evidence(claimed: Claim, answer: Answer) -> dict[str, object]:
+    """What decided, for whoever asks why: the provider's answer without its secrets, and the rule that it met."""
+    return {
+        "answer": answer.heard.words,
+        "verdict": answer.verdict.because,
+        "rule": answer.verdict.rule,
+        "version": claimed.credential.version,
+    }

@@ -4,6 +4,7 @@ Each writes its row first and tells Temporal after the commit: a call that dies 
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -24,6 +25,8 @@ from integrations.domain.job import JobRequest, JobResult
 from integrations.domain.reauth import Detected, Repaired
 from integrations.domain.refresh import Refreshed, RefreshRequest
 from integrations.providers import catalog
+from integrations.providers.entry import Provider
+from integrations.providers.mistakes import nearest
 from integrations.settings import Settings
 from integrations.temporal import start_job, start_refresh
 
@@ -38,10 +41,13 @@ class Platform:
     sessions: Sessions
     temporal: Temporal
 
-    async def add(self, provider_id: str, owner: str, *, by: str, reason: str = "") -> Connection:
+    async def add(
+        self, provider_id: str, owner: str, *, by: str, reason: str = "", variables: Mapping[str, str] | None = None
+    ) -> Connection:
         """Ask an owner (`user:ID` or `org:ID`) to connect an account, and start the lifecycle that waits for them.
 
-        Raises CatalogError for an unknown provider, WrongUsageError for an owner that is none.
+        `variables` complete the provider's addresses where its entry wants that of us, such as a shop's name.
+        Raises CatalogError for an unknown provider, WrongUsageError for an owner that is none or a wrong variable.
         """
         scope_type, _, scope_id = owner.partition(":")
         if scope_type not in {"user", "org"} or not _ID.fullmatch(scope_id):
@@ -50,6 +56,7 @@ class Platform:
                 "characters, and no spaces"
             )
         known = catalog.load(self.settings.providers, self.settings.simulator_url).provider(provider_id)
+        given = _checked(known, variables or {})
         async with self.sessions.begin() as session:
             row = Connection(
                 id=uuid4(),
@@ -58,6 +65,7 @@ class Platform:
                 scope_id=scope_id,
                 status=Status.DISCONNECTED,
                 status_reason="not connected yet",
+                variables=given,
             )
             session.add(row)
             await session.flush()
@@ -136,6 +144,22 @@ class Platform:
     async def _find(self, connection_id: UUID) -> Connection:
         async with self.sessions.begin() as session:
             return await connections.find(session, connection_id)
+
+
+def _checked(provider: Provider, given: Mapping[str, str]) -> dict[str, str]:
+    wanted = provider.told_by("connection")
+    for name in given:
+        if name not in wanted:
+            raise WrongUsageError(f"{provider.name} has no variable {name!r} to be set{nearest(name, wanted)}")
+    for name, variable in wanted.items():
+        if name not in given and (variable.default is not None or not variable.required):
+            continue
+        if name not in given:
+            about = f" ({variable.about})" if variable.about else ""
+            raise WrongUsageError(f"{provider.name} needs {name!r}{about}: give it with --set {name}=...")
+        if variable.read(given[name]) is None:
+            raise WrongUsageError(f"{name}={given[name][:80]!r} does not look like {variable.pattern}")
+    return {name: wanted[name].read(value) or "" for name, value in given.items()}
 
 
 async def invitation_link(settings: Settings, sessions: Sessions, connection_id: UUID) -> tuple[str, datetime]:

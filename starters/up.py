@@ -67,7 +67,7 @@ async def up(
 def _show(stack: Stack) -> None:
     config = stack.settings
     rows = [
-        ("Break it", f"{stack.simulator_url}/", "revoke, 503, hang, drop a rotation"),
+        ("Break it", f"{stack.simulator_url}/", "revoke, 503, 429, hang, reset, cut, drop a rotation"),
         ("Web UI", config.temporal_ui_url or "(yours)", "watch the workflows"),
         ("Web app", config.web_url, "invitations and the OAuth callback"),
         ("Temporal", config.temporal_address or os.environ.get("TEMPORAL_ADDRESS", "(yours)"), "gRPC"),

@@ -138,7 +138,9 @@ async def detect(
     )
 
 
-async def mark_errored(session: AsyncSession, claim: Claim, *, cause: str, way_out: str) -> None:
+async def mark_errored(
+    session: AsyncSession, claim: Claim, *, cause: str, way_out: str, evidence: dict[str, Any]
+) -> None:
     """Ours to fix: the connection is `errored`, and a task names the fix."""
     row = await connections.lock(session, claim.connection.id)
     if not await leases.release(session, row.id, claim.token, answered=claim.certain):
@@ -151,7 +153,7 @@ async def mark_errored(session: AsyncSession, claim: Claim, *, cause: str, way_o
         event="connection.errored",
         reason=cause,
         actor=_ACTOR,
-        evidence={"version": claim.credential.version},
+        evidence=evidence,
     )
     if moved:
         title = f"{row.provider_id} refuses our own registration"

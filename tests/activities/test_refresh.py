@@ -179,7 +179,7 @@ class TestARefusal:
         assert second.refresh is Refresh.REFUSED
         assert second.detection_id == detection.id
         assert (detection.kind, detection.credential_version) == ("revoked", 1)
-        assert detection.evidence["answer"] == "400 invalid_grant"
+        assert (detection.evidence["answer"], detection.evidence["rule"]) == ("400 invalid_grant", "grant-dead")
         assert await status(sessions, connection) == "active"
 
     async def test_of_a_token_that_somebody_rotated_meanwhile_is_nothing(

@@ -58,7 +58,13 @@ async def found(sessions: Sessions, claim: Claim, kind: Detected = Detected.REVO
 
 async def errored(sessions: Sessions, claim: Claim) -> None:
     async with sessions.begin() as session:
-        await refresh.mark_errored(session, claim, cause="invalid_client", way_out="correct the secret")
+        await refresh.mark_errored(
+            session,
+            claim,
+            cause="invalid_client",
+            way_out="correct the secret",
+            evidence={"rule": "registration-wrong"},
+        )
 
 
 async def lose_the_lease(sessions: Sessions, claim: Claim) -> None:
