@@ -4,21 +4,26 @@ Order of precedence: the environment (prefix RUNBOOK_), then what a running `mak
 checkout (`live.json` in its data folder).
 """
 
-import base64
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import make_url
+
+from integrations.domain.keyring import KEY_ID, Ring, key_of, root_of
+from integrations.keyring import GivenKeys, Keys, KeysFile
 
 _PREFIX: Final = "RUNBOOK_"
 _ELSEWHERE: Final = ("RUNBOOK_PROVIDER_", "RUNBOOK_TEST_")
 """Read by name: a provider's client credentials by the catalog, the test suite's by the test suite."""
-_KEY_BYTES: Final = 32
+_KEYS: Final = ("key", "key_id", "old_keys", "root_key", "keys_file")
+_NOT_SET: Final = "is not set, and no `make up` is running in this checkout to take it from"
+KEY_VARIABLES: Final = tuple(f"{_PREFIX}{name.upper()}" for name in _KEYS)
 
 
 class SettingsError(Exception):
@@ -29,8 +34,13 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     database_url: SecretStr = Field(description="postgresql://user@host/database")
-    key: SecretStr = Field(description="the encryption key: 32 bytes, base64")
-    key_id: str = Field(default="k1", pattern=r"^[A-Za-z0-9_.\-]{1,32}$", description="the key's name, stored per row")
+    keys_file: Path | None = Field(default=None, description="the ring of keys: a file that `runbook keys` changes")
+    key: SecretStr | None = Field(
+        default=None, validate_default=True, description="the encryption key, without a file: 32 bytes, base64"
+    )
+    key_id: str = Field(default="k1", pattern=f"^{KEY_ID}$", description="the key's name, stored per row")
+    old_keys: SecretStr = Field(default=SecretStr(""), description="keys that only open: `id:base64 id:base64`")
+    root_key: SecretStr | None = Field(default=None, description="what links are derived from once the key is another")
     web_url: str = Field(default="http://127.0.0.1:8000", description="where owners reach the web app")
     web_host: str = "127.0.0.1"
     web_port: int = 8000
@@ -44,13 +54,20 @@ class Settings(BaseSettings):
 
     @field_validator("key")
     @classmethod
-    def _key_is_a_key(cls, value: SecretStr) -> SecretStr:
-        try:
-            size = len(base64.b64decode(value.get_secret_value(), validate=True))
-        except ValueError:
-            size = 0
-        if size != _KEY_BYTES:
-            raise ValueError(f"must be {_KEY_BYTES} bytes in base64: make one with `openssl rand -base64 32`")
+    def _key_is_a_key(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None and info.data.get("keys_file") is None:
+            raise ValueError(_NOT_SET)
+        return value if value is None else _checked(value)
+
+    @field_validator("root_key")
+    @classmethod
+    def _root_is_a_key(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is None else _checked(value)
+
+    @field_validator("old_keys")
+    @classmethod
+    def _old_keys_are_keys(cls, value: SecretStr) -> SecretStr:
+        _old_keys(value)
         return value
 
     @field_validator("database_url")
@@ -74,8 +91,30 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
     @property
-    def raw_key(self) -> bytes:
-        return base64.b64decode(self.key.get_secret_value())
+    def keys(self) -> Keys:
+        """Where the ring of keys comes from. Raises SettingsError when two places are named, or links would change."""
+        if self.keys_file is None:
+            return GivenKeys(self.given_ring())
+        if self.key is not None:
+            raise SettingsError(
+                "RUNBOOK_KEYS_FILE and RUNBOOK_KEY are both set: `runbook keys init` takes the key over into the file; "
+                "then unset RUNBOOK_KEY, RUNBOOK_KEY_ID, RUNBOOK_OLD_KEYS and RUNBOOK_ROOT_KEY"
+            )
+        return KeysFile(self.keys_file)
+
+    def given_ring(self) -> Ring:
+        """The ring that the environment spells out. Raises SettingsError when its links would not be the old ones."""
+        assert self.key is not None
+        key, old = key_of(self.key.get_secret_value()), _old_keys(self.old_keys)
+        if self.key_id in old:
+            raise SettingsError(f"RUNBOOK_OLD_KEYS: {self.key_id!r} is the current key's id (RUNBOOK_KEY_ID)")
+        if old and self.root_key is None:
+            raise SettingsError(
+                "RUNBOOK_OLD_KEYS is set without RUNBOOK_ROOT_KEY, and every link that was mailed would die with the "
+                "key: `runbook keys rotate` prints how to make it from the first key"
+            )
+        root = key_of(self.root_key.get_secret_value()) if self.root_key else root_of(key)
+        return Ring(self.key_id, {**old, self.key_id: key}, root)
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -95,6 +134,9 @@ def load(live: Mapping[str, Any] | None = None, environment: Mapping[str, str] =
     """
     _refuse_unknown(environment)
     known = {name: value for name, value in (live or {}).items() if name in Settings.model_fields}
+    if any(name in os.environ for name in KEY_VARIABLES):
+        # A person's keys replace the stack's as a whole: half of each would be nobody's.
+        known = {name: value for name, value in known.items() if name not in _KEYS}
     try:
         return Settings(**known)
     except ValidationError as error:
@@ -103,9 +145,27 @@ def load(live: Mapping[str, Any] | None = None, environment: Mapping[str, str] =
 
 
 def _said(message: str) -> str:
-    if message == "Field required":
-        return "is not set, and no `make up` is running in this checkout to take it from"
-    return message.removeprefix("Value error, ")
+    said = message.removeprefix("Value error, ")
+    return _NOT_SET if said == "Field required" else said
+
+
+def _checked(value: SecretStr) -> SecretStr:
+    key_of(value.get_secret_value())
+    return value
+
+
+def _old_keys(value: SecretStr) -> dict[str, bytes]:
+    """`id:base64 id:base64`. Raises ValueError, which names the id and shows no key."""
+    old = {}
+    for word in value.get_secret_value().split():
+        key_id, _, key = word.partition(":")
+        if not re.fullmatch(KEY_ID, key_id) or not key or key_id in old:
+            raise ValueError("must be `id:base64 id:base64`, each id once")
+        try:
+            old[key_id] = key_of(key)
+        except ValueError as error:
+            raise ValueError(f"{key_id}: {error}") from None
+    return old
 
 
 def _refuse_unknown(environment: Mapping[str, str]) -> None:

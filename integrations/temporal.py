@@ -24,6 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from integrations.db.binding import Target
 from integrations.domain.errors import RunbookError
 from integrations.domain.job import JobRequest
+from integrations.domain.keys import Reencrypted, ReencryptRequest
 from integrations.domain.reauth import ConsentDenied, ConsentReceived, Detection, ReauthRequest
 from integrations.domain.refresh import RefreshRequest
 from integrations.settings import Settings
@@ -190,6 +191,20 @@ async def start_job(client: Client, request: JobRequest) -> WorkflowHandle[Any, 
         )
     except WorkflowAlreadyStartedError:
         return client.get_workflow_handle(request.key)
+
+
+async def start_reencryption(client: Client, request: ReencryptRequest) -> WorkflowHandle[Any, Reencrypted]:
+    """Start sealing everything with a key, or join the re-encryption under way, whichever key that one is for."""
+    return await client.start_workflow(
+        "KeysReencryptWorkflow",
+        request,
+        id=request.key,
+        task_queue=WORKFLOWS,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=TypedSearchAttributes([SearchAttributePair(FAILURE_MODE, "keys")]),
+        static_summary=f"seal everything with {request.key_id}: {request.reason} (by {request.by})",
+        result_type=Reencrypted,
+    )
 
 
 async def signal_consent(client: Client, workflow_id: str, consent: ConsentReceived | ConsentDenied) -> None:

@@ -6,22 +6,21 @@ from importlib.metadata import version
 from typing import Final
 
 import typer
-from sqlalchemy import select, text
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from integrations import temporal
-from integrations.db import binding, migrate
-from integrations.db.credentials import opened
+from integrations.db import binding, connections, keys, migrate
 from integrations.db.session import make_engine, make_sessions
-from integrations.db.tables import Credential
 from integrations.db.vault import Vault
 from integrations.domain.errors import RunbookError
 from integrations.domain.message import Message
 from integrations.providers import catalog
-from integrations.settings import Settings
+from integrations.settings import Settings, SettingsError
 from starters.reach import no_worker_since, read_settings
 from starters.shell import FAILED, Json, as_json, command, table
 from workflows.queues import WORKFLOWS, provider_queue
@@ -110,15 +109,17 @@ async def _bound(session: AsyncSession, config: Settings) -> Finding:
 
 
 async def _keys(session: AsyncSession, config: Settings) -> Finding:
-    """Can the newest credential be opened with the key that we have?"""
-    newest = await session.scalar(select(Credential).order_by(Credential.id.desc()).limit(1))
-    if newest is None:
-        return Finding(what="key", fine=True, found=f"{config.key_id}; no credential is stored yet")
+    """As `runbook keys status` sees them."""
     try:
-        opened(Vault(config.raw_key, config.key_id), newest)
-    except RunbookError as error:
-        return Finding(what="key", fine=False, found=str(error), fix="RUNBOOK_KEY, RUNBOOK_KEY_ID")
-    return Finding(what="key", fine=True, found=f"{config.key_id} opens the newest credential")
+        vault = Vault(config.keys)
+        states = await keys.survey(session, vault)
+    except (RunbookError, SettingsError) as error:
+        return Finding(what="key", fine=False, found=str(error), fix="see the message")
+    troubles = [f"{state.key_id}: {state.trouble}" for state in states if state.trouble]
+    if troubles:
+        return Finding(what="key", fine=False, found="; ".join(troubles), fix="runbook keys status")
+    opens = sum(state.in_use for state in states)
+    return Finding(what="key", fine=True, found=f"{vault.key_id} seals; every key of {opens} sealed rows is there")
 
 
 async def _temporal(config: Settings) -> list[Finding]:
@@ -144,10 +145,23 @@ async def _temporal(config: Settings) -> list[Finding]:
     ]
 
 
+async def _called(config: Settings) -> list[str]:
+    """The providers whose queue somebody has to poll: those of connections, and a simulator that runs."""
+    known = {provider.id for provider in catalog.load(config.providers, config.simulator_url)}
+    engine = make_engine(config.sqlalchemy_url, pool_size=1)
+    try:
+        async with make_sessions(engine).begin() as session:
+            used = await connections.providers_in_use(session)
+    except (OSError, SQLAlchemyError):  # the finding about the database says so
+        used = frozenset()
+    finally:
+        await engine.dispose()
+    return sorted(known & (used | {"simulator"}))
+
+
 async def _workers(client: Client, config: Settings) -> list[Finding]:
-    known = catalog.load(config.providers, config.simulator_url)
     findings = []
-    for queue in [WORKFLOWS, *(provider_queue(provider.id) for provider in known)]:
+    for queue in [WORKFLOWS, *map(provider_queue, await _called(config))]:
         nobody = await no_worker_since(client, queue)
         found = nobody or f"queue {queue!r} is polled"
         findings.append(

@@ -3,6 +3,7 @@
 import os
 import sys
 
+from integrations.settings import KEY_VARIABLES
 from starters.embedded.live import read_live
 from starters.embedded.location import locate
 from starters.reach import read_settings
@@ -31,5 +32,9 @@ def _become(module: str) -> None:
     """Replace this process, so that signals reach the one that counts."""
     read_settings()  # says what is missing, before a process is replaced by one that only fails
     live = read_live(locate()) or {}
-    environment = {**live.get("environment", {}), **os.environ}
+    stack = live.get("environment", {})
+    if any(name in os.environ for name in KEY_VARIABLES):
+        # As `read_settings` has it: a person's keys replace the stack's as a whole.
+        stack = {name: value for name, value in stack.items() if name not in KEY_VARIABLES}
+    environment = {**stack, **os.environ}
     os.execve(sys.executable, [sys.executable, "-m", module], environment)  # noqa: S606 - our own interpreter

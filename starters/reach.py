@@ -56,7 +56,7 @@ def read_settings() -> Settings:
         return settings.load(live)
     except settings.SettingsError as error:
         if live is None and "is not set" in str(error):
-            wanted = "RUNBOOK_DATABASE_URL and RUNBOOK_KEY are not both set"
+            wanted = "RUNBOOK_DATABASE_URL and RUNBOOK_KEYS_FILE (or RUNBOOK_KEY) are not both set"
             raise UnreachableError(
                 f"no stack is running in {folder}, and {wanted}: start one with `make up`, or set them"
             ) from None

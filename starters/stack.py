@@ -4,7 +4,6 @@ Everything listens on 127.0.0.1 or a unix socket, lives in one data folder, and 
 """
 
 import asyncio
-import base64
 import json
 import os
 import secrets
@@ -24,7 +23,7 @@ from integrations import settings, temporal
 from integrations.db import binding, migrate
 from integrations.db.session import make_engine, make_sessions
 from integrations.settings import Settings
-from starters.embedded.keys import secret
+from starters.embedded.keys import keys_file, secret
 from starters.embedded.live import clear_live, write_live
 from starters.embedded.lock import FolderLock, acquire
 from starters.embedded.ports import HOST, choose_ports
@@ -191,7 +190,7 @@ def _environment(
         "HOME": os.environ.get("HOME", str(folder)) if server is None else str(folder),
         "PYTHONUNBUFFERED": "1",
         "RUNBOOK_DATA": str(folder),
-        "RUNBOOK_KEY": secret(folder, "key", lambda: base64.b64encode(os.urandom(32)).decode()),
+        "RUNBOOK_KEYS_FILE": str(keys_file(folder)),
         "RUNBOOK_WEB_URL": web,
         "RUNBOOK_WEB_HOST": HOST,
         "RUNBOOK_WEB_PORT": str(ports["web"]),

@@ -29,6 +29,8 @@ from integrations.db import migrate
 from integrations.db.session import Sessions, make_engine, make_sessions
 from integrations.db.tables import Base
 from integrations.db.vault import Vault
+from integrations.domain.keyring import Ring
+from integrations.keyring import GivenKeys
 from integrations.providers import catalog
 from integrations.providers.http import make_client
 from integrations.providers.oauth import Providers
@@ -129,7 +131,7 @@ def raw_key() -> bytes:
 
 @pytest.fixture(scope="session")
 def vault(raw_key: bytes) -> Vault:
-    return Vault(raw_key, "k1")
+    return Vault(GivenKeys(Ring.of_one("k1", raw_key)))
 
 
 @pytest_asyncio.fixture(scope="session")

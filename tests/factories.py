@@ -1,6 +1,8 @@
 """Rows with sensible defaults, for tests of what is done with them."""
 
+import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -13,6 +15,8 @@ from integrations.db.session import Sessions
 from integrations.db.tables import Base, Connection, ConsentSession, Credential
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
+from integrations.domain.keyring import Ring
+from integrations.keyring import KeysFile
 
 Row = TypeVar("Row", bound=Base)
 EVERYTHING = ["notes.read", "notes.write", "profile"]
@@ -73,3 +77,11 @@ async def every(sessions: Sessions, kind: type[Row], /, **wanted: Any) -> list[R
     """All committed rows of a kind whose columns are as wanted."""
     async with sessions.begin() as session:
         return list((await session.scalars(select(kind).filter_by(**wanted))).all())
+
+
+def keys_file(folder: Path, *ids: str) -> KeysFile:
+    """A ring in a file; the first key seals, the others are staged."""
+    file = KeysFile(folder / "keys.json")
+    keys = {key_id: os.urandom(32) for key_id in ids or ("k1",)}
+    file.create(Ring(next(iter(keys)), keys, os.urandom(32)))
+    return file

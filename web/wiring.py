@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
 from integrations import observability, settings, temporal
-from integrations.db import binding
+from integrations.db import binding, keys
 from integrations.db.session import make_engine, make_sessions
 from integrations.db.vault import Vault
 from integrations.domain.errors import RunbookError
@@ -28,15 +28,16 @@ log = structlog.get_logger("web")
 @asynccontextmanager
 async def platform(config: Settings) -> AsyncIterator[Platform]:
     """What the pages work with. Temporal may be down: consents are taken all the same."""
-    engine = make_engine(config.sqlalchemy_url)
+    engine, vault = make_engine(config.sqlalchemy_url), Vault(config.keys)
     try:
         async with make_client() as http:
             sessions = make_sessions(engine)
             async with sessions.begin() as session:
                 await binding.check(session, config.sqlalchemy_url, temporal.target(config))
+                await keys.check(session, vault, by="runbook web")
             yield Platform(
                 sessions=sessions,
-                vault=Vault(config.raw_key, config.key_id),
+                vault=vault,
                 providers=Providers(catalog.load(config.providers, config.simulator_url), http),
                 temporal=await temporal.connect(config, lazy=True),
                 base_url=config.web_url.rstrip("/"),

@@ -46,3 +46,12 @@ RECONCILE: Final = Timing(
     # The next minute's sweep is the retry that matters.
     retry_policy=RetryPolicy(maximum_attempts=3),
 )
+
+REENCRYPT: Final = Timing(
+    # Some ten thousand rows, or a count of all of them: a second or two, minutes on a database that is in trouble.
+    start_to_close_timeout=timedelta(minutes=10),
+    # It says how far it is after each thousand rows; a killed worker's step is taken up from there.
+    heartbeat_timeout=timedelta(seconds=10),
+    # No maximum_attempts: a database that is down, or a key that a person has to bring, is waited for.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+)

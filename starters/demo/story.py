@@ -1,6 +1,7 @@
 """A grant is revoked at the provider: the platform finds it out, blocks, invites, takes the consent and proves it."""
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -185,8 +186,12 @@ class RevokedGrant:
             await evidence.capability_succeeded(self._simulator, result, key, repaired_at),
         ]
 
+    def _keys(self) -> list[str]:
+        ring = self._stack.settings.keys.ring()
+        return [base64.b64encode(key).decode() for key in (ring.root, *ring.keys.values())]
+
     async def _look_for_secrets(self) -> None:
-        secrets = [*await self._simulator.secrets(), *self._links, self._stack.settings.key.get_secret_value()]
+        secrets = [*await self._simulator.secrets(), *self._links, *self._keys()]
         if self._broken is Name.NO_SECRETS:
             leaked = next(secret for secret in secrets if secret.startswith("sim_at_"))
             with (self._stack.logs() / "sabotage.log").open("w") as log:

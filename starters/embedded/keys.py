@@ -1,13 +1,18 @@
-"""`secrets.json`: values made once per data folder, such as the encryption key."""
+"""Made once per data folder: `secrets.json`, and the ring of encryption keys in `keys.json`."""
 
 import json
+import os
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from pathlib import Path
 
+from integrations.domain.keyring import Ring
+from integrations.keyring import KeysFile
 from starters.embedded.errors import EmbeddedError
 from starters.embedded.files import read_object, write_atomic
 
 NAME = "secrets.json"
+RING = "keys.json"
 
 
 def secret(folder: Path, name: str, factory: Callable[[], str]) -> str:
@@ -26,3 +31,19 @@ def secret(folder: Path, name: str, factory: Callable[[], str]) -> str:
         kept[name] = factory()
         write_atomic(path, json.dumps(kept, indent=1))
     return str(kept[name])
+
+
+def keys_file(folder: Path) -> Path:
+    """Return the file of the ring, made on first use; call with the lock held.
+
+    The first key comes from the secrets, where earlier releases kept it. It is gone from there once the ring has it: a
+    key that retires must not be left behind in another file. Raises EmbeddedError like `secret`.
+    """
+    path = folder / RING
+    if not path.exists():
+        key = secret(folder, "key", lambda: b64encode(os.urandom(32)).decode())
+        KeysFile(path).create(Ring.of_one("k1", b64decode(key)))
+    kept = read_object(folder / NAME) or {}
+    if kept.pop("key", None) is not None:
+        write_atomic(folder / NAME, json.dumps(kept, indent=1))
+    return path

@@ -13,6 +13,7 @@ from integrations.db.tables import Connection, ConsentSession, Credential, Opera
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.errors import NotReadyError, TryAgainError
+from integrations.domain.keyring import Ring
 from integrations.domain.reauth import (
     Activation,
     Candidate,
@@ -25,6 +26,7 @@ from integrations.domain.reauth import (
     OpenLifecycle,
     Proof,
 )
+from integrations.keyring import GivenKeys
 from integrations.providers.oauth import Providers
 from tests.activities.connected import altered
 from tests.factories import EVERYTHING, add_connection, add_credential, add_invitation, every, soon, stored
@@ -251,7 +253,9 @@ class TestTheCode:
         lacking: str,
     ) -> None:
         poor = altered(providers, environment={}) if lacking == "client secret" else providers
-        steps = ReauthActivities(sessions, vault if lacking != "key" else Vault(b"k" * 32, "k2"), poor, BASE)
+        steps = ReauthActivities(
+            sessions, vault if lacking != "key" else Vault(GivenKeys(Ring.of_one("k2", b"k" * 32))), poor, BASE
+        )
 
         for _ in range(2):
             with pytest.raises(NotReadyError):
@@ -376,7 +380,8 @@ class TestTheProof:
 
         assert proof.works
         calls = (await person.requests("/api/"))[before:]
-        assert sorted((row["method"], row["path"]) for row in calls) == [("GET", "/api/me"), ("GET", "/api/notes")]
+        asked = sorted((row["method"], row["path"]) for row in calls)
+        assert asked == [("GET", "/api/me"), ("GET", "/api/notes"), ("GET", "/api/profile")]
 
     async def test_that_fails_is_no_repair(
         self, steps: ReauthActivities, sessions: Sessions, consent: Consent, person: Person

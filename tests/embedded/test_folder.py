@@ -3,16 +3,19 @@ import os
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 
+from integrations.domain.keyring import Ring
+from integrations.keyring import KeysFile
 from starters.embedded import location
 from starters.embedded.down import down, remove
 from starters.embedded.errors import EmbeddedError
 from starters.embedded.files import write_atomic
 from starters.embedded.folder import VERSION
-from starters.embedded.keys import secret
+from starters.embedded.keys import keys_file, secret
 from starters.embedded.live import clear_live, read_live, write_live
 from starters.embedded.lock import acquire
 
@@ -146,6 +149,33 @@ class TestSecrets:
             "second",
         ]
         assert (tmp_path / "secrets.json").stat().st_mode & 0o777 == 0o600
+
+
+class TestTheRing:
+    def test_is_made_once_and_for_its_owner_alone(self, tmp_path: Path) -> None:
+        first = KeysFile(keys_file(tmp_path)).ring()
+
+        assert KeysFile(keys_file(tmp_path)).ring() == first
+        assert (tmp_path / "keys.json").stat().st_mode & 0o777 == 0o600
+
+    def test_takes_over_the_key_of_an_earlier_release_and_leaves_no_copy(self, tmp_path: Path) -> None:
+        """Also when it was killed between the two files."""
+        key = os.urandom(32)
+        secret(tmp_path, "key", lambda: b64encode(key).decode())
+        secret(tmp_path, "other", lambda: "kept")
+        before = (tmp_path / "secrets.json").read_text()
+
+        for _ in range(2):
+            assert KeysFile(keys_file(tmp_path)).ring() == Ring.of_one("k1", key)
+            assert json.loads((tmp_path / "secrets.json").read_text()) == {"other": "kept"}
+            (tmp_path / "secrets.json").write_text(before)
+
+    def test_is_not_made_beside_damaged_secrets(self, tmp_path: Path) -> None:
+        """The key may be in them."""
+        (tmp_path / "secrets.json").write_text('{"key": "ab')
+
+        with pytest.raises(EmbeddedError, match=r"secrets\.json is damaged"):
+            keys_file(tmp_path)
 
 
 class TestLive:

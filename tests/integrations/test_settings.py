@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from integrations import settings
+from integrations.domain.keyring import Ring, root_of
+from integrations.keyring import KeysFile
 from integrations.settings import Settings, SettingsError
 
 URL = "postgresql://runbook:hunter2@127.0.0.1/runbook"
@@ -27,7 +29,7 @@ class TestTheSettings:
     def test_come_from_a_running_stack(self, live: dict[str, Any], raw_key: bytes) -> None:
         loaded = settings.load(live, {})
 
-        assert (loaded.web_port, loaded.key_id, loaded.raw_key) == (7000, "k1", raw_key)
+        assert (loaded.web_port, loaded.keys.ring()) == (7000, Ring.of_one("k1", raw_key))
 
     def test_of_the_environment_win_over_a_running_stack(
         self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -50,6 +52,78 @@ class TestTheSettings:
         live["database_url"] = URL.replace("postgresql", scheme)
 
         assert settings.load(live, {}).sqlalchemy_url == URL.replace("postgresql", "postgresql+asyncpg")
+
+
+def encoded(key: bytes) -> str:
+    return base64.b64encode(key).decode()
+
+
+class TestTheKeys:
+    def test_of_a_file_are_followed_there(self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        """And replace those of a running stack as a whole."""
+        monkeypatch.setenv("RUNBOOK_KEYS_FILE", "/etc/runbook/keys.json")
+
+        loaded = settings.load(live, os.environ)
+
+        assert isinstance(loaded.keys, KeysFile)
+        assert loaded.keys.where == "/etc/runbook/keys.json"
+
+    def test_of_a_person_replace_the_file_of_a_running_stack(
+        self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        key = os.urandom(32)
+        monkeypatch.setenv("RUNBOOK_KEY", encoded(key))
+        del live["key"]
+
+        loaded = settings.load(live | {"keys_file": "/var/tmp/keys.json", "key_id": "k7"}, os.environ)
+
+        assert loaded.keys.ring() == Ring.of_one("k1", key)
+
+    def test_of_two_places_are_refused_with_the_way_out(
+        self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("RUNBOOK_KEYS_FILE", "/etc/runbook/keys.json")
+        monkeypatch.setenv("RUNBOOK_KEY", live["key"])
+
+        with pytest.raises(SettingsError, match="are both set: `runbook keys init`"):
+            _ = settings.load(live, os.environ).keys
+
+    def test_that_only_open_come_with_the_root_that_links_are_made_of(
+        self, live: dict[str, Any], raw_key: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        new, older = os.urandom(32), os.urandom(32)
+        monkeypatch.setenv("RUNBOOK_KEY", encoded(new))
+        monkeypatch.setenv("RUNBOOK_KEY_ID", "k3")
+        monkeypatch.setenv("RUNBOOK_OLD_KEYS", f"k1:{encoded(raw_key)} k2:{encoded(older)}")
+        with pytest.raises(SettingsError, match="without RUNBOOK_ROOT_KEY, and every link"):
+            _ = settings.load(live, os.environ).keys
+        monkeypatch.setenv("RUNBOOK_ROOT_KEY", encoded(root_of(raw_key)))
+
+        ring = settings.load(live, os.environ).keys.ring()
+
+        assert (ring.current, ring.staged, ring.root) == ("k3", [], root_of(raw_key))
+        assert ring.keys == {"k1": raw_key, "k2": older, "k3": new}
+
+    @pytest.mark.parametrize("old", ["hunter2", "k1", "k2:hunter2", "k2:{key} k2:{key}", "a/b:{key}"])
+    def test_that_are_malformed_are_named_and_not_shown(
+        self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch, old: str
+    ) -> None:
+        monkeypatch.setenv("RUNBOOK_KEY", live["key"])
+        monkeypatch.setenv("RUNBOOK_OLD_KEYS", old.format(key=live["key"]))
+
+        message = refusal(live)
+
+        assert message.startswith("RUNBOOK_OLD_KEYS: ")
+        assert "hunter2" not in message
+        assert live["key"] not in message
+
+    def test_cannot_have_one_id_twice(self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RUNBOOK_KEY", live["key"])
+        monkeypatch.setenv("RUNBOOK_ROOT_KEY", live["key"])
+        monkeypatch.setenv("RUNBOOK_OLD_KEYS", f"k1:{live['key']}")
+
+        with pytest.raises(SettingsError, match="'k1' is the current key's id"):
+            _ = settings.load(live, os.environ).keys
 
 
 class TestAnUnknownVariable:

@@ -1,6 +1,7 @@
 """A worker that is told to stop finishes the call it has in hand, as the attempt that it is."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -30,14 +31,14 @@ class SlowProviders(Providers):
         super().__init__(real.catalog, real._http)
         self.reached, self.go_on = asyncio.Event(), asyncio.Event()
 
-    def client(self, provider_id: str) -> OAuthClient:
-        outer, real = self, super().client(provider_id)
+    def client(self, provider_id: str, values: Mapping[str, Any] | None = None) -> OAuthClient:
+        outer, real = self, super().client(provider_id, values)
 
         class Slow(OAuthClient):
-            async def refresh(self, refresh_token: SecretStr) -> TokenAnswer:
+            async def refresh(self, token: SecretStr) -> TokenAnswer:
                 outer.reached.set()
                 await outer.go_on.wait()
-                return await real.refresh(refresh_token)
+                return await real.refresh(token)
 
         return Slow(real.provider, real._credentials, real._http)
 
@@ -81,7 +82,7 @@ class TestAStoppingWorker:
         )
         slow, row = SlowProviders(providers), await connected(sessions, vault)
         settings = load({"database_url": database_url, "key": base64_key}, environment={})
-        workers = build_workers(client, engine, slow, settings)
+        workers = build_workers(client, engine, slow, settings, ["simulator"])
         running = [asyncio.create_task(worker.run()) for worker in workers]
         request = RefreshRequest(
             connection_id=row.id, provider_id="simulator", tenant="org:acme", by="ada", reason="the token is due"
