@@ -31,7 +31,16 @@ class NewNote(BaseModel):
 
 
 async def me(request: Request) -> Response:
-    token = _authorized(request, None)
+    """Whose token is this? Every application may know that much."""
+    return _about(request, None)
+
+
+async def profile(request: Request) -> Response:
+    return _about(request, "profile")
+
+
+def _about(request: Request, scope: str | None) -> Response:
+    token = authorized(request, scope)
     if isinstance(token, Response):
         return token
     account = provider_of(request).accounts.get(token.account_id)
@@ -40,7 +49,7 @@ async def me(request: Request) -> Response:
 
 
 async def read_notes(request: Request) -> Response:
-    token = _authorized(request, "notes.read")
+    token = authorized(request, "notes.read")
     if isinstance(token, Response):
         return token
     notes = provider_of(request).notes.newest(token.account_id, NEWEST_NOTES)
@@ -48,7 +57,7 @@ async def read_notes(request: Request) -> Response:
 
 
 async def write_note(request: Request) -> Response:
-    token = _authorized(request, "notes.write")
+    token = authorized(request, "notes.write")
     if isinstance(token, Response):
         return token
     key, entry = request.headers.get("idempotency-key"), entry_of(request)
@@ -64,7 +73,7 @@ async def write_note(request: Request) -> Response:
     return JSONResponse(note.view(), 201 if created else 200)
 
 
-def _authorized(request: Request, scope: str | None) -> AccessToken | Response:
+def authorized(request: Request, scope: str | None) -> AccessToken | Response:
     """Return the token, or the refusal with the header that RFC 6750 section 3 asks for."""
     entry, presented = entry_of(request), bearer_token(request.headers)
     provider = provider_of(request)
@@ -90,6 +99,7 @@ def _refuse(request: Request, error: OAuth2Error, headers: dict[str, str], more:
 
 ROUTES = [
     Route("/api/me", me, methods=["GET"]),
+    Route("/api/profile", profile, methods=["GET"]),
     Route("/api/notes", read_notes, methods=["GET"]),
     Route("/api/notes", write_note, methods=["POST"]),
 ]

@@ -36,7 +36,7 @@ async def ask(request: Request) -> Response:
         "consent.html",
         app_name=provider_of(request).config.client_name,
         account=session.account,
-        scopes=[(name, SCOPES[name]) for name in dict.fromkeys(asked.scope.split())],
+        scopes=[(name, SCOPES.get(name, name)) for name in dict.fromkeys(asked.scope.split())],
         csrf=session.csrf,
         continuation=continuation,
     )
@@ -71,7 +71,7 @@ async def decide(request: Request) -> Response:
 def _read(request: Request) -> OAuthRequest:
     query, entry = Parameters(request.scope["query_string"]), entry_of(request)
     provider_of(request).sightings.saw("state", query.get("state"))
-    known = [name for name in (query.get("scope") or "").split() if name in SCOPES]
+    known = [name for name in (query.get("scope") or "").split() if name in provider_of(request).oauth.scopes_supported]
     entry.detail.update(
         pkce="S256" if query.get("code_challenge") and query.get("code_challenge_method") == "S256" else None,
         scope=" ".join(known),

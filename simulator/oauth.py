@@ -89,7 +89,7 @@ class OAuthServer(AuthorizationServer):  # type: ignore[misc] # Authlib ships no
         """Under which the application acts for itself; nobody gave it, so there is always one."""
         client_id = self.client.client_id
         if self.grants.newest_live(APPLICATION, client_id) is None:
-            self.grants.add(APPLICATION, client_id, " ".join(SCOPES), now)
+            self.grants.add(APPLICATION, client_id, " ".join(self.scopes_supported), now)
         grant = self.grants.newest_live(APPLICATION, client_id)
         assert grant is not None
         return grant

@@ -10,6 +10,7 @@ from simulator.accounts import Accounts
 from simulator.client import Client
 from simulator.clock import Clock
 from simulator.config import Config
+from simulator.dialects import Dialects
 from simulator.faults import Faults
 from simulator.grants import Grants
 from simulator.identity import Identifier
@@ -37,6 +38,7 @@ class Provider:
     faults: Faults
     identifier: Identifier
     oauth: OAuthServer
+    dialects: Dialects
 
     @classmethod
     def build(cls, config: Config) -> "Provider":
@@ -60,6 +62,7 @@ class Provider:
             faults=Faults(),
             identifier=Identifier(accounts, grants, tokens),
             oauth=oauth,
+            dialects=Dialects(oauth, grants),
         )
 
 

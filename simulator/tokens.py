@@ -122,6 +122,15 @@ class Tokens:
         )
         return AccessToken(*row) if row else None
 
+    def renewing(self, access_token: str, now: float) -> str | None:
+        """The refresh token of the grant that a living access token stands for."""
+        row = self._store.row(
+            "SELECT r.token FROM access_tokens t JOIN refresh_tokens r USING (grant_id)"
+            " WHERE t.token = ? AND t.expires_at > ? AND r.retired_at IS NULL",
+            (access_token, now),
+        )
+        return row["token"] if row else None
+
     def refresh(self, token: str, now: float, grace_s: float) -> RefreshToken | None:
         row = self._store.row(
             "SELECT t.token, t.grant_id, g.account_id, g.client_id, g.scope, t.successor_access, t.successor_refresh,"

@@ -12,7 +12,7 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from integrations.db import connections as rows
 from integrations.db.tables import Connection, Credential, Transition
 from integrations.domain.connection import Status, masked, reauth_id
-from integrations.domain.errors import StopError
+from integrations.domain.errors import StopError, WrongUsageError
 from integrations.domain.refresh import Refresh
 from integrations.temporal import ui_link
 from starters.reach import Reach, changing, reading, warn_without_worker
@@ -101,16 +101,20 @@ async def add(
     provider: str,
     by: By,
     owner: str = typer.Option(..., help="Whose account: user:ID or org:ID."),
+    variables: list[str] = typer.Option([], "--set", help="NAME=VALUE that the provider's addresses need."),
     reason: Reason = "",
     json: Json = False,
 ) -> None:
     """Ask an owner to connect an account: prints the invitation's link. Connected is who has consented.
 
     Example: runbook connections add simulator --owner org:acme
+
+    Where the address differs by connection: runbook connections add shopify --owner org:acme --set shop=acme
     """
+    given = dict(_pair(text) for text in variables)
     async with changing() as reach:
         platform = await reach.platform()
-        row = await platform.add(provider, owner, by=by, reason=because(reason, ""))
+        row = await platform.add(provider, owner, by=by, reason=because(reason, ""), variables=given)
         await warn_without_worker(platform.temporal, WORKFLOWS, provider_queue(row.provider_id))
     if json:
         as_json({"connection_id": row.id, "workflow_id": reauth_id(row.provider_id, row.id)})
@@ -225,6 +229,13 @@ def _payload(text: str) -> dict[str, Any]:
     return dict(value)
 
 
+def _pair(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not found or not name:
+        raise WrongUsageError(f"--set {text[:80]!r} is no NAME=VALUE, as in --set shop=acme")
+    return name, value
+
+
 def _told(row: Connection) -> dict[str, Any]:
     return {
         "id": row.id,
@@ -236,6 +247,7 @@ def _told(row: Connection) -> dict[str, Any]:
         "reason": row.status_reason,
         "grants": row.grants,
         "missing_grants": row.missing_grants,
+        "variables": row.variables,
         "lifecycle_id": row.lifecycle_id,
     }
 

@@ -1,39 +1,14 @@
 """The owner of an account, with a browser: follows links, fills forms in, presses buttons. Over real sockets."""
 
 import re
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 from urllib.parse import urljoin
 
 import httpx
 
-
-@dataclass
-class Form:
-    action: str
-    method: str
-    fields: list[tuple[str, str]] = field(default_factory=list)
-
-
-class _Forms(HTMLParser):
-    """The forms of a page, with the fields that a browser would send: hidden ones and ticked boxes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[Form] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        if tag == "form":
-            self.found.append(Form(values.get("action", ""), values.get("method", "get")))
-        elif tag == "input" and self.found and "name" in values and _is_sent(values):
-            self.found[-1].fields.append((values["name"], values.get("value", "")))
-
-
-def _is_sent(values: dict[str, str]) -> bool:
-    return values.get("type") not in {"checkbox", "radio"} or "checked" in values
+from starters.forms import Form, first_form
 
 
 @dataclass
@@ -58,10 +33,10 @@ class Owner:
         """Open an invitation and go all the way. The address of the status page, where it ends."""
         invitation = await self._open(link)
         page = await self._follow(await self._browser.post(str(invitation.url)))
-        login = self._form(page)
+        login = first_form(page)
         entered = [(k, v) for k, v in login.fields if k not in {"email", "password"}]
         page = await self._send(page, login, [*entered, ("email", self.email), ("password", self.password)])
-        page = await self._send(page, self._form(page), [*self._form(page).fields, ("decision", decision)])
+        page = await self._send(page, first_form(page), [*first_form(page).fields, ("decision", decision)])
         return str(page.url)
 
     async def status(self, address: str) -> str:
@@ -86,11 +61,3 @@ class Owner:
         for name, value in fields:
             data.setdefault(name, []).append(value)
         return await self._follow(await self._browser.post(urljoin(str(page.url), form.action), data=data))
-
-    @staticmethod
-    def _form(page: httpx.Response) -> Form:
-        parser = _Forms()
-        parser.feed(page.text)
-        if not parser.found:
-            raise RuntimeError(f"{page.url.path} has no form: {page.status_code}")
-        return parser.found[0]

@@ -59,6 +59,8 @@ class TestAQuota:
             ("", None),
             ("0", timedelta(0)),
             ("9" * 11, LONGEST_WAIT),
+            # One digit more, and no date could hold it.
+            ("9" * 12, LONGEST_WAIT),
             ("9" * 40, LONGEST_WAIT),
         ],
     )
@@ -71,6 +73,16 @@ class TestAQuota:
         found = heard(403, {"X-RateLimit-Remaining": "7", "X-RateLimit-Reset": "1"}, reading=QUOTA)
 
         assert (found.exhausted, found.retry_after) == (False, None)
+
+    @pytest.mark.parametrize("remaining", ["", "-1", "-", "00x", "unlimited"])
+    def test_in_other_words_says_nothing(self, remaining: str) -> None:
+        assert not heard(403, {"X-RateLimit-Remaining": remaining}, reading=QUOTA).exhausted
+
+    def test_is_not_asked_for_a_time_that_the_answer_tells_itself(self) -> None:
+        reset = str(int(NOW.timestamp()) + 90)
+        headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset, "Retry-After": "7"}
+
+        assert heard(403, headers, reading=QUOTA).retry_after == timedelta(seconds=7)
 
     def test_is_no_business_of_a_provider_without_one(self) -> None:
         assert not heard(403, {"X-RateLimit-Remaining": "0"}).exhausted
@@ -217,7 +229,13 @@ class TestRetryAfter:
         assert retry_after(header, NOW) is None
 
     @pytest.mark.parametrize(
-        "header", ["Thu, 01 Jan 2026 12:00:00 +99999999999999999999", "Thu, 99999999999999999999 Jan 2026 12:00:00 GMT"]
+        "header",
+        [
+            "Thu, 01 Jan 2026 12:00:00 +99999999999999999999",
+            "Thu, 99999999999999999999 Jan 2026 12:00:00 GMT",
+            # A date by itself, and none any more in our zone.
+            "Fri, 31 Dec 9999 23:59:59 -2359",
+        ],
     )
     def test_is_ignored_when_its_numbers_fit_into_no_date(self, header: str) -> None:
         assert retry_after(header, NOW) is None

@@ -17,6 +17,7 @@ class TestAComparison:
         change = compare({"a", "b"}, {"a"}, wanted={"a", "b"}, optional={"b"})
 
         assert (change.lost, change.missing) == (("b",), ())
+        assert change.kind == "downgraded"
 
     def test_of_more_is_an_expansion(self) -> None:
         assert compare({"a"}, {"a", "b"}, wanted={"a", "b"}, optional=()).kind == "expanded"

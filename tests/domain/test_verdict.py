@@ -100,10 +100,16 @@ ANSWERS = [
     (API, 401, HTML, {"Content-Type": "text/html"}, "page-for-people"),
     (TOKEN, 302, HTML, {"Content-Type": "text/html"}, "page-for-people"),
     (API, 404, HTML, {"Content-Type": "text/html"}, "not-here"),
+    (API, 410, HTML, {"Content-Type": "text/html"}, "not-here"),
+    # A page, and beside it the API's own word.
+    (API, 401, HTML, {"WWW-Authenticate": 'Bearer error="invalid_token"'}, "token-not-accepted"),
+    (API, 403, HTML, {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}, "permission-missing"),
     # No OAuth error in sight: nothing is said about a grant.
     (TOKEN, 401, b"", {}, "wall"),
     (TOKEN, 403, {"message": "Forbidden"}, {}, "wall"),
     (TOKEN, 401, error("invalid_token"), {}, "wall"),
+    (TOKEN, 403, error("insufficient_scope"), {}, "wall"),
+    (TOKEN, 400, error("missing_scope"), {}, "error-unknown"),
     (TOKEN, 400, b"", {}, "status-unknown"),
     (TOKEN, 400, error("who_knows"), {}, "error-unknown"),
     # A success that cannot be read.
@@ -128,6 +134,7 @@ ANSWERS = [
     # The rest.
     (API, 408, b"", {}, "come-back-later"),
     (API, 425, b"", {}, "come-back-later"),
+    (API, 300, b"", {}, "redirected"),
     (API, 301, b"", {"Location": "https://elsewhere.example"}, "redirected"),
     (TOKEN, 307, b"", {"Location": "https://elsewhere.example"}, "redirected"),
     (API, 404, {"message": "Not Found"}, {}, "not-here"),
@@ -218,6 +225,17 @@ class TestAVerdict:
     @pytest.mark.parametrize("wait", ["9999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
     def test_believes_no_absurd_wait(self, wait: str) -> None:
         assert judged(API, 503, b"", {"Retry-After": wait}).after == timedelta(hours=1)
+
+    def test_that_is_unknown_passes_it_on_too(self) -> None:
+        verdict = judged(TOKEN, 400, error("who_knows"), {"Retry-After": "7"})
+
+        assert (verdict.meaning, verdict.after) == (Meaning.UNKNOWN, timedelta(seconds=7))
+
+    @pytest.mark.parametrize("meaning", Meaning)
+    def test_lets_the_same_call_be_repeated_only_when_time_alone_may_help(self, meaning: Meaning) -> None:
+        helps = meaning in {Meaning.RETRY, Meaning.THROTTLED, Meaning.OUTAGE}
+
+        assert Verdict(meaning=meaning, because="").is_transient is helps
 
     def test_of_a_success_asks_for_no_wait(self) -> None:
         assert judged(API, 200, {}, {"Retry-After": "60"}).after is None

@@ -74,7 +74,7 @@ class TestTheBuiltInCatalog:
         simulator = catalog.load(host=HOST).provider("simulator")
 
         assert simulator.token_url == f"{HOST}/oauth/token"
-        assert simulator.capability("notes.write").probe.url == f"{HOST}/api/notes"
+        assert simulator.capability("notes.write").call.url == f"{HOST}/api/notes"
         assert "{host}" not in simulator.model_dump_json()
 
     def test_asks_for_every_grant_that_a_capability_wants(self) -> None:

@@ -128,6 +128,51 @@ class TestAMistake:
         assert all(line.startswith(f"{file}: ") for line in message.splitlines())
         assert said in message or re.search(said, message)
 
+    @pytest.mark.parametrize(
+        "address", ["https://api.acme.example/m e", "https://api.acme.example/me#top", "https://api.acme.example/\\tme"]
+    )
+    def test_of_an_address_with_what_none_may_hold_is_refused(self, file: Path, address: str) -> None:
+        message = refusal(file, ACME.replace("https://api.acme.example/me", address))
+
+        assert "providers.acme.identity.url: " in message
+        assert "must hold no user name, no fragment and no space" in message
+
+    @pytest.mark.parametrize("given", ["90", "s", "1.5h", "1w", "-5m", " 5m", "9999999d"])
+    def test_of_a_duration_says_how_one_is_written(self, file: Path, given: str) -> None:
+        text = ACME.replace("implied =", f'rotation_grace = "{given}"\nimplied =')
+
+        assert 'providers.acme.rotation_grace: must be a duration like "90s"' in refusal(file, text)
+
+    def test_of_an_identity_that_is_told_twice_is_refused(self, file: Path) -> None:
+        twice = ACME.replace('field = "data.0.id"', 'field = "data.0.id", variable = "company"')
+
+        assert 'identity: needs either field = "..." or variable = "..."' in refusal(file, twice)
+
+    @pytest.mark.parametrize(
+        ("old", "new", "key"),
+        [
+            ("https://{shop}.acme.example/authorize", "https://{nobody}.acme.example/authorize", "authorize_url"),
+            ("https://api.acme.example/me", "https://api.acme.example/{nobody}/me", "identity.url"),
+            (
+                'call = { method = "GET", url = "https://api',
+                'call = { method = "GET", url = "https://{nobody}',
+                "call.url",
+            ),
+            (
+                'probe = { method = "GET", url = "https://api',
+                'probe = { method = "GET", url = "https://{nobody}',
+                "probe.url",
+            ),
+            ("implied =", 'revoke_url = "https://{nobody}.acme.example/"\nimplied =', "revoke_url"),
+            ("implied =", 'introspect_url = "https://{nobody}.acme.example/"\nimplied =', "introspect_url"),
+            ("implied =", 'api_headers = { X-Company = "{nobody}" }\nimplied =', "api_headers.X-Company"),
+        ],
+    )
+    def test_of_a_placeholder_is_found_wherever_one_may_stand(self, file: Path, old: str, new: str, key: str) -> None:
+        assert old in ACME
+
+        assert f"{key}: there is no variable 'nobody'" in refusal(file, ACME.replace(old, new))
+
     def test_is_told_together_with_the_others(self, file: Path) -> None:
         message = refusal(
             file, without("token_url").replace("terminal_errors", "terminal_eror").replace("at =", "att =")

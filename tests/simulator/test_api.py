@@ -47,6 +47,14 @@ class TestBearerToken:
 
 
 class TestScopes:
+    async def test_are_needed_for_the_profile_and_not_for_whose_token_it_is(self, simulator: Simulator) -> None:
+        token = (await simulator.connect("notes.read"))["access_token"]
+
+        assert (await simulator.me(token)).status_code == 200
+        assert (await simulator.http.get("/api/profile", headers=bearer(token))).status_code == 403
+        allowed = bearer((await simulator.connect("profile"))["access_token"])
+        assert (await simulator.http.get("/api/profile", headers=allowed)).json()["id"] == "acct_ada"
+
     async def test_are_needed_and_named(self, simulator: Simulator) -> None:
         headers = bearer((await simulator.connect("profile"))["access_token"])
 

@@ -1,3 +1,5 @@
+import pytest
+
 from tests.starters.conftest import UNKNOWN, Account, Runbook
 from tests.starters.running import Running
 
@@ -27,6 +29,43 @@ class TestAdding:
         assert made in {row["id"] for row in runbook("connections", "list", "--json").json}
         assert made in runbook("connections", "list", "--status", "disconnected").out
         assert made not in runbook("connections", "list", "--status", "active").out
+
+    def test_keeps_what_completes_the_providers_addresses(self, runbook: Runbook) -> None:
+        added = runbook(
+            "connections", "add", "shopify", "--owner", "org:acme", "--set", "shop=acme.myshopify.com", "--json"
+        )
+
+        assert added.code == 0
+        shown = runbook("connections", "show", added.json["connection_id"], "--json").json
+        assert shown["variables"] == {"shop": "acme"}
+        runbook("connections", "disconnect", added.json["connection_id"])
+
+    def test_asks_only_for_what_has_no_default(self, runbook: Runbook) -> None:
+        added = runbook("connections", "add", "microsoft", "--owner", "org:acme", "--json")
+
+        assert added.code == 0
+        assert runbook("connections", "show", added.json["connection_id"], "--json").json["variables"] == {}
+        runbook("connections", "disconnect", added.json["connection_id"])
+
+    @pytest.mark.parametrize(
+        ("provider", "given", "said"),
+        [
+            ("shopify", [], "Shopify needs 'shop' (the shop's own name, as in NAME.myshopify.com): give it with --set"),
+            ("shopify", ["shop=a.b/../c"], "shop='a.b/../c' does not look like"),
+            ("shopify", ["shopp=acme"], "Shopify has no variable 'shopp' to be set; did you mean 'shop'?"),
+            ("shopify", ["shop"], "--set 'shop' is no NAME=VALUE, as in --set shop=acme"),
+            ("simulator", ["shop=acme"], "Simulator has no variable 'shop' to be set; known are none"),
+        ],
+    )
+    def test_refuses_a_wrong_variable_and_says_what_is_right(
+        self, runbook: Runbook, provider: str, given: list[str], said: str
+    ) -> None:
+        sets = [word for pair in given for word in ("--set", pair)]
+
+        refused = runbook("connections", "add", provider, "--owner", "org:acme", *sets)
+
+        assert (refused.code, refused.out) == (2, "")
+        assert said in refused.err
 
     def test_refuses_what_is_no_owner_and_no_provider_and_says_what_is(self, runbook: Runbook) -> None:
         nobody = runbook("connections", "add", "simulator", "--owner", "acme")
