@@ -4,7 +4,7 @@ import asyncio
 
 from temporalio import activity
 
-from integrations.db import consents, credentials, reauth
+from integrations.db import consents, credentials, reauth, waiting
 from integrations.db.credentials import Tokens
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession, Credential
@@ -19,6 +19,7 @@ from integrations.domain.reauth import (
     Exchanged,
     Expire,
     Opened,
+    Opening,
     OpenLifecycle,
     Proof,
 )
@@ -43,7 +44,17 @@ class ReauthActivities:
             # Only a first consent asks the catalog: an entry that has vanished must not keep anybody from a repair.
             known = row.grants or row.missing_grants
             ask_first = [] if known else self._providers.catalog.provider(row.provider_id).asked_grants
-            return await reauth.open_lifecycle(session, self._vault, wanted, ask_first)
+            opened = await reauth.open_lifecycle(session, self._vault, wanted, ask_first)
+            if opened.opening is not Opening.OPENED or wanted.opened_at is None:
+                return opened
+            unseen_since = await waiting.escalate_at(session, row)
+        # Decided here and kept in the answer: whatever the rules of time zones become, a replay reads the same.
+        return opened.model_copy(
+            update={
+                "remind_at": wanted.reminding.times(wanted.opened_at, wanted.deadline),
+                "escalate_at": unseen_since and unseen_since + wanted.reminding.acknowledge_within,
+            }
+        )
 
     @activity.defn(name="reauth.exchange")
     async def exchange(self, consent: Consent) -> Exchanged:

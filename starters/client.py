@@ -6,12 +6,12 @@ Each writes its row first and tells Temporal after the commit: a call that dies 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 from temporalio.client import Client as Temporal
-from temporalio.client import WorkflowHandle
+from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.detection import announce
@@ -20,9 +20,9 @@ from integrations.db.session import Sessions
 from integrations.db.tables import Connection
 from integrations.db.vault import Vault, digest
 from integrations.domain.connection import Status, reauth_id
-from integrations.domain.errors import StopError, WrongUsageError
+from integrations.domain.errors import StopError, TryAgainError, WrongUsageError
 from integrations.domain.job import JobRequest, JobResult
-from integrations.domain.reauth import Detected, Repaired
+from integrations.domain.reauth import Cancel, Detected, Repaired, Said, SaidUntil
 from integrations.domain.refresh import Refreshed, RefreshRequest
 from integrations.providers import catalog
 from integrations.providers.entry import Provider
@@ -30,6 +30,7 @@ from integrations.providers.mistakes import nearest
 from integrations.settings import Settings
 from integrations.temporal import start_job, start_refresh
 
+_ANSWERED_WITHIN: Final = timedelta(seconds=20)
 _ID: Final = re.compile(r"[^\s\x00-\x1f]{1,200}")
 
 
@@ -127,6 +128,42 @@ class Platform:
         started = await start_job(self.temporal, request)
         return self.temporal.get_workflow_handle(started.id, result_type=JobResult)
 
+    async def remind(self, connection_id: UUID, *, by: str, reason: str) -> str:
+        """Tell the owner of a waiting lifecycle once more. What was done, in words."""
+        return await self._update(connection_id, "remind", Said(by=by, reason=reason))
+
+    async def extend(self, connection_id: UUID, until: datetime, *, by: str, reason: str) -> str:
+        """Move the deadline of a waiting lifecycle."""
+        return await self._update(connection_id, "extend", SaidUntil(by=by, reason=reason, until=until))
+
+    async def snooze(self, connection_id: UUID, until: datetime, *, by: str, reason: str) -> str:
+        """Press nobody until a date. The connection stays as it is, and its task open."""
+        return await self._update(connection_id, "cancel", Cancel(by=by, reason=reason, snooze_until=until))
+
+    async def _update(self, connection_id: UUID, name: str, said: Said) -> str:
+        """Ask something of a waiting lifecycle.
+
+        Raises StopError when none waits or it refuses, and TryAgainError when no worker answers in time.
+        """
+        row = await self._find(connection_id)
+        handle = self.temporal.get_workflow_handle(reauth_id(row.provider_id, row.id))
+        try:
+            return str(await handle.execute_update(name, said, rpc_timeout=_ANSWERED_WITHIN))
+        except WorkflowUpdateFailedError as error:
+            raise StopError(f"{name} was refused: {error.cause}") from None
+        except WorkflowUpdateRPCTimeoutOrCancelledError:
+            raise TryAgainError(
+                f"{name} was not answered within {_ANSWERED_WITHIN.seconds} s and may still be carried out: is a "
+                "worker running? `runbook doctor` tells"
+            ) from None
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            raise StopError(
+                f"no re-consent of connection {row.id} is open: it is {row.status}. To begin one: "
+                f"runbook reauth start {row.id}"
+            ) from None
+
     async def disconnect(self, connection_id: UUID, *, by: str, reason: str) -> bool:
         """Give a connection up: its credential retires here, its lifecycle and task end. False when it was already."""
         async with self.sessions.begin() as session:
@@ -171,9 +208,12 @@ async def invitation_link(settings: Settings, sessions: Sessions, connection_id:
         row = await connections.find(session, connection_id)
         invitation = await consents.open_session(session, row.lifecycle_id) if row.lifecycle_id else None
         latest = await consents.latest(session, row.id)
-    token = Vault(settings.raw_key, settings.key_id).link_token(invitation.id) if invitation else ""
+    token = Vault(settings.keys).link_token(invitation.id) if invitation else ""
     if invitation is not None and digest(token) != invitation.link_hash:
-        raise StopError("RUNBOOK_KEY is not the key that this invitation was made with: its link cannot be derived")
+        raise StopError(
+            f"the root of {settings.keys.where} is not the one that this invitation was made with: its link cannot be "
+            "derived here. docs/runbook/keys.md tells which file to put back"
+        )
     if invitation is None:
         ended = f"; the last invitation is {latest.status}: {latest.outcome}" if latest else ""
         raise StopError(

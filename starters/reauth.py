@@ -11,10 +11,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from integrations.db import connections, consents
 from integrations.db.tables import Connection, ConsentSession, OperatorTask
 from integrations.domain.connection import reauth_id
+from integrations.domain.errors import WrongUsageError
 from integrations.temporal import TemporalUnreachableError, ui_link
 from starters.client import invitation_link
 from starters.reach import Reach, changing, no_worker_since, reading, warn_without_worker
-from starters.shell import By, Json, Reason, as_json, because, command, err, fields, out, run, table
+from starters.shell import By, Json, Reason, as_json, because, command, err, fields, future, out, run, table
 from workflows.queues import WORKFLOWS
 
 app = typer.Typer(no_args_is_help=True, help="Re-consent: start it, see where it stands, get the owner's link.")
@@ -52,7 +53,10 @@ async def status(connection_id: UUID, json: Json = False) -> None:
             row = await connections.find(session, connection_id)
             invitation = await consents.latest(session, row.id)
             task = await session.scalar(
-                select(OperatorTask).where(OperatorTask.connection_id == row.id, OperatorTask.status != "closed")
+                select(OperatorTask)
+                .where(OperatorTask.connection_id == row.id, OperatorTask.status != "closed")
+                .order_by(OperatorTask.kind != "reauth")
+                .limit(1)
             )
         told: dict[str, Any] = {
             "connection": row.id,
@@ -63,6 +67,9 @@ async def status(connection_id: UUID, json: Json = False) -> None:
             "invitation_says": (invitation.outcome or invitation.why) if invitation else None,
             "deadline": invitation.expires_at if invitation else None,
             "task": task.id if task else None,
+            "task_is": task.status if task else None,
+            "escalated_at": task.escalated_at if task else None,
+            "snoozed_until": task.snoozed_until if task else None,
             "unblock": f"runbook reauth link {row.id}" if row.lifecycle_id else None,
         } | await _workflow(reach, row)
     if json:
@@ -84,6 +91,62 @@ async def link(connection_id: UUID, json: Json = False) -> None:
         as_json({"link": address, "expires_at": expires_at})
     else:
         out.print(address)
+
+
+@app.command()
+@command
+async def remind(connection_id: UUID, by: By, reason: Reason = "") -> None:
+    """Remind the owner now, whatever the hour. Reminders go out by themselves after 1, 3 and 6 days, by day.
+
+    Example: runbook reauth remind 3f2b8c1e-0d4f-4a53-9a0e-0c5a2f6d1b11 --reason "they asked for the link again"
+    """
+    async with changing() as reach:
+        platform = await reach.platform()
+        out.print(await platform.remind(connection_id, by=by, reason=because(reason, "runbook reauth remind")))
+
+
+@app.command()
+@command
+async def extend(
+    connection_id: UUID,
+    by: By,
+    until: str = typer.Option(..., help="The new deadline: a time, or how long from now, as 10d or 12h."),
+    reason: Reason = "",
+) -> None:
+    """Give the owner more time, or less. An absolute time: safe to repeat.
+
+    Example: runbook reauth extend 3f2b8c1e-0d4f-4a53-9a0e-0c5a2f6d1b11 --until 2026-12-24T08:00:00Z
+    """
+    at = future(until)
+    async with changing() as reach:
+        platform = await reach.platform()
+        out.print(await platform.extend(connection_id, at, by=by, reason=because(reason, "runbook reauth extend")))
+
+
+@app.command()
+@command
+async def cancel(
+    connection_id: UUID,
+    by: By,
+    disconnect: bool = typer.Option(False, "--disconnect", help="Give the connection up."),
+    snooze: str = typer.Option("", help="Press nobody until then: a time, or how long from now, as 3d."),
+    reason: Reason = "",
+) -> None:
+    """End the wait for the owner by giving the connection up, or leave everybody alone for a while.
+
+    Example: runbook reauth cancel 3f2b8c1e-0d4f-4a53-9a0e-0c5a2f6d1b11 --snooze 3d --reason "on holiday until Monday"
+    """
+    if disconnect is bool(snooze):
+        raise WrongUsageError("say either --disconnect or --snooze: a blocked connection is never just forgotten")
+    at = future(snooze) if snooze else None
+    async with changing() as reach:
+        platform = await reach.platform()
+        why = because(reason, "runbook reauth cancel")
+        if at is None:
+            given_up = await platform.disconnect(connection_id, by=by, reason=why)
+            out.print("Disconnected." if given_up else "It was disconnected already.")
+        else:
+            out.print(await platform.snooze(connection_id, at, by=by, reason=why))
 
 
 @app.command("list")

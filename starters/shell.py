@@ -9,6 +9,7 @@ import functools
 import getpass
 import json
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -151,6 +152,24 @@ def ago(age: timedelta) -> str:
         if amount >= size:
             return f"{amount // size} {unit} {tail}"
     return f"{amount} s {tail}"
+
+
+def future(text: str) -> datetime:
+    """A time to come: ISO 8601, local without an offset and then echoed in both, or `10d`, `12h`, `30m` from now."""
+    match = re.fullmatch(r"([0-9]{1,4})([mhd])", text)
+    if match:
+        return datetime.now(UTC) + int(match[1]) * _UNITS[match[2]]
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise WrongUsageError(f"{text[:80]!r} is no time: write 2026-12-24T08:00:00Z, or 10d, 12h or 30m") from None
+    if at.tzinfo is None:
+        at = at.astimezone()
+        err.print(f"{at:%Y-%m-%d %H:%M %Z} is {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC", markup=False)
+    return at.astimezone(UTC)
+
+
+_UNITS: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
 def because(reason: str | None, default: str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, Final
@@ -16,29 +16,39 @@ from temporalio.worker import Worker
 
 from activities.detection import DetectionActivities
 from activities.job import JobActivities
+from activities.keys import KeysActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities
 from activities.refresh import RefreshActivities
+from activities.waiting import WaitingActivities
 from integrations import observability, settings, temporal
-from integrations.db import binding, migrate
+from integrations.db import binding, connections, keys, migrate
 from integrations.db.session import make_engine, make_sessions
 from integrations.db.vault import Vault
 from integrations.domain.errors import RunbookError, StopError
 from integrations.observability import scrubbed
 from integrations.providers import catalog
+from integrations.providers.catalog import Catalog
 from integrations.providers.http import make_client
 from integrations.providers.oauth import Providers
 from integrations.settings import Settings
 from worker import schedules
 from worker.plugin import runbook_plugin
 from workflows.job import ProviderJobWorkflow
+from workflows.keys import KeysReencryptWorkflow
 from workflows.queues import WORKFLOWS, provider_queue
 from workflows.reauth import ReauthWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.refresh import RefreshWorkflow
 
 log = structlog.get_logger("worker")
-WORKFLOW_CLASSES: Final = (ReauthWorkflow, RefreshWorkflow, ProviderJobWorkflow, ReconcileWorkflow)
+WORKFLOW_CLASSES: Final = (
+    ReauthWorkflow,
+    RefreshWorkflow,
+    ProviderJobWorkflow,
+    ReconcileWorkflow,
+    KeysReencryptWorkflow,
+)
 _GRACE: Final = timedelta(seconds=20)
 """Longer than a provider call: what runs at a shutdown finishes as the attempt it is."""
 _STICKY: Final = timedelta(seconds=3)
@@ -48,13 +58,17 @@ _LET_CORE_SETTLE: Final = 0.25
 """Seconds: the SDK's core crashes now and then when the interpreter exits right behind a worker (sdk-python #300)."""
 
 
-def build_workers(client: Client, engine: AsyncEngine, providers: Providers, config: Settings) -> list[Worker]:
-    """One worker for workflows and database steps, and one for each provider's calls with its own slots."""
+def build_workers(
+    client: Client, engine: AsyncEngine, providers: Providers, config: Settings, served: Iterable[str]
+) -> list[Worker]:
+    """One worker for workflows and database steps, and one for the calls of each provider of `served`."""
     sessions = make_sessions(engine)
-    vault = Vault(config.raw_key, config.key_id)
+    vault = Vault(config.keys)
     reauth = ReauthActivities(sessions, vault, providers, config.web_url)
+    waiting = WaitingActivities(sessions)
     refresh = RefreshActivities(sessions, vault, providers)
     jobs = JobActivities(sessions, vault, providers)
+    sealing = KeysActivities(sessions, vault)
     core = Worker(
         client,
         task_queue=WORKFLOWS,
@@ -63,8 +77,16 @@ def build_workers(client: Client, engine: AsyncEngine, providers: Providers, con
             reauth.open,
             reauth.activate,
             reauth.expire,
+            waiting.remind,
+            waiting.escalate,
+            waiting.acknowledge,
+            waiting.extend,
+            waiting.snooze,
+            waiting.disconnect,
             DetectionActivities(sessions).announce,
             ReconcileActivities(sessions).reauth,
+            sealing.left,
+            sealing.reencrypt,
         ],
         graceful_shutdown_timeout=_GRACE,
         sticky_queue_schedule_to_start_timeout=_STICKY,
@@ -73,13 +95,20 @@ def build_workers(client: Client, engine: AsyncEngine, providers: Providers, con
     return [core] + [
         Worker(
             client,
-            task_queue=provider_queue(provider.id),
+            task_queue=provider_queue(provider_id),
             activities=calls,
             max_concurrent_activities=_CALLS_PER_PROVIDER,
             graceful_shutdown_timeout=_GRACE,
         )
-        for provider in providers.catalog
+        for provider_id in served
     ]
+
+
+async def served_providers(engine: AsyncEngine, known: Catalog) -> list[str]:
+    """Those that can be called, and those that connections wait for: the catalog knows many more."""
+    async with make_sessions(engine).begin() as session:
+        in_use = await connections.providers_in_use(session)
+    return [provider.id for provider in known if provider.id in in_use or known.is_configured(provider.id)]
 
 
 async def check_attributes(client: Client) -> None:
@@ -95,12 +124,13 @@ async def check_attributes(client: Client) -> None:
 
 
 async def check_database(engine: AsyncEngine, config: Settings) -> None:
-    """Raise StopError when the schema is not this code's, or the database belongs to another Temporal."""
+    """Raise StopError when the schema is not this code's, or the database belongs to another Temporal or key."""
     found, wanted = await migrate.revision(engine), migrate.newest()
     if found != wanted:
         raise StopError(f"the database is at revision {found}, this code wants {wanted}: run `runbook db upgrade`")
     async with make_sessions(engine).begin() as session:
         await binding.check(session, config.sqlalchemy_url, temporal.target(config))
+        await keys.check(session, Vault(config.keys), by="runbook worker")
 
 
 async def run(config: Settings) -> None:
@@ -117,11 +147,12 @@ async def run(config: Settings) -> None:
         await check_attributes(client)
         await check_database(engine, config)
         await schedules.ensure(client)
-        workers = build_workers(client, engine, providers, config)
+        served = await served_providers(engine, providers.catalog)
+        workers = build_workers(client, engine, providers, config, served)
         running = asyncio.gather(*(worker.run() for worker in workers))
         # All at once: one after the other their graces would add up.
         stack.push_async_callback(_stop, workers, running)
-        log.info("worker.started", temporal=str(temporal.target(config)), providers=[p.id for p in providers.catalog])
+        log.info("worker.started", temporal=str(temporal.target(config)), providers=served)
         ends: set[asyncio.Future[Any]] = {running, asyncio.ensure_future(stop.wait())}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         log.info("worker.stopping", grace_seconds=_GRACE.total_seconds())

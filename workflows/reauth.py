@@ -1,7 +1,8 @@
 """Re-consent: a dead grant blocks its connection until the owner consents again.
 
 open ──▶ wait ──consent──▶ exchange ──▶ prove ──▶ activate        (REPAIRED)
-          ▲ │                 │           │
+          ▲ │ by the clock:   │           │
+          │ │ reminders of the owner, an escalation of the task
           │ │                 └───────────┴── not a repair: a fresh invitation, and back to wait
           └─┼── detected again: open once more, it joins what is under way
             ├── repaired elsewhere                                (REPAIRED_ELSEWHERE)
@@ -10,14 +11,17 @@ open ──▶ wait ──consent──▶ exchange ──▶ prove ──▶ ac
 """
 
 from collections import deque
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.reauth import ReauthActivities
+    from activities.waiting import WaitingActivities
     from integrations.domain.reauth import (
         Activation,
+        Cancel,
         Candidate,
         Consent,
         ConsentDenied,
@@ -25,22 +29,32 @@ with workflow.unsafe.imports_passed_through():
         Detection,
         Exchange,
         Expire,
+        Extend,
         Opened,
         Opening,
         OpenLifecycle,
+        Order,
         ReauthOutcome,
         ReauthRequest,
         ReauthResult,
         Repaired,
+        Said,
+        SaidUntil,
     )
     from integrations.temporal import CAUSE, DEADLINE
     from workflows.options import CONSENT, DATABASE
+    from workflows.pressing import Pressing
     from workflows.queues import provider_queue
     from workflows.story import Story
 
 
 _CAUSE_LIMIT = 255
 """Characters: a search attribute that is too long would fail the workflow's task again and again."""
+
+
+_LONGEST = timedelta(days=90)
+"""From now: a lifecycle that waits for longer is better given up, and begun again when somebody is there."""
+_CLOCK = "the clock"
 
 
 @workflow.defn(name="ReauthWorkflow")
@@ -54,6 +68,9 @@ class ReauthWorkflow:
         self._lifecycle_id = workflow.uuid4()
         self._deadline = workflow.now() + request.patience
         self._look_again = False
+        self._opened_at = workflow.now()
+        self._pressing = Pressing(self._opened_at)
+        self._changed = False
         self._consents: deque[ConsentReceived] = deque()
         self._taken: set[UUID] = set()
         self._story = Story(["open", "wait", "exchange", "prove", "activate"])
@@ -86,11 +103,90 @@ class ReauthWorkflow:
         self._story.note(f"{repaired.by}: {repaired.reason}")
         self._look_again = True
 
+    @workflow.update(description="Press when you know of it and will see to it: it is not escalated then.")
+    async def acknowledge(self, said: Said) -> str:
+        known = await workflow.execute_activity_method(
+            WaitingActivities.acknowledge, self._order(said), summary=f"acknowledged by {said.by}", **DATABASE
+        )
+        self._pressing.acknowledged()
+        self._changed = True
+        self._story.note(f"acknowledged by {said.by}: {said.reason}")
+        return "acknowledged" if known else "there is no open task"
+
+    @workflow.update(description="Press when the owner should be told once more, now and whatever the hour.")
+    async def remind(self, said: Said) -> str:
+        sent = await workflow.execute_activity_method(
+            WaitingActivities.remind, self._order(said), summary=f"remind the owner, asked by {said.by}", **DATABASE
+        )
+        self._pressing.reminded(workflow.now())
+        self._story.note(f"reminded by {said.by}: {said.reason}")
+        return "the owner is reminded" if sent else "no invitation waits for an answer"
+
+    @workflow.update(description="Press when the owner needs more time, or less: the new deadline, as a time.")
+    async def extend(self, said: SaidUntil) -> str:
+        self._deadline, self._changed = said.until, True
+        await workflow.execute_activity_method(
+            WaitingActivities.extend,
+            self._until(said, said.until),
+            summary=f"extended by {said.by} until {said.until:%Y-%m-%d %H:%M} UTC",
+            **DATABASE,
+        )
+        workflow.upsert_search_attributes([DEADLINE.value_set(said.until)])
+        self._story.note(f"extended by {said.by}: {said.reason}")
+        return f"the owner has until {said.until:%Y-%m-%d %H:%M} UTC"
+
+    @workflow.update(
+        description="Press to give the connection up (disconnect), or to leave everybody alone until a date "
+        "(snooze_until): then it stays blocked, and its task open."
+    )
+    async def cancel(self, how: Cancel) -> str:
+        if how.snooze_until is not None:
+            self._pressing.snooze(how.snooze_until)
+            self._changed = True
+            await workflow.execute_activity_method(
+                WaitingActivities.snooze,
+                self._until(how, how.snooze_until),
+                summary=f"snoozed by {how.by} until {how.snooze_until:%Y-%m-%d %H:%M} UTC",
+                **DATABASE,
+            )
+            self._story.note(f"snoozed by {how.by}: {how.reason}")
+            return f"nobody is reminded until {how.snooze_until:%Y-%m-%d %H:%M} UTC"
+        await workflow.execute_activity_method(
+            WaitingActivities.disconnect, self._order(how), summary=f"disconnect, asked by {how.by}", **DATABASE
+        )
+        self._look_again = True
+        return "disconnected"
+
+    @acknowledge.validator
+    def _check_acknowledge(self, said: Said) -> None:
+        _check(said)
+
+    @remind.validator
+    def _check_remind(self, said: Said) -> None:
+        _check(said)
+
+    @extend.validator
+    def _check_extend(self, said: SaidUntil) -> None:
+        _check(said)
+        _check_date("until", said.until)
+
+    @cancel.validator
+    def _check_cancel(self, how: Cancel) -> None:
+        _check(how)
+        if how.disconnect is (how.snooze_until is not None):
+            raise ValueError("say either disconnect, or snooze_until with a time")
+        if how.snooze_until is not None:
+            _check_date("snooze_until", how.snooze_until)
+            if how.snooze_until >= self._deadline:
+                raise ValueError(f"snooze_until is not before the deadline, {self._deadline}: extend first")
+
     @workflow.run
     async def run(self, request: ReauthRequest) -> ReauthResult:
         del request  # the constructor has it
         while True:
             result = await self._lifecycle()
+            # A person whose wish is being carried out gets an answer before this run ends.
+            await workflow.wait_condition(workflow.all_handlers_finished)
             # A detection that came in while the last step ran would be lost with this run.
             if not self._look_again:
                 return result
@@ -102,6 +198,7 @@ class ReauthWorkflow:
                 return ReauthResult(outcome=ReauthOutcome.REPAIRED_ELSEWHERE, why=opened.why)
             if opened.opening is Opening.DISCONNECTED:
                 return ReauthResult(outcome=ReauthOutcome.DISCONNECTED, why=opened.why)
+            self._pressing.expect(opened.remind_at, opened.escalate_at)
             self._show_waiting(opened.account)
             while await self._something_happened():
                 if self._look_again:
@@ -121,7 +218,11 @@ class ReauthWorkflow:
         opened = await workflow.execute_activity_method(
             ReauthActivities.open,
             OpenLifecycle(
-                connection_id=self._request.connection_id, lifecycle_id=self._lifecycle_id, deadline=self._deadline
+                connection_id=self._request.connection_id,
+                lifecycle_id=self._lifecycle_id,
+                deadline=self._deadline,
+                opened_at=self._opened_at,
+                reminding=self._request.reminding,
             ),
             summary=f"block, open the task, invite {self._request.tenant}",
             activity_id=f"open-{workflow.info().get_current_history_length()}",
@@ -135,17 +236,64 @@ class ReauthWorkflow:
         return opened
 
     async def _something_happened(self) -> bool:
-        """Wait, for days if need be. False at the deadline."""
-        left = self._deadline - workflow.now()
-        try:
-            await workflow.wait_condition(
-                lambda: self._look_again or bool(self._consents),
-                timeout=left,
-                timeout_summary=f"wait for the owner's consent until {self._deadline:%Y-%m-%d %H:%M} UTC",
+        """Wait, for days if need be, and press now and then. False at the deadline."""
+        while True:
+            self._changed = False
+            try:
+                await workflow.wait_condition(
+                    lambda: self._look_again or bool(self._consents) or self._changed,
+                    timeout=self._pressing.next(self._deadline) - workflow.now(),
+                    timeout_summary=f"wait for the owner's consent until {self._deadline:%Y-%m-%d %H:%M} UTC",
+                )
+            except TimeoutError:
+                if workflow.now() >= self._deadline:
+                    return False
+                await self._press()
+            if self._look_again or self._consents:
+                return True
+            self._show_waiting()
+
+    async def _press(self) -> None:
+        """Carry out what is due by the clock."""
+        now = workflow.now()
+        reminder, escalation = self._pressing.take_reminder(now), self._pressing.take_escalation(now)
+        if reminder is not None:
+            order = self._by_the_clock(f"reminder-{reminder.isoformat()}", "still waiting")
+            await workflow.execute_activity_method(
+                WaitingActivities.remind, order, summary="remind the owner", **DATABASE
             )
-        except TimeoutError:
-            return False
-        return True
+            self._story.note("the owner was reminded")
+        if escalation is not None:
+            order = self._by_the_clock(f"escalation-{escalation.isoformat()}", "nobody has acknowledged the task")
+            escalated = await workflow.execute_activity_method(
+                WaitingActivities.escalate, order, summary="nobody has acknowledged: tell the secondary", **DATABASE
+            )
+            if escalated:
+                self._story.note("not acknowledged: the secondary on-call was told")
+
+    def _by_the_clock(self, key: str, reason: str) -> Order:
+        return Order(
+            connection_id=self._request.connection_id,
+            lifecycle_id=self._lifecycle_id,
+            key=key,
+            by=_CLOCK,
+            reason=reason,
+        )
+
+    def _order(self, said: Said) -> Order:
+        """A person's order, named by the update that brought it."""
+        info = workflow.current_update_info()
+        assert info is not None
+        return Order(
+            connection_id=self._request.connection_id,
+            lifecycle_id=self._lifecycle_id,
+            key=f"{info.name}-{info.id}",
+            by=said.by,
+            reason=said.reason,
+        )
+
+    def _until(self, said: Said, until: datetime) -> Extend:
+        return Extend(**self._order(said).model_dump(), until=until)
 
     async def _repaired_by(self, received: ConsentReceived) -> ReauthResult | None:
         """Exchange, prove, activate. None when the consent was no repair: its steps have invited afresh."""
@@ -213,8 +361,24 @@ class ReauthWorkflow:
     def _show_waiting(self, account: str | None = None) -> None:
         if account is not None:
             self._account = account
+        until = f"{self._account or 'the owner'} has until {self._deadline:%Y-%m-%d %H:%M} UTC"
+        pressing = self._pressing.words(workflow.now())
         self._story.at(
             "wait",
-            doing=f"{self._account or 'the owner'} has until {self._deadline:%Y-%m-%d %H:%M} UTC",
+            doing=f"{until}; {pressing}" if pressing else until,
             unblock=f"runbook reauth link {self._request.connection_id}",
         )
+
+
+def _check(said: Said) -> None:
+    for name in ("by", "reason"):
+        if not getattr(said, name).strip():
+            raise ValueError(f"{name} is empty: say who asks, and why")
+
+
+def _check_date(name: str, at: datetime) -> None:
+    if at.tzinfo is None:
+        raise ValueError(f"{name} has no time zone: write it like 2026-12-24T08:00:00Z")
+    now = workflow.now()
+    if not now < at <= now + _LONGEST:
+        raise ValueError(f"{name} is {at}: it must be in the future, and at most {_LONGEST.days} days away")

@@ -287,6 +287,10 @@ class OperatorTask(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     acknowledged_at: Mapped[datetime | None]
     acknowledged_by: Mapped[str | None]
+    escalated_at: Mapped[datetime | None]
+    """When the secondary on-call was told, because nobody had acknowledged it."""
+    snoozed_until: Mapped[datetime | None]
+    """By a person's wish: until then nobody is reminded or paged. The connection stays as blocked as it is."""
     closed_at: Mapped[datetime | None]
     closed_by: Mapped[str | None]
     closed_reason: Mapped[str | None]

@@ -16,7 +16,7 @@ class JobRequest(Message):
     tenant: str
     capability: str
     idempotency_key: str = Field(pattern=r"^[\x21-\x7e]{1,150}$")
-    """Chosen by the caller: visible ASCII. It names the workflow, whose id has 255 characters, and travels in a header."""
+    """Chosen by the caller: visible ASCII. It names the workflow, whose id may have 255, and travels in a header."""
     payload: dict[str, Any] = Field(default_factory=dict)
     """The body of the call. It stands in the history: no secrets."""
     by: str

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from integrations.domain.connection import reauth_id
 from integrations.domain.message import Message
+from integrations.domain.quiet_hours import QuietHours
 
 PATIENCE: Final = timedelta(days=14)
 """How long an invitation waits for its owner before the connection is given up."""
@@ -29,6 +30,20 @@ class Detection(Message):
     detection_id: UUID
 
 
+class Reminding(Message):
+    """How a waiting lifecycle presses: its owner by reminders, the operators by an escalation."""
+
+    after: tuple[timedelta, ...] = (timedelta(days=1), timedelta(days=3), timedelta(days=6))
+    quiet: QuietHours = QuietHours()
+    acknowledge_within: timedelta = timedelta(hours=1)
+    """A blocked connection's task that nobody has acknowledged by then goes to the secondary on-call."""
+
+    def times(self, opened_at: datetime, deadline: datetime) -> tuple[datetime, ...]:
+        """When the owner is reminded: outside the quiet hours, and not when it is too late."""
+        wanted = (self.quiet.after(opened_at + after) for after in sorted(self.after))
+        return tuple(dict.fromkeys(at for at in wanted if at < deadline))
+
+
 class ReauthRequest(Message):
     """The workflow's input: what the Web UI shows first."""
 
@@ -37,6 +52,7 @@ class ReauthRequest(Message):
     tenant: str
     cause: str
     patience: timedelta = PATIENCE
+    reminding: Reminding = Reminding()
 
     @property
     def key(self) -> str:
@@ -48,6 +64,24 @@ class ConsentReceived(Message):
 
     session_id: UUID
     lifecycle_id: UUID
+
+
+class Said(Message):
+    """Who asks something of a lifecycle, and why. Both are kept."""
+
+    by: str
+    reason: str
+
+
+class SaidUntil(Said):
+    until: datetime
+
+
+class Cancel(Said):
+    """Either of the two: a blocked connection is given up, or left alone for a while; never forgotten."""
+
+    disconnect: bool = False
+    snooze_until: datetime | None = None
 
 
 class ConsentDenied(Message):
@@ -71,6 +105,9 @@ class Lifecycle(Message):
 
 class OpenLifecycle(Lifecycle):
     deadline: datetime
+    opened_at: datetime | None = None
+    """When the lifecycle began. Without it nobody is reminded: it began before there were reminders."""
+    reminding: Reminding = Reminding()
 
 
 class Opening(StrEnum):
@@ -87,6 +124,22 @@ class Opened(Message):
     why: str = ""
     account: str = ""
     """Masked."""
+    remind_at: tuple[datetime, ...] = ()
+    escalate_at: datetime | None = None
+    """None: somebody has acknowledged the task, or nothing is blocked."""
+
+
+class Order(Lifecycle):
+    """What a person, or the clock, asks of a waiting lifecycle."""
+
+    key: str
+    """Names this order: carried out once, however often it arrives."""
+    by: str
+    reason: str
+
+
+class Extend(Order):
+    until: datetime
 
 
 class Consent(Lifecycle):

@@ -9,7 +9,7 @@ import json
 import sys
 import sysconfig
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -19,13 +19,27 @@ from temporalio.testing import WorkflowEnvironment
 
 from integrations import temporal
 from integrations.domain.job import JobRequest
-from integrations.domain.reauth import Exchange, Exchanged, Opened, Opening, Proof
+from integrations.domain.keys import Pass, ReencryptRequest, Unopened
+from integrations.domain.reauth import (
+    Activation,
+    Cancel,
+    ConsentDenied,
+    Exchange,
+    Exchanged,
+    Opened,
+    Opening,
+    Proof,
+    Said,
+    SaidUntil,
+)
 from integrations.domain.refresh import Refresh, RefreshRequest
 from tests.workflows.fakes import (
     OUTAGE,
     FakeJob,
+    FakeKeys,
     FakeReauth,
     FakeRefresh,
+    FakeWaiting,
     consent,
     detected,
     refreshed,
@@ -74,6 +88,55 @@ async def repaired_elsewhere(client: Client) -> WorkflowHandle[Any, Any]:
     return handle
 
 
+async def pressed(client: Client) -> WorkflowHandle[Any, Any]:
+    """A reminder and an escalation by the clock, each of a person's wishes, and the consent that repairs."""
+    now = datetime.now(UTC)
+    opened = Opened(
+        opening=Opening.OPENED,
+        why="revoked",
+        remind_at=(now + timedelta(seconds=1), now + timedelta(days=3)),
+        escalate_at=now + timedelta(seconds=1),
+    )
+    fake, waiting = FakeReauth(open=[opened]), FakeWaiting()
+    async with workers(client, reauth=fake, waiting=waiting):
+        handle = await detected(client, request())
+        await _until(fake, "open", 1)
+        while "escalate" not in waiting.steps:
+            await asyncio.sleep(0.05)
+        said = {"by": "ada", "reason": "the owner called"}
+        await handle.execute_update(ReauthWorkflow.acknowledge, Said(**said))
+        await handle.execute_update(ReauthWorkflow.remind, Said(**said))
+        await handle.execute_update(ReauthWorkflow.extend, SaidUntil(**said, until=now + timedelta(days=20)))
+        await handle.execute_update(ReauthWorkflow.cancel, Cancel(**said, snooze_until=now + timedelta(days=2)))
+        await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+        await handle.result()
+    return handle
+
+
+async def cancelled(client: Client) -> WorkflowHandle[Any, Any]:
+    """A decline, and then a person gives the connection up."""
+    fake = FakeReauth(open=[Opened(opening=Opening.OPENED), Opened(opening=Opening.DISCONNECTED, why="left us")])
+    async with workers(client, reauth=fake):
+        handle = await detected(client, request())
+        await _until(fake, "open", 1)
+        declined = ConsentDenied(**consent(fake).model_dump())
+        await handle.signal(ReauthWorkflow.consent_denied, declined)
+        await handle.execute_update(ReauthWorkflow.cancel, Cancel(by="ada", reason="left us", disconnect=True))
+        await handle.result()
+    return handle
+
+
+async def given_up_on_the_way(client: Client) -> WorkflowHandle[Any, Any]:
+    """The connection is disconnected while its consent is being activated."""
+    fake = FakeReauth(activate=[Activation.VOID])
+    async with workers(client, reauth=fake):
+        handle = await detected(client, request())
+        await _until(fake, "open", 1)
+        await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+        await handle.result()
+    return handle
+
+
 async def confirmed(client: Client) -> WorkflowHandle[Any, Any]:
     fake = FakeRefresh(
         refreshed(Refresh.REFUSED, version=1, why="400 invalid_grant"),
@@ -116,13 +179,30 @@ async def swept(client: Client) -> WorkflowHandle[Any, Any]:
     return handle
 
 
+async def reencrypted(client: Client) -> WorkflowHandle[Any, Any]:
+    """Two steps, an outage in the second, a row that does not open, and a second pass that finds nothing to do."""
+    lost = Unopened(count=1, named=["credential … is sealed with key 'k0', and this process has only 'k2'"])
+    half = Pass(what="credentials", after="10000", moved=10_000)
+    steps = [half, OUTAGE, Pass(what="consent sessions", done=True, moved=12_000, busy=1, unopened=lost)]
+    keys = FakeKeys(counts=[12_002, 1], steps=[*steps, Pass(done=True, moved=1, unopened=lost)])
+    async with workers(client, keys=keys):
+        wanted = ReencryptRequest(key_id="k2", by="ada", reason="yearly")
+        handle = await temporal.start_reencryption(client, wanted)
+        await handle.result()
+    return handle
+
+
 SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]]]]] = {
     "ReauthWorkflow/repaired": repaired,
     "ReauthWorkflow/expired": expired,
     "ReauthWorkflow/repaired_elsewhere": repaired_elsewhere,
+    "ReauthWorkflow/pressed": pressed,
+    "ReauthWorkflow/cancelled": cancelled,
+    "ReauthWorkflow/given_up_on_the_way": given_up_on_the_way,
     "RefreshWorkflow/confirmed": confirmed,
     "ProviderJobWorkflow/called": called,
     "ReconcileWorkflow/swept": swept,
+    "KeysReencryptWorkflow/reencrypted": reencrypted,
 }
 
 

@@ -1,8 +1,63 @@
 import base64
 import os
 
-from tests.starters.conftest import Account, Runbook
+import pytest
+
+from tests.starters.conftest import UNKNOWN, Account, Runbook
 from tests.starters.running import Running
+
+
+class TestAnOrder:
+    @pytest.mark.parametrize(
+        "words", [["remind"], ["extend", "--until", "10d"], ["cancel", "--snooze", "3d"]], ids=lambda words: words[0]
+    )
+    async def test_to_a_lifecycle_that_is_not_there_says_so_and_how_to_begin_one(
+        self, runbook: Runbook, connected: Account, words: list[str]
+    ) -> None:
+        refused = runbook("reauth", words[0], connected.word, *words[1:])
+
+        assert (refused.code, refused.out) == (1, "")
+        assert "no re-consent of connection" in refused.err
+        assert refused.printed_commands == [["reauth", "start", connected.word]]
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["extend", "--until", "soon"], "'soon' is no time: write 2026-12-24T08:00:00Z, or 10d, 12h or 30m"),
+            (["cancel"], "say either --disconnect or --snooze"),
+            (["cancel", "--disconnect", "--snooze", "3d"], "say either --disconnect or --snooze"),
+        ],
+    )
+    def test_that_makes_no_sense_is_wrong_usage(self, runbook: Runbook, words: list[str], said: str) -> None:
+        refused = runbook("reauth", words[0], UNKNOWN, *words[1:])
+
+        assert (refused.code, refused.out) == (2, "")
+        assert said in refused.err
+
+    def test_at_a_time_without_an_offset_is_local_and_echoed_in_both(self, runbook: Runbook) -> None:
+        told = runbook("reauth", "extend", UNKNOWN, "--until", "2027-01-01T12:00", TZ="Europe/Berlin")
+
+        assert "2027-01-01 12:00 CET is 2027-01-01 11:00 UTC" in told.err
+
+
+class TestALifecycleThatWaits:
+    async def test_is_reminded_extended_and_snoozed(self, runbook: Runbook, connected: Account) -> None:
+        runbook("reauth", "start", connected.word, "--revoked", "--reason", "customer told us")
+        await connected.until("pending_reauth")
+        await connected.link()
+
+        reminded = runbook("reauth", "remind", connected.word, "--by", "grace", "--reason", "asked for the link")
+        assert (reminded.code, reminded.out) == (0, "the owner is reminded\n")
+        extended = runbook("reauth", "extend", connected.word, "--until", "20d")
+        assert extended.code == 0
+        snoozed = runbook("reauth", "cancel", connected.word, "--snooze", "3d", "--reason", "on holiday")
+        assert snoozed.code == 0
+        later = runbook("reauth", "status", connected.word, "--json").json
+        assert later["deadline"][:10] in extended.out
+        assert later["snoozed_until"][:10] in snoozed.out
+        beyond = runbook("reauth", "cancel", connected.word, "--snooze", "30d")
+        assert (beyond.code, beyond.out) == (1, "")
+        assert "extend first" in beyond.err
 
 
 class TestARevokedConnection:

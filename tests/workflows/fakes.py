@@ -14,13 +14,16 @@ from temporalio.worker import Worker
 
 from activities.detection import DetectionActivities
 from activities.job import JobActivities
+from activities.keys import KeysActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities, Reconciled
 from activities.refresh import RefreshActivities
+from activities.waiting import WaitingActivities
 from integrations import temporal
 from integrations.domain.errors import TryAgainError
 from integrations.domain.gate import Answer, Decision
 from integrations.domain.job import JobRequest, JobResult
+from integrations.domain.keys import Left, Pass, ReencryptRequest, ReencryptStep
 from integrations.domain.reauth import (
     Activation,
     Candidate,
@@ -30,9 +33,11 @@ from integrations.domain.reauth import (
     Exchange,
     Exchanged,
     Expire,
+    Extend,
     Opened,
     Opening,
     OpenLifecycle,
+    Order,
     Proof,
     ReauthRequest,
 )
@@ -91,6 +96,45 @@ class FakeReauth(ReauthActivities):
         self._next("expire", None)
 
 
+class FakeWaiting(WaitingActivities):
+    def __init__(self) -> None:
+        self.orders: list[tuple[str, Order]] = []
+
+    @property
+    def steps(self) -> list[str]:
+        return [step for step, _ in self.orders]
+
+    @activity.defn(name="reauth.remind")
+    async def remind(self, order: Order) -> bool:
+        self.orders.append(("remind", order))
+        return True
+
+    @activity.defn(name="reauth.escalate")
+    async def escalate(self, order: Order) -> bool:
+        self.orders.append(("escalate", order))
+        return True
+
+    @activity.defn(name="reauth.acknowledge")
+    async def acknowledge(self, order: Order) -> bool:
+        self.orders.append(("acknowledge", order))
+        return True
+
+    @activity.defn(name="reauth.extend")
+    async def extend(self, order: Extend) -> bool:
+        self.orders.append(("extend", order))
+        return True
+
+    @activity.defn(name="reauth.snooze")
+    async def snooze(self, order: Extend) -> bool:
+        self.orders.append(("snooze", order))
+        return True
+
+    @activity.defn(name="reauth.disconnect")
+    async def disconnect(self, order: Order) -> bool:
+        self.orders.append(("disconnect", order))
+        return True
+
+
 class FakeRefresh(RefreshActivities):
     def __init__(self, *answers: Refreshed | Exception) -> None:
         self._answers = list(answers)
@@ -145,6 +189,26 @@ class FakeReconcile(ReconcileActivities):
         return Reconciled(lifecycles=1)
 
 
+class FakeKeys(KeysActivities):
+    """Counts and steps from a script; the last count is repeated, and a step without a script finds nothing to do."""
+
+    def __init__(self, counts: Iterable[int] = (0,), steps: Iterable[Pass | Exception] = ()) -> None:
+        self._counts, self._steps = list(counts), list(steps)
+        self.steps: list[ReencryptStep] = []
+
+    @activity.defn(name="keys.left")
+    async def left(self, request: ReencryptRequest) -> Left:
+        return Left(rows=self._counts.pop(0) if len(self._counts) > 1 else self._counts[0])
+
+    @activity.defn(name="keys.reencrypt")
+    async def reencrypt(self, step: ReencryptStep) -> Pass:
+        self.steps.append(step)
+        answer = self._steps.pop(0) if self._steps else Pass(done=True)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
 OUTAGE = TryAgainError("503: the provider is in trouble and has said nothing about the grant")
 
 
@@ -157,18 +221,35 @@ async def workers(
     detection: FakeDetection | None = None,
     job: FakeJob | None = None,
     reconcile: FakeReconcile | None = None,
+    keys: FakeKeys | None = None,
+    waiting: FakeWaiting | None = None,
     cached: int = 100,
 ) -> AsyncIterator[None]:
     """The production's workflows and queues, with fake steps. `cached=0` replays every workflow at every task."""
     reauth, refresh = reauth or FakeReauth(), refresh or FakeRefresh()
     detection, job, reconcile = detection or FakeDetection(), job or FakeJob(), reconcile or FakeReconcile()
+    keys, waiting = keys or FakeKeys(), waiting or FakeWaiting()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
             Worker(
                 client,
                 task_queue=WORKFLOWS,
                 workflows=WORKFLOW_CLASSES,
-                activities=[reauth.open, reauth.activate, reauth.expire, detection.announce, reconcile.reauth],
+                activities=[
+                    reauth.open,
+                    reauth.activate,
+                    reauth.expire,
+                    waiting.remind,
+                    waiting.escalate,
+                    waiting.acknowledge,
+                    waiting.extend,
+                    waiting.snooze,
+                    waiting.disconnect,
+                    detection.announce,
+                    reconcile.reauth,
+                    keys.left,
+                    keys.reencrypt,
+                ],
                 max_cached_workflows=cached,
                 # A bug in a workflow fails its test at once instead of its task again and again.
                 workflow_failure_exception_types=[Exception],
