@@ -76,7 +76,7 @@ def _refusal(lacking: str) -> Response:
 
 
 class _Translated:
-    """Sends a whole answer in the dialect. What comes in pieces is a fault's, and nobody reads it to its end."""
+    """Sends answers in the dialect. Pieces of one are a fault's: none of them is JSON, so that they stay as they are."""
 
     def __init__(self, dialect: Dialect, room: Room, send: Send, now: float) -> None:
         self._dialect = dialect
@@ -90,9 +90,7 @@ class _Translated:
             self._start = message
             return
         if (start := self._start) is not None:
-            self._start = None
-            if not message.get("more_body", False):
-                message = self._translate(start, message)
+            self._start, message = None, self._translate(start, message)
             await self._send(start)
         await self._send(message)
 

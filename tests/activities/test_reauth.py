@@ -1,5 +1,5 @@
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -367,6 +367,33 @@ class TestTheGrants:
         await exchanged(steps, consent)
 
         assert (await stored(sessions, Connection, healthy.id)).status == "active"
+
+
+class TestPressing:
+    async def test_says_when_to_press_whom(self, steps: ReauthActivities, sessions: Sessions, vault: Vault) -> None:
+        blocked = await add_connection(sessions, status=Status.PENDING_REAUTH, lifecycle_id=LIFE, grants=[])
+        await add_credential(sessions, vault, blocked.id)
+        noon = datetime(2026, 1, 15, 12, tzinfo=UTC)
+        wanted = OpenLifecycle(
+            connection_id=blocked.id, lifecycle_id=LIFE, deadline=noon + timedelta(days=14), opened_at=noon
+        )
+
+        opened = await ActivityEnvironment().run(steps.open, wanted)
+
+        [task] = await every(sessions, OperatorTask)
+        assert opened.remind_at == tuple(noon + timedelta(days=days) for days in (1, 3, 6))
+        assert opened.escalate_at == task.created_at + timedelta(hours=1)
+
+    async def test_presses_nobody_in_a_lifecycle_from_before_there_were_reminders(
+        self, steps: ReauthActivities, sessions: Sessions
+    ) -> None:
+        blocked = await add_connection(sessions, status=Status.PENDING_REAUTH, lifecycle_id=LIFE, grants=[])
+
+        opened = await ActivityEnvironment().run(
+            steps.open, OpenLifecycle(connection_id=blocked.id, lifecycle_id=LIFE, deadline=soon())
+        )
+
+        assert (opened.remind_at, opened.escalate_at) == ((), None)
 
 
 class TestTheProof:

@@ -209,6 +209,24 @@ class TestTheTokenEndpointsAnswer:
         assert answer.granted is not None
         assert (answer.granted.grants, answer.granted.refresh_token) == (None, None)
 
+    @pytest.mark.parametrize("scope", ["", " ", [], None, 7])
+    async def test_with_a_scope_that_is_none_leaves_the_grants_open_too(self, client: OAuthClient, scope: Any) -> None:
+        other, _ = scripted(client.provider, 200, {"access_token": "a", "scope": scope})
+
+        granted = (await other.refresh(SecretStr("r"))).granted
+
+        assert granted is not None
+        assert granted.grants is None
+
+    async def test_may_name_its_scopes_as_a_list_elsewhere(self, client: OAuthClient) -> None:
+        body = {"access_token": "a", "scopes": ["notes.read", "profile"]}
+        other, _ = scripted(client.provider, 200, body, granted_field="scopes")
+
+        granted = (await other.refresh(SecretStr("r"))).granted
+
+        assert granted is not None
+        assert granted.grants == ("notes.read", "profile")
+
     async def test_is_read_with_the_providers_own_separator(self, client: OAuthClient) -> None:
         other, _ = scripted(client.provider, 200, {"access_token": "a", "scope": "b,c"}, scope_separator=",")
 
