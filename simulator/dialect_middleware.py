@@ -76,7 +76,7 @@ def _refusal(lacking: str) -> Response:
 
 
 class _Translated:
-    """Sends answers in the dialect. Pieces of one are a fault's: none of them is JSON, so that they stay as they are."""
+    """Sends answers in the dialect. Pieces of one are a fault's: none of them is JSON, and they stay as they are."""
 
     def __init__(self, dialect: Dialect, room: Room, send: Send, now: float) -> None:
         self._dialect = dialect

@@ -119,10 +119,10 @@ class TestASample:
         assert re.fullmatch(pattern, samples(variables(pattern))["v0"])
 
     def test_is_the_same_in_every_run_and_another_one_for_each_variable(self) -> None:
-        first, second = samples(variables(*["[a-d]"] * 4)), samples(variables(*["[a-d]"] * 4))
+        first, second = samples(variables(*["[a-h]"] * 8)), samples(variables(*["[a-h]"] * 8))
 
         assert first == second
-        assert sorted(first.values()) == ["a", "b", "c", "d"]
+        assert sorted(first.values()) == list("abcdefgh")
 
     def test_is_the_default_where_there_is_one(self) -> None:
         assert samples({"v": Variable(source="connection", default="common")}) == {"v": "common"}
