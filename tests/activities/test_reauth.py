@@ -27,6 +27,7 @@ from integrations.domain.reauth import (
     Proof,
 )
 from integrations.keyring import GivenKeys
+from integrations.providers.catalog import Catalog
 from integrations.providers.oauth import Providers
 from tests.activities.connected import altered
 from tests.factories import EVERYTHING, add_connection, add_credential, add_invitation, every, soon, stored
@@ -145,6 +146,17 @@ class TestOpening:
         assert first.opening is second.opening is Opening.OPENED
         assert first.session_id == second.session_id
         assert (invitation.asked_grants, invitation.why) == (EVERYTHING, "a person asks")
+
+    async def test_of_a_repair_needs_no_entry_that_is_still_there(
+        self, sessions: Sessions, vault: Vault, providers: Providers, connection: Connection
+    ) -> None:
+        """All of its grants are gone, and its entry as well: what to ask for stands in its row."""
+        steps = ReauthActivities(sessions, vault, Providers(Catalog({}, {}), providers._http), BASE)
+        wanted = OpenLifecycle(connection_id=connection.id, lifecycle_id=LIFE, deadline=soon())
+
+        opened = await ActivityEnvironment().run(steps.open, wanted)
+
+        assert (await stored(sessions, ConsentSession, opened.session_id)).asked_grants == EVERYTHING
 
 
 class TestAnExchange:

@@ -25,7 +25,7 @@ from integrations.domain.connection import Status
 from integrations.domain.errors import NotReadyError, TryAgainError
 from integrations.domain.reauth import OpenLifecycle
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
-from integrations.providers.entry import RefreshBy
+from integrations.providers.entry import RefreshBy, Variable
 from integrations.providers.oauth import Providers
 from simulator.fingerprint import fingerprint
 from tests.activities.connected import altered, connected
@@ -161,6 +161,16 @@ class TestARefresh:
         for _ in range(2):
             with pytest.raises(NotReadyError, match="RUNBOOK_PROVIDER_SIMULATOR_CLIENT_ID is not set"):
                 await refreshed(steps, connection.id)
+
+    async def test_keeps_what_the_answer_tells_of_the_providers_addresses(
+        self, sessions: Sessions, vault: Vault, providers: Providers, connection: Connection
+    ) -> None:
+        telling = altered(providers, variables={"kind": Variable(source="token", field="token_type")})
+
+        await refreshed(RefreshActivities(sessions, vault, telling), connection.id)
+
+        [fresh] = await every(sessions, Credential, version=2)
+        assert fresh.variables == {"kind": "Bearer"}
 
 
 class TestARefusal:
@@ -479,6 +489,32 @@ class TestALostRotation:
         assert await status(sessions, connection) == "active"
         assert await person.refreshes() == 1
 
+    async def test_stays_ambiguous_through_a_refusal_that_follows(
+        self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await person.breaks(kind="drop", path="/oauth/token", count=1)
+        await person.breaks(kind="status", path="/oauth/token", status=400, body={"error": "invalid_grant"}, count=1)
+        with pytest.raises(TryAgainError):
+            await refreshed(steps, connection.id)
+
+        assert (await refreshed(steps, connection.id)).refresh is Refresh.REFUSED
+
+        assert (await stored(sessions, RefreshLease, connection.id)).sent_version == 1
+
+    async def test_is_nothing_to_a_provider_that_does_not_rotate_any_more(
+        self, sessions: Sessions, vault: Vault, providers: Providers, connection: Connection, person: Person
+    ) -> None:
+        """Its entry was corrected after an answer was lost: its refresh tokens are never used up."""
+        rotating = altered(providers, rotation_grace=timedelta(0))
+        await person.breaks(kind="drop", path="/oauth/token", count=1)
+        with pytest.raises(TryAgainError):
+            await refreshed(RefreshActivities(sessions, vault, rotating), connection.id)
+
+        corrected = altered(providers, rotation_grace=timedelta(0), rotates_refresh_token=False)
+        result = await refreshed(RefreshActivities(sessions, vault, corrected), connection.id)
+
+        assert result.refresh is Refresh.REFRESHED
+
     async def test_stays_ambiguous_through_an_outage_that_follows(
         self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
     ) -> None:
@@ -550,6 +586,30 @@ class TestTwoRefreshesAtOnce:
         assert (winner.refresh, winner.version) == (Refresh.REFRESHED, 2)
         assert (await late).refresh is Refresh.NOT_CONNECTED
         assert await versions(sessions) == {1: "retired", 2: "active"}
+
+    async def test_send_nothing_with_a_lease_that_ran_out_before(
+        self,
+        sessions: Sessions,
+        vault: Vault,
+        providers: Providers,
+        gate: Gate,
+        connection: Connection,
+        person: Person,
+    ) -> None:
+        """The introspection before the second refresh took so long that somebody else has claimed meanwhile."""
+        async with httpx.AsyncClient(event_hooks={"request": [gate]}, trust_env=False) as http:
+            asking = altered(providers, http=http, introspect_url=f"{person.http.base_url}/oauth/nowhere")
+            late = asyncio.create_task(confirmed(RefreshActivities(sessions, vault, asking), connection.id))
+            await gate.reached.wait()
+            async with sessions.begin() as session:
+                (await session.get_one(RefreshLease, connection.id)).token += 1
+            gate.opened.set()
+
+            with pytest.raises(TryAgainError, match="ran out before it was sent"):
+                await late
+
+        assert await person.refreshes() == 0
+        assert (await stored(sessions, RefreshLease, connection.id)).sent_version is None
 
 
 class TestADisconnectDuringARefresh:

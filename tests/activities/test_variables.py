@@ -34,6 +34,7 @@ def completed(providers: Providers) -> Providers:
     variables = {
         "room": Variable(source="connection", pattern="[a-z]+"),
         "company": Variable(source="callback", field="realmId", pattern="[0-9]+"),
+        "kind": Variable(source="token", field="token_type"),
         "mail": Variable(source="identity", field="email", pattern="([0-9a-f]+)@.*"),
     }
     return altered(providers, capabilities=capabilities, variables=variables)
@@ -69,7 +70,7 @@ async def test_is_consented_to_proven_and_called_with_what_each_step_told(
     assert await run(steps.activate, candidate) is Activation.ACTIVE
 
     [kept] = await every(sessions, Credential)
-    assert kept.variables == {"company": "4711", "mail": person.email.partition("@")[0]}
+    assert kept.variables == {"company": "4711", "kind": "Bearer", "mail": person.email.partition("@")[0]}
     job = JobRequest(
         connection_id=connection.id,
         provider_id="simulator",

@@ -174,6 +174,25 @@ class TestTheAnswer:
         assert await minted(sessions, vault, invitation.id, "fresh")
         assert await answered(sessions, vault, "fresh")
 
+    @pytest.mark.parametrize("code", ["the code", None])
+    async def test_to_a_state_that_gave_way_to_another_in_that_moment_is_refused(
+        self, sessions: Sessions, vault: Vault, invitation: ConsentSession, code: str | None
+    ) -> None:
+        await minted(sessions, vault, invitation.id, "old")
+
+        async with sessions.begin() as session:
+            row = await consents.by_state(session, "old")
+            assert row is not None
+            await minted(sessions, vault, invitation.id, "new")
+            taken = (
+                await consents.refuse(session, row, declined=True, why="you declined")
+                if code is None
+                else await consents.receive(session, vault, row, code, {})
+            )
+
+        assert not taken
+        assert await answered(sessions, vault, "new")
+
     @pytest.mark.parametrize("status", ENDS)
     async def test_to_an_ended_invitation_is_refused(
         self, sessions: Sessions, vault: Vault, invitation: ConsentSession, status: str

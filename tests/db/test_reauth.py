@@ -173,6 +173,39 @@ class TestOpening:
         assert await every(sessions, OperatorTask) == []
         assert all(event.handled_at for event in await every(sessions, GrantEvent))
 
+    @pytest.mark.parametrize(
+        ("has", "opening"), [(["profile"], Opening.OPENED), (EVERYTHING, Opening.ALREADY_REPAIRED)]
+    )
+    async def test_for_missing_grants_ends_only_when_the_newer_version_has_them(
+        self, sessions: Sessions, vault: Vault, has: list[str], opening: Opening
+    ) -> None:
+        connection = await add_connection(sessions, grants=has)
+        await add_credential(sessions, vault, connection.id, state="retired")
+        await add_credential(sessions, vault, connection.id)
+        await detected(sessions, connection.id, Detected.DOWNGRADED, missing=("notes.write",))
+
+        assert (await opened(sessions, vault, connection.id, uuid4())).opening is opening
+
+    async def test_on_a_persons_request_is_not_ended_by_a_refresh_in_between(
+        self, sessions: Sessions, vault: Vault, connection: Connection
+    ) -> None:
+        async with sessions.begin() as session:
+            await connections.detect(
+                session,
+                connection.id,
+                Detected.REQUESTED,
+                cause="Ada asks",
+                actor="ada",
+                version=1,
+                evidence={"said_by": "ada"},
+            )
+        await add_credential(sessions, vault, connection.id, state="retired")
+        await add_credential(sessions, vault, connection.id)
+
+        answer = await opened(sessions, vault, connection.id, uuid4())
+
+        assert (answer.opening, answer.why) == (Opening.OPENED, "Ada asks")
+
     async def test_bothers_no_owner_when_the_newer_version_is_stuck_on_our_own_mistake(
         self, sessions: Sessions, vault: Vault
     ) -> None:

@@ -1,15 +1,17 @@
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 
-from integrations.db import connections, credentials, leases, reauth, refresh
+from integrations.db import connections, credentials, leases, reauth, refresh, tasks
 from integrations.db.refresh import Claim, Settled
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, Credential, GrantEvent, OperatorTask, OutboxEvent, RefreshLease
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.reauth import Detected
+from integrations.providers.http import TIMEOUT
 from tests.factories import EVERYTHING, add_connection, add_credential, every, stored, tokens
 
 
@@ -30,7 +32,12 @@ async def claimed(sessions: Sessions, connection_id: UUID) -> Claim:
 
 
 async def settle(
-    sessions: Sessions, vault: Vault, claim: Claim, grants: list[str] | None = None, optional: tuple[str, ...] = ()
+    sessions: Sessions,
+    vault: Vault,
+    claim: Claim,
+    grants: list[str] | None = None,
+    optional: tuple[str, ...] = (),
+    variables: dict[str, str] | None = None,
 ) -> Settled | None:
     async with sessions.begin() as session:
         return await refresh.settle(
@@ -41,7 +48,7 @@ async def settle(
             granted=grants,
             wanted=[*EVERYTHING, "notes.delete"],
             optional=optional,
-            variables={},
+            variables=variables or {},
             expires_at=None,
         )
 
@@ -65,6 +72,11 @@ async def errored(sessions: Sessions, claim: Claim) -> None:
             way_out="correct the secret",
             evidence={"rule": "registration-wrong"},
         )
+
+
+async def contested(sessions: Sessions, claim: Claim) -> None:
+    async with sessions.begin() as session:
+        await refresh.contest(session, claim, cause="it says both", way_out="look at it")
 
 
 async def lose_the_lease(sessions: Sessions, claim: Claim) -> None:
@@ -140,6 +152,37 @@ class TestSettling:
         [fresh] = await every(sessions, Credential, version=2)
         assert fresh.grants == ["profile"]
 
+    async def test_keeps_what_completes_addresses_and_takes_over_what_the_answer_tells_anew(
+        self, sessions: Sessions, vault: Vault, connection: Connection
+    ) -> None:
+        await add_credential(sessions, vault, connection.id, variables={"instance": "old", "realm": "7"})
+
+        await settle(sessions, vault, await claimed(sessions, connection.id), variables={"instance": "new"})
+
+        [fresh] = await every(sessions, Credential, version=2)
+        assert fresh.variables == {"instance": "new", "realm": "7"}
+
+    async def test_misses_no_grant_any_more_that_came_back(self, sessions: Sessions, vault: Vault) -> None:
+        connection = await add_connection(
+            sessions, status=Status.NEEDS_RECONSENT, grants=["profile"], missing_grants=["notes.read", "notes.write"]
+        )
+        await add_credential(sessions, vault, connection.id)
+
+        await settle(sessions, vault, await claimed(sessions, connection.id), ["notes.read", "profile"])
+
+        row = await stored(sessions, Connection, connection.id)
+        assert (row.grants, row.missing_grants) == (["notes.read", "profile"], ["notes.write"])
+
+    async def test_after_a_demotion_stores_nothing(
+        self, sessions: Sessions, vault: Vault, connected: Connection
+    ) -> None:
+        claim = await claimed(sessions, connected.id)
+        async with sessions.begin() as session:
+            (await connections.lock(session, connected.id)).status = Status.PENDING_REAUTH
+
+        assert await settled(sessions, vault, claim) is None
+        assert await versions(sessions) == {1: "active"}
+
     async def test_with_a_stale_token_stores_nothing(
         self, sessions: Sessions, vault: Vault, connected: Connection
     ) -> None:
@@ -183,6 +226,25 @@ class TestSettling:
         assert (task.kind, task.status) == ("errored", "closed")
         events = sorted(await every(sessions, OutboxEvent), key=lambda event: event.seq)
         assert [event.name for event in events] == ["connection.errored", "connection.repaired"]
+
+    async def test_closes_what_an_operator_was_asked_at_a_consent_too(
+        self, sessions: Sessions, vault: Vault, connected: Connection
+    ) -> None:
+        await errored(sessions, await claimed(sessions, connected.id))
+        async with sessions.begin() as session:
+            await tasks.open_task(session, connected.id, "registration", title="t", cause="c", way_out="w")
+
+        await settled(sessions, vault, await claimed(sessions, connected.id))
+
+        assert {task.kind: task.status for task in await every(sessions, OperatorTask)} == {
+            "errored": "closed",
+            "registration": "closed",
+        }
+
+
+class TestALease:
+    def test_outlives_the_two_calls_of_a_confirmation(self) -> None:
+        assert refresh.LEASE > 2 * TIMEOUT
 
 
 class TestADeadGrant:
@@ -230,6 +292,42 @@ class TestADeadGrant:
 
         assert await found(sessions, claim) is None
         assert await every(sessions, GrantEvent) == []
+
+
+class TestWhatAPersonHasToLookAt:
+    @pytest.mark.parametrize("tell", [errored, contested])
+    async def test_after_a_lost_answer_keeps_the_mark_of_what_was_sent(
+        self, sessions: Sessions, connected: Connection, tell: Callable[[Sessions, Claim], Awaitable[None]]
+    ) -> None:
+        first = await claimed(sessions, connected.id)
+        async with sessions.begin() as session:
+            await leases.mark_sent(session, connected.id, first.token, 1)
+            await leases.release(session, connected.id, first.token, answered=False)
+
+        await tell(sessions, await claimed(sessions, connected.id))
+
+        lease = await stored(sessions, RefreshLease, connected.id)
+        assert (lease.sent_version, lease.until < datetime.now(UTC)) == (1, True)
+
+    @pytest.mark.parametrize("tell", [errored, contested])
+    async def test_after_a_plain_answer_leaves_no_mark(
+        self, sessions: Sessions, connected: Connection, tell: Callable[[Sessions, Claim], Awaitable[None]]
+    ) -> None:
+        claim = await claimed(sessions, connected.id)
+        async with sessions.begin() as session:
+            await leases.mark_sent(session, connected.id, claim.token, 1)
+
+        await tell(sessions, claim)
+
+        assert (await stored(sessions, RefreshLease, connected.id)).sent_version is None
+
+    async def test_is_not_told_with_a_stale_token(self, sessions: Sessions, connected: Connection) -> None:
+        late = await claimed(sessions, connected.id)
+        await lose_the_lease(sessions, late)
+
+        await contested(sessions, late)
+
+        assert await every(sessions, OperatorTask) == []
 
 
 class TestOurOwnMistake:

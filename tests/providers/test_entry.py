@@ -246,6 +246,22 @@ class TestVariables:
     def test_are_taken_only_in_their_pattern(self, file: Path, given: Any, value: str | None) -> None:
         assert entry(file).variables["shop"].read(given) == value
 
+    def test_are_no_flags(self) -> None:
+        assert Variable(source="token").read(True) is None
+
+    def test_that_nobody_gave_are_what_the_entry_takes_by_itself(self, file: Path) -> None:
+        found = entry(file, ACME.replace('about = "the shop\'s name"', 'default = "main"'))
+
+        assert found.fill(found.token_url, {}) == "https://main.acme.example/token"
+        assert found.fill(found.token_url, {"shop": "blue"}) == "https://blue.acme.example/token"
+
+    @pytest.mark.parametrize("kept", [7, True, None, ["blue"]])
+    def test_are_text_and_nothing_else_of_a_row(self, file: Path, kept: Any) -> None:
+        found = entry(file)
+
+        with pytest.raises(NotReadyError, match="needs 'shop'"):
+            found.fill(found.token_url, {"shop": kept})
+
     def test_come_from_where_the_entry_says(self, file: Path) -> None:
         found = entry(file)
 

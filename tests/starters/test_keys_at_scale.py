@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -122,8 +123,10 @@ class Memory:
     async def watch(self) -> None:
         while True:
             process = self.running.stack.processes["worker"]
-            if process.pid in self.seen and process.alive():
-                self.seen[process.pid].append(self._now(process.pid))
+            if process.pid in self.seen:
+                # The worker is killed while it is watched: between any two lines, this one included.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    self.seen[process.pid].append(self._now(process.pid))
             await asyncio.sleep(0.1)
 
     def worker_is_up(self) -> None:
