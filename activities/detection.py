@@ -8,27 +8,37 @@ from temporalio.client import Client
 from integrations import temporal
 from integrations.db import connections
 from integrations.db.session import Sessions
-from integrations.db.tables import GrantEvent
-from integrations.domain.reauth import Detection, ReauthRequest
+from integrations.domain.reauth import Detection, ReauthRequest, Repaired, RepairedElsewhere, Terms
 
 
 class DetectionActivities:
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, terms: Terms) -> None:
         self._sessions = sessions
+        self._terms = terms
 
     @activity.defn(name="detection.announce")
     async def announce(self, detection: Detection) -> str:
         """Signal-with-start the connection's lifecycle. Safe to repeat: the row is handled once. The workflow's id."""
-        return await announce(activity.client(), self._sessions, detection.detection_id)
+        return await announce(activity.client(), self._sessions, self._terms, detection.detection_id)
+
+    @activity.defn(name="detection.tell_repaired")
+    async def tell_repaired(self, told: RepairedElsewhere) -> None:
+        """Have the connection's lifecycle look again. Safe to repeat, and nothing when none is open."""
+        await temporal.signal_repaired(activity.client(), told.workflow_id, Repaired(by=told.by, reason=told.reason))
 
 
-async def announce(client: Client, sessions: Sessions, detection_id: UUID) -> str:
+async def announce(client: Client, sessions: Sessions, terms: Terms, detection_id: UUID) -> str:
     """As the activity does it, for those who are no workflow: a command, or reconcile's loop."""
     async with sessions.begin() as session:
-        event = await session.get_one(GrantEvent, detection_id)
-        connection = await connections.find(session, event.connection_id)
+        event, connection, quiet = await connections.detected(session, detection_id)
+    given = terms.among(quiet)
     request = ReauthRequest(
-        connection_id=connection.id, provider_id=connection.provider_id, tenant=connection.tenant, cause=event.cause
+        connection_id=connection.id,
+        provider_id=connection.provider_id,
+        tenant=connection.tenant,
+        cause=event.cause,
+        patience=given.patience,
+        reminding=given.reminding,
     )
     handle = await temporal.signal_detected(client, request, Detection(detection_id=detection_id))
     return handle.id

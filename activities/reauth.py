@@ -1,10 +1,12 @@
-"""The steps of re-consent: open, exchange, prove, activate, expire. Each may be run again and does nothing twice."""
+"""The steps of re-consent: open, exchange, prove and activate, expire. Each may be run again and does nothing twice."""
 
 import asyncio
+from typing import Any
+from uuid import UUID
 
 from temporalio import activity
 
-from integrations.db import consents, credentials, reauth, waiting
+from integrations.db import consents, credentials, ending, reauth
 from integrations.db.credentials import Tokens
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession, Credential
@@ -19,14 +21,16 @@ from integrations.domain.reauth import (
     Exchanged,
     Expire,
     Opened,
-    Opening,
     OpenLifecycle,
     Proof,
 )
 from integrations.domain.verdict import Meaning, Trouble, Verdict
-from integrations.providers.oauth import Account, OAuthClient, Providers, TokenAnswer
+from integrations.providers.granted import Granted
+from integrations.providers.oauth import Account, Answer, IdentityAnswer, OAuthClient, Providers, TokenAnswer
 
-_ON_ITS_WAY = frozenset({"received", "exchanging", "exchanged"})
+
+class _StaleError(Exception):
+    """Nobody waits for this consent any more; whatever the step was writing is taken back."""
 
 
 class ReauthActivities:
@@ -40,21 +44,10 @@ class ReauthActivities:
     async def open(self, wanted: OpenLifecycle) -> Opened:
         """Demote, block, open the operator's task and invite the owner: one transaction."""
         async with self._sessions.begin() as session:
-            row = await session.get_one(Connection, wanted.connection_id)
-            # Only a first consent asks the catalog: an entry that has vanished must not keep anybody from a repair.
-            known = row.grants or row.missing_grants
-            ask_first = [] if known else self._providers.catalog.provider(row.provider_id).asked_grants
-            opened = await reauth.open_lifecycle(session, self._vault, wanted, ask_first)
-            if opened.opening is not Opening.OPENED or wanted.opened_at is None:
-                return opened
-            unseen_since = await waiting.escalate_at(session, row)
-        # Decided here and kept in the answer: whatever the rules of time zones become, a replay reads the same.
-        return opened.model_copy(
-            update={
-                "remind_at": wanted.reminding.times(wanted.opened_at, wanted.deadline),
-                "escalate_at": unseen_since and unseen_since + wanted.reminding.acknowledge_within,
-            }
-        )
+            return await reauth.open_lifecycle(session, self._vault, wanted, self._ask_first, run_id=_run())
+
+    def _ask_first(self, provider_id: str) -> list[str]:
+        return list(self._providers.catalog.provider(provider_id).asked_grants)
 
     @activity.defn(name="reauth.exchange")
     async def exchange(self, consent: Consent) -> Exchanged:
@@ -63,71 +56,76 @@ class ReauthActivities:
         The code is marked as sent, and that is committed, before it goes out. Found marked without a credential, it
         may have been used or not: it is never sent again, and the owner is invited afresh.
         """
+        try:
+            return await self._exchange(consent)
+        except _StaleError as found:
+            return Exchanged(exchange=Exchange.STALE, why=str(found))
+
+    @activity.defn(name="reauth.prove_and_activate")
+    async def prove_and_activate(self, candidate: Candidate) -> Proof:
+        """Call what the candidate is said to allow, and activate it when that works.
+
+        Only an answer of the provider counts as proof. One step of two transactions and the calls: activating is safe
+        to repeat, and so is a proof.
+        """
+        proof, evidence = await self._proven(candidate)
+        if not proof.works:
+            return proof
         async with self._sessions.begin() as session:
-            row = await session.get_one(ConsentSession, consent.session_id)
-            connection = await session.get_one(Connection, consent.connection_id)
-            kept = await credentials.of_session(session, row.id)
-        if row.lifecycle_id != consent.lifecycle_id or row.status not in _ON_ITS_WAY:
-            return Exchanged(exchange=Exchange.STALE, why=f"the session is {row.status}")
-        if row.status == "exchanged" and kept is not None:
-            return Exchanged(exchange=Exchange.CANDIDATE, version=kept.version)
-        # What a person has to bring first, a client secret or a key, is found missing before the code counts as sent.
-        client = self._providers.client(connection.provider_id, connection.variables | row.variables)
-        if kept is None:
-            if row.status != "received":
-                why = "the answer to the owner's consent was lost on its way to us"
-                return await self._invite_again(consent, why)
-            refused = await self._send_code(client, consent, row)
-            if refused is not None:
-                return refused
-        return await self._check(consent, connection)
+            activation = await ending.activate(session, candidate, run_id=_run(), evidence=evidence)
+        return Proof(works=True, activation=activation)
 
     @activity.defn(name="reauth.prove")
     async def prove(self, candidate: Candidate) -> Proof:
-        """Call what the candidate is said to allow. Only an answer of the provider counts as proof."""
-        async with self._sessions.begin() as session:
-            connection = await session.get_one(Connection, candidate.connection_id)
-            kept = await credentials.version_of(session, candidate.connection_id, candidate.version)
-        if kept is None:
-            return Proof(works=False, why="the candidate was dealt with before: see the invitation that took its place")
-        client = self._providers.client(connection.provider_id, credentials.values(connection, kept))
-        token = credentials.opened(self._vault, kept).access_token
-        granted = frozenset(kept.grants)
-        probes = {c.probe for c in client.provider.capabilities.values() if c.requires <= granted}
-        if not probes:
-            why = f"{client.provider.name} accepted the consent, and it allows nothing that could be called"
-            await self._invite_again(candidate, why)
-            return Proof(works=False, why=why)
-        # Together: they share one timeout, and none of them has an effect.
-        answers = await asyncio.gather(*(client.call(probe, token) for probe in probes))
-        verdicts = [client.judge_call(answer) for answer in answers]
-        for verdict in verdicts:
-            _raise_if_transient(verdict, f"the proof at {client.provider.name}")
-        broken = next((verdict for verdict in verdicts if verdict.meaning is not Meaning.OK), None)
-        if broken is not None:
-            why = f"{client.provider.name} accepted the consent but not a call with it: {broken.because}"
-            await self._invite_again(candidate, why)
-            return Proof(works=False, why=why)
-        return Proof(works=True)
+        """The proof alone, for lifecycles that began when it was a step of its own."""
+        return (await self._proven(candidate))[0]
 
     @activity.defn(name="reauth.activate")
     async def activate(self, candidate: Candidate) -> Activation:
-        """The candidate becomes the active version, the old one retires, the connection works: one transaction."""
+        """The activation alone, for the same lifecycles."""
         async with self._sessions.begin() as session:
-            return await reauth.activate(session, candidate)
+            return await ending.activate(session, candidate, run_id=_run())
 
     @activity.defn(name="reauth.expire")
-    async def expire(self, expired: Expire) -> None:
-        """Give the connection up: nobody came before the deadline."""
+    async def expire(self, expired: Expire) -> UUID | None:
+        """Give the connection up: nobody came before the deadline. Whoever did is the answer: their consent goes on."""
         async with self._sessions.begin() as session:
-            await reauth.expire(session, expired)
+            return await ending.expire(session, expired, run_id=_run())
 
-    async def _send_code(self, client: OAuthClient, consent: Consent, row: ConsentSession) -> Exchanged | None:
-        """Send the code and store what it brought, unchecked. None when that went well."""
-        code, verifier = consents.code_and_verifier(self._vault, row)
+    async def _exchange(self, consent: Consent) -> Exchanged:
+        sending: tuple[str, str] | None = None
         async with self._sessions.begin() as session:
-            if not await consents.move(session, row.id, "received", "exchanging"):
-                return Exchanged(exchange=Exchange.STALE, why="another attempt sends the code at this moment")
+            found = await consents.with_credential(session, consent.session_id)
+            if found is None:
+                raise _StaleError(f"there is no session {consent.session_id}")
+            row, connection, kept = found
+            if row.lifecycle_id != consent.lifecycle_id or row.status not in consents.ON_ITS_WAY:
+                raise _StaleError(f"the session is {row.status}")
+            if row.status == "exchanged" and kept is not None:
+                return Exchanged(exchange=Exchange.CANDIDATE, version=kept.version)
+            # What a person has to bring, a client secret or a key, is found missing before the code counts as sent.
+            variables = credentials.values(connection, kept) if kept else connection.variables | row.variables
+            client = self._providers.client(connection.provider_id, variables)
+            if kept is None and row.status == "received":
+                sending = consents.code_and_verifier(self._vault, row)
+                if not await consents.move(session, row.id, "received", "exchanging"):
+                    raise _StaleError("another attempt sends the code at this moment")
+        if kept is not None:
+            answer = await client.identity(credentials.opened(self._vault, kept).access_token)
+            return await self._check(consent, row, connection, kept, client, answer)
+        if sending is None:
+            return await self._invite_again(consent, "the answer to the owner's consent was lost on its way to us")
+        return await self._send_code(consent, row, connection, client, *sending)
+
+    async def _send_code(
+        self,
+        consent: Consent,
+        row: ConsentSession,
+        connection: Connection,
+        client: OAuthClient,
+        code: str,
+        verifier: str,
+    ) -> Exchanged:
         redirect_uri = f"{self._callback_base}/oauth/callback/{client.provider.id}"
         answer = await client.exchange(code, redirect_uri=redirect_uri, verifier=verifier)
         if answer.heard.trouble is Trouble.NOT_SENT:
@@ -137,26 +135,32 @@ class ReauthActivities:
         if answer.verdict.meaning is Meaning.OPERATOR_MUST_ACT:
             await self._tell_operators(client, consent, answer)
         if answer.granted is None:
-            return await self._invite_again(consent, _why_refused(client, answer))
-        granted = answer.granted
-        asked = list(row.asked_grants)
+            return await self._invite_again(consent, _why_refused(client, answer), evidence_of(answer))
+        variables = connection.variables | row.variables | answer.granted.values
+        client = self._providers.client(connection.provider_id, variables)
+        # At once: the sooner what came back is stored, the fewer kills lose it.
+        kept, account = await asyncio.gather(
+            self._store(consent, row, answer.granted), client.identity(answer.granted.access_token)
+        )
+        return await self._check(consent, row, connection, kept, client, account)
+
+    async def _store(self, consent: Consent, row: ConsentSession, granted: Granted) -> Credential:
+        """Keep what the code brought, unchecked."""
         async with self._sessions.begin() as session:
-            owner = await reauth.locked_by(session, consent)
-            waiting = await session.get_one(ConsentSession, row.id, populate_existing=True)
-            if owner is None or waiting.status != "exchanging":
-                return Exchanged(exchange=Exchange.STALE, why="the connection or its invitation was ended meanwhile")
-            await credentials.add(
+            owner = await ending.locked_by(session, consent)
+            if owner is None or not await consents.stands(session, row.id, "exchanging"):
+                raise _StaleError("the connection or its invitation was ended meanwhile")
+            return await credentials.add(
                 session,
                 self._vault,
                 owner.id,
                 Tokens(access_token=granted.access_token, refresh_token=granted.refresh_token),
                 state="unchecked",
-                grants=sorted(granted.grants) if granted.grants is not None else asked,
+                grants=sorted(granted.grants) if granted.grants is not None else list(row.asked_grants),
                 variables=row.variables | granted.values,
                 expires_at=granted.expires_at,
                 session_id=row.id,
             )
-        return None
 
     async def _tell_operators(self, client: OAuthClient, consent: Consent, answer: TokenAnswer) -> None:
         async with self._sessions.begin() as session:
@@ -168,52 +172,95 @@ class ReauthActivities:
                 way_out=client.provider.registration_fix,
             )
 
-    async def _check(self, consent: Consent, connection: Connection) -> Exchanged:
+    async def _check(
+        self,
+        consent: Consent,
+        row: ConsentSession,
+        connection: Connection,
+        kept: Credential,
+        client: OAuthClient,
+        answer: IdentityAnswer,
+    ) -> Exchanged:
         """Whose account is it, and are the grants there? Nothing stays of a consent that is wrong."""
-        async with self._sessions.begin() as session:
-            kept = await credentials.of_session(session, consent.session_id)
-            row = await session.get_one(ConsentSession, consent.session_id)
-        if kept is None:
-            return Exchanged(exchange=Exchange.STALE, why="the consent was dealt with meanwhile")
-        client = self._providers.client(connection.provider_id, credentials.values(connection, kept))
-        answer = await client.identity(credentials.opened(self._vault, kept).access_token)
         _raise_if_transient(answer.verdict, f"asking {client.provider.name} whose account it is")
         if answer.account is None:
-            return await self._invite_again(consent, f"the consent does not work: {answer.verdict.because}")
+            why = f"the consent does not work: {answer.verdict.because}"
+            return await self._invite_again(consent, why, evidence_of(answer))
         if connection.account_id not in {None, answer.account.id}:
-            why = (
-                f"the consent was given by {masked(answer.account.name)}, "
-                f"and this connection belongs to {masked(connection.account_name)}"
-            )
-            return await self._invite_again(consent, why)
+            return await self._other_account(consent, connection, answer.account)
         missing = sorted(set(row.asked_grants) - client.provider.optional_grants - set(kept.grants))
         if missing:
+            evidence = {"asked": list(row.asked_grants), "given": list(kept.grants), "missing": missing}
             async with self._sessions.begin() as session:
-                await reauth.lack_grants(session, consent, missing)
-            return await self._invite_again(consent, f"these permissions were not given: {', '.join(missing)}")
-        return await self._keep(consent, kept, answer.account, answer.values)
-
-    async def _keep(self, consent: Consent, kept: Credential, account: Account, values: dict[str, str]) -> Exchanged:
+                await reauth.lack_grants(session, consent, missing, run_id=_run(), evidence=evidence)
+            why = f"these permissions were not given: {', '.join(missing)}"
+            return await self._invite_again(consent, why, evidence)
         async with self._sessions.begin() as session:
-            if await reauth.locked_by(session, consent) is None:
-                return Exchanged(exchange=Exchange.STALE, why="the connection was given up meanwhile")
-            row = await session.get_one(ConsentSession, consent.session_id)
-            if row.status != "exchanging":
-                return Exchanged(exchange=Exchange.STALE, why=f"the invitation is {row.status}")
-            row.status, row.account_id, row.account_name = "exchanged", account.id, account.name
-            row.sealed_code = row.sealed_verifier = None
-            candidate = await credentials.of_session(session, consent.session_id)
-            if candidate is None:
-                return Exchanged(exchange=Exchange.STALE, why="the consent was dealt with meanwhile")
-            candidate.state, candidate.variables = "candidate", candidate.variables | values
+            if await ending.locked_by(session, consent) is None:
+                raise _StaleError("the connection was given up meanwhile")
+            if not await consents.accept(session, row.id, answer.account.id, answer.account.name):
+                raise _StaleError("the invitation was ended meanwhile")
+            if not await credentials.accept(session, row.id, kept.variables | answer.values):
+                raise _StaleError("the consent was dealt with meanwhile")
         return Exchanged(exchange=Exchange.CANDIDATE, version=kept.version)
 
-    async def _invite_again(self, consent: Consent | Candidate, why: str) -> Exchanged:
+    async def _other_account(self, consent: Consent, connection: Connection, account: Account) -> Exchanged:
+        other, ours = masked(account.name), masked(connection.account_name)
+        why = f"the consent was given by {other}, and this connection belongs to {ours}"
+        async with self._sessions.begin() as session:
+            await reauth.tell_other_account(session, consent, consent.session_id, by=other, why=why)
+        return await self._invite_again(consent, why, {"account": other, "belongs_to": ours})
+
+    async def _proven(self, candidate: Candidate) -> tuple[Proof, dict[str, Any]]:
+        async with self._sessions.begin() as session:
+            found = await credentials.with_connection(session, candidate.connection_id, candidate.version)
+        if found is None:
+            why = "the candidate was dealt with before: see the invitation that took its place"
+            return Proof(works=False, why=why), {}
+        connection, kept = found
+        client = self._providers.client(connection.provider_id, credentials.values(connection, kept))
+        token = credentials.opened(self._vault, kept).access_token
+        granted = frozenset(kept.grants)
+        probes = {c.probe for c in client.provider.capabilities.values() if c.requires <= granted}
+        if not probes:
+            why = f"{client.provider.name} accepted the consent, and it allows nothing that could be called"
+            await self._invite_again(candidate, why)
+            return Proof(works=False, why=why), {}
+        # Together: they share one timeout, and none of them has an effect.
+        answers = await asyncio.gather(*(client.call(probe, token) for probe in probes))
+        judged = [Answer(heard=answer.heard, verdict=client.judge_call(answer)) for answer in answers]
+        for answer in judged:
+            _raise_if_transient(answer.verdict, f"the proof at {client.provider.name}")
+        broken = next((answer for answer in judged if answer.verdict.meaning is not Meaning.OK), None)
+        if broken is None:
+            return Proof(works=True), evidence_of(judged[0])
+        why = f"{client.provider.name} accepted the consent but not a call with it: {broken.verdict.because}"
+        await self._invite_again(candidate, why, evidence_of(broken))
+        return Proof(works=False, why=why), {}
+
+    async def _invite_again(
+        self, consent: Consent | Candidate, why: str, evidence: dict[str, Any] | None = None
+    ) -> Exchanged:
         async with self._sessions.begin() as session:
             invited = await reauth.invite_again(
-                session, self._vault, consent, consent.session_id, why=why, deadline=consent.deadline
+                session,
+                self._vault,
+                consent,
+                consent.session_id,
+                why=why,
+                deadline=consent.deadline,
+                evidence=evidence,
             )
         return Exchanged(exchange=Exchange.INVITED_AGAIN if invited else Exchange.STALE, why=why)
+
+
+def evidence_of(answer: Answer) -> dict[str, Any]:
+    """What decided, for whoever asks why: the provider's answer without its secrets, and the rule that it met."""
+    return {"answer": answer.heard.words, "verdict": answer.verdict.because, "rule": answer.verdict.rule}
+
+
+def _run() -> str:
+    return activity.info().workflow_run_id or ""
 
 
 def _raise_if_transient(verdict: Verdict, doing: str) -> None:

@@ -15,7 +15,7 @@ from integrations.db.tables import Connection, ConsentSession
 from integrations.domain.connection import BLOCKED, connection_of, reauth_id
 from integrations.domain.errors import RunbookError
 from integrations.domain.message import Message
-from integrations.domain.reauth import ConsentReceived, Repaired
+from integrations.domain.reauth import ConsentReceived, Repaired, Terms
 from integrations.observability import scrubbed
 
 T = TypeVar("T")
@@ -31,8 +31,9 @@ class Reconciled(Message):
 
 
 class ReconcileActivities:
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, terms: Terms) -> None:
         self._sessions = sessions
+        self._terms = terms
 
     @activity.defn(name="reconcile.reauth")
     async def reauth(self) -> Reconciled:
@@ -49,7 +50,7 @@ class ReconcileActivities:
     async def _detections(self, client: Client) -> int:
         async with self._sessions.begin() as session:
             ids = await reconcile.unhandled_detections(session)
-        return await self._each(ids, lambda detection_id: announce(client, self._sessions, detection_id))
+        return await self._each(ids, lambda detection_id: announce(client, self._sessions, self._terms, detection_id))
 
     async def _lifecycles(self, client: Client, running: set[str]) -> int:
         """Whoever waits for an owner has a living lifecycle, and a blocked connection an open task, or gets them."""
@@ -75,7 +76,7 @@ class ReconcileActivities:
         async with self._sessions.begin() as session:
             detection_id = await reconcile.detect_abandoned(session, connection)
         if detection_id is not None:
-            await announce(client, self._sessions, detection_id)
+            await announce(client, self._sessions, self._terms, detection_id)
             activity.logger.warning("lifecycle.restarted", extra={"connection_id": str(connection.id)})
 
     async def _consents(self, client: Client) -> int:
@@ -93,19 +94,18 @@ class ReconcileActivities:
             await consents.told(session, row.id)
 
     async def _ended(self, client: Client, running: set[str]) -> int:
-        """Lifecycles whose connection was given up by somebody who died before telling them."""
+        """Lifecycles whose connection was repaired or given up by somebody who died before telling them."""
         ids = [found for found in map(connection_of, running) if found is not None]
         count = 0
         for start in range(0, len(ids), reconcile.BATCH):
             async with self._sessions.begin() as session:
-                rows = await reconcile.given_up(session, ids[start : start + reconcile.BATCH])
+                rows = await reconcile.settled_elsewhere(session, ids[start : start + reconcile.BATCH])
             count += await self._each(rows, lambda row: self._tell_ended(client, row))
         return count
 
     async def _tell_ended(self, client: Client, row: Connection) -> None:
-        repaired = Repaired(by="ReconcileWorkflow", reason=f"disconnected: {row.status_reason}")
-        handle = client.get_workflow_handle(reauth_id(row.provider_id, row.id))
-        await _unless_ended(handle.signal("connection_repaired", repaired))
+        repaired = Repaired(by="ReconcileWorkflow", reason=f"{row.status}: {row.status_reason}")
+        await temporal.signal_repaired(client, reauth_id(row.provider_id, row.id), repaired)
 
     async def _each(self, found: Sequence[T], step: Callable[[T], Awaitable[object]]) -> int:
         """One that fails does not stop the others; it is met again in the next sweep. How many went well."""

@@ -8,6 +8,7 @@ from integrations.db.credentials import Tokens
 from integrations.db.refresh import Claim
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
+from integrations.domain.connection import Status
 from integrations.domain.errors import RunbookError, TryAgainError
 from integrations.domain.reauth import Detected
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
@@ -86,7 +87,7 @@ class RefreshActivities:
     async def _claim(self, step: RefreshStep) -> Claim | Refreshed:
         async with self._sessions.begin() as session:
             connection = await connections.find(session, step.connection_id)
-            if connection.status not in refresh.REFRESHABLE:
+            if connection.status not in refresh.ON_DEMAND:
                 why = f"the connection is {connection.status}: {connection.status_reason}"
                 return Refreshed(refresh=Refresh.NOT_CONNECTED, why=why)
             claimed = None
@@ -117,6 +118,11 @@ class RefreshActivities:
         version, meaning = claimed.credential.version, answer.verdict.meaning
         if answer.granted is not None:
             return await self._store(claimed, client, answer)
+        if meaning is Meaning.OWNER_MUST_ACT and claimed.connection.status == Status.PENDING_REAUTH:
+            # Known to be dead, and still is: nothing to confirm, and nothing to detect.
+            await self._release(claimed, answered=claimed.certain)
+            why = f"the owner has to consent again: {answer.heard.words}"
+            return Refreshed(refresh=Refresh.NOT_CONNECTED, version=version, why=why)
         if meaning is Meaning.OWNER_MUST_ACT and confirming:
             return await self._confirmed(claimed, client, answer)
         if meaning is Meaning.OWNER_MUST_ACT:
@@ -147,12 +153,20 @@ class RefreshActivities:
                 optional=client.provider.optional_grants,
                 variables=granted.values,
                 expires_at=granted.expires_at,
+                run_id=activity.info().workflow_run_id,
+                evidence=_evidence(claimed, answer),
             )
         if settled is None:
             why = "the connection was given up or repaired while it was being refreshed"
             return Refreshed(refresh=Refresh.NOT_CONNECTED, why=why)
         why = f"the refresh {settled.change.words}" if settled.change else ""
-        return Refreshed(refresh=Refresh.REFRESHED, version=settled.version, why=why, detection_id=settled.detection_id)
+        return Refreshed(
+            refresh=Refresh.REFRESHED,
+            version=settled.version,
+            why=why,
+            detection_id=settled.detection_id,
+            repaired=settled.repaired,
+        )
 
     async def _confirmed(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer) -> Refreshed:
         cause = f"{client.provider.name} refused the refresh twice: {answer.heard.words}"
@@ -181,7 +195,14 @@ class RefreshActivities:
         way_out = f"{client.provider.registration_fix}; then: runbook connections refresh {claimed.connection.id}"
         async with self._sessions.begin() as session:
             evidence = _evidence(claimed, answer)
-            await refresh.mark_errored(session, claimed, cause=cause, way_out=way_out, evidence=evidence)
+            await refresh.mark_errored(
+                session,
+                claimed,
+                cause=cause,
+                way_out=way_out,
+                evidence=evidence,
+                run_id=activity.info().workflow_run_id,
+            )
         return Refreshed(refresh=Refresh.OPERATOR_MUST_ACT, version=claimed.credential.version, why=cause)
 
     async def _release(self, claimed: Claim, *, answered: bool) -> None:

@@ -42,4 +42,4 @@ class WaitingActivities:
     async def disconnect(self, order: Order) -> bool:
         """Give the connection up. False when this lifecycle has no say over it any more."""
         async with self._sessions.begin() as session:
-            return await waiting.disconnect(session, order)
+            return await waiting.disconnect(session, order, run_id=activity.info().workflow_run_id)

@@ -8,14 +8,18 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
+from integrations.domain.durations import duration
 from integrations.domain.keyring import KEY_ID, Ring, key_of, root_of
+from integrations.domain.quiet_hours import QuietHours
+from integrations.domain.reauth import PATIENCE, Reminding, Terms
 from integrations.keyring import GivenKeys, Keys, KeysFile
 
 _PREFIX: Final = "RUNBOOK_"
@@ -24,6 +28,15 @@ _ELSEWHERE: Final = ("RUNBOOK_PROVIDER_", "RUNBOOK_TEST_")
 _KEYS: Final = ("key", "key_id", "old_keys", "root_key", "keys_file")
 _NOT_SET: Final = "is not set, and no `make up` is running in this checkout to take it from"
 KEY_VARIABLES: Final = tuple(f"{_PREFIX}{name.upper()}" for name in _KEYS)
+
+
+def _durations(value: object) -> object:
+    return tuple(duration(word) for word in value.split()) if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(lambda value: duration(value) if isinstance(value, str) else value)]
+Durations = Annotated[tuple[timedelta, ...], NoDecode, BeforeValidator(_durations)]
+_REMINDING: Final = Reminding()
 
 
 class SettingsError(Exception):
@@ -51,6 +64,13 @@ class Settings(BaseSettings):
     temporal_namespace: str | None = None
     temporal_ui_url: str | None = None
     log_json: bool = Field(default=False, description="one JSON object a line instead of text for people")
+    reauth_patience: Duration = Field(default=PATIENCE, description="how long an owner is waited for, as 14d")
+    remind_after: Durations = Field(default=_REMINDING.after, description="when an owner is reminded, as `1d 3d 6d`")
+    acknowledge_within: Duration = Field(
+        default=_REMINDING.acknowledge_within, description="after that a blocked connection's task escalates"
+    )
+    owner_zone: str = Field(default="UTC", description="the clock of owners of whom nothing else is known")
+    quiet_hours: str = Field(default="20-8", description="hours in which owners are not reminded; 0-0 for none")
 
     @field_validator("key")
     @classmethod
@@ -68,6 +88,19 @@ class Settings(BaseSettings):
     @classmethod
     def _old_keys_are_keys(cls, value: SecretStr) -> SecretStr:
         _old_keys(value)
+        return value
+
+    @field_validator("reauth_patience", "acknowledge_within")
+    @classmethod
+    def _is_some_time(cls, value: timedelta) -> timedelta:
+        if not value:
+            raise ValueError("must be longer than nothing")
+        return value
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _hours_are_of_a_clock(cls, value: str, info: ValidationInfo) -> str:
+        QuietHours.read(info.data.get("owner_zone", "UTC"), value)
         return value
 
     @field_validator("database_url")
@@ -89,6 +122,13 @@ class Settings(BaseSettings):
         """Let the environment win over what `load` passes in from a running stack."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
+
+    @property
+    def terms(self) -> Terms:
+        """What a re-consent is begun with, unless its owner has quiet hours of their own."""
+        quiet = QuietHours.read(self.owner_zone, self.quiet_hours)
+        reminding = Reminding(after=self.remind_after, quiet=quiet, acknowledge_within=self.acknowledge_within)
+        return Terms(patience=self.reauth_patience, reminding=reminding)
 
     @property
     def keys(self) -> Keys:

@@ -4,7 +4,8 @@ Failure modes do not import each other. One that has to start another knows its 
 """
 
 import os
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from temporalio.client import Client, Plugin, WorkflowHandle
@@ -25,7 +26,7 @@ from integrations.db.binding import Target
 from integrations.domain.errors import RunbookError
 from integrations.domain.job import JobRequest
 from integrations.domain.keys import Reencrypted, ReencryptRequest
-from integrations.domain.reauth import ConsentDenied, ConsentReceived, Detection, ReauthRequest
+from integrations.domain.reauth import ConsentDenied, ConsentReceived, Detection, ReauthRequest, Repaired
 from integrations.domain.refresh import RefreshRequest
 from integrations.settings import Settings
 
@@ -40,6 +41,8 @@ CONNECTION_ID: Final = SearchAttributeKey.for_keyword("ConnectionId")
 TENANT: Final = SearchAttributeKey.for_keyword("Tenant")
 CAUSE: Final = SearchAttributeKey.for_keyword("Cause")
 DEADLINE: Final = SearchAttributeKey.for_datetime("Deadline")
+CAUSE_LIMIT: Final = 255
+"""Characters: a search attribute that is too long would fail the workflow's task again and again."""
 SEARCH_ATTRIBUTES: Final[tuple[SearchAttributeKey[Any], ...]] = (
     FAILURE_MODE,
     STEP,
@@ -137,7 +140,13 @@ Request = ReauthRequest | RefreshRequest | JobRequest
 
 
 async def _start_or_join(
-    client: Client, name: str, failure_mode: str, request: Request, summary: str, **more: Any
+    client: Client,
+    name: str,
+    failure_mode: str,
+    request: Request,
+    summary: str,
+    attributes: Sequence[SearchAttributePair[Any]] = (),
+    **more: Any,
 ) -> WorkflowHandle[Any, Any]:
     """Start a workflow, or join the open one of the same id. Its attributes find it even with no worker alive."""
     return await client.start_workflow(
@@ -152,6 +161,7 @@ async def _start_or_join(
                 SearchAttributePair(PROVIDER, request.provider_id),
                 SearchAttributePair(CONNECTION_ID, str(request.connection_id)),
                 SearchAttributePair(TENANT, request.tenant),
+                *attributes,
             ]
         ),
         static_summary=f"{request.provider_id} of {request.tenant}: {summary}",
@@ -167,6 +177,11 @@ async def signal_detected(client: Client, request: ReauthRequest, detection: Det
         "reauth",
         request,
         request.cause,
+        [
+            SearchAttributePair(STEP, "open"),
+            SearchAttributePair(CAUSE, request.cause[:CAUSE_LIMIT]),
+            SearchAttributePair(DEADLINE, datetime.now(UTC) + request.patience),
+        ],
         start_signal="detected",
         start_signal_args=[detection],
     )
@@ -211,6 +226,17 @@ async def signal_consent(client: Client, workflow_id: str, consent: ConsentRecei
     """Tell a lifecycle that its owner came back. Raises RPCError NOT_FOUND when it has ended."""
     name = "consent_received" if isinstance(consent, ConsentReceived) else "consent_denied"
     await client.get_workflow_handle(workflow_id).signal(name, consent, rpc_timeout=_SIGNAL_PATIENCE)
+
+
+async def signal_repaired(client: Client, workflow_id: str, repaired: Repaired) -> bool:
+    """Have a lifecycle look again. False when none is open."""
+    try:
+        await client.get_workflow_handle(workflow_id).signal("connection_repaired", repaired)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return False
+    return True
 
 
 def ui_link(settings: Settings, workflow_id: str) -> str | None:

@@ -15,7 +15,7 @@ from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError, Workflo
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.detection import announce
-from integrations.db import connections, consents, credentials, reauth
+from integrations.db import connections, consents, credentials, ending
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection
 from integrations.db.vault import Vault, digest
@@ -28,7 +28,7 @@ from integrations.providers import catalog
 from integrations.providers.entry import Provider
 from integrations.providers.mistakes import nearest
 from integrations.settings import Settings
-from integrations.temporal import start_job, start_refresh
+from integrations.temporal import signal_repaired, start_job, start_refresh
 
 _ANSWERED_WITHIN: Final = timedelta(seconds=20)
 _ID: Final = re.compile(r"[^\s\x00-\x1f]{1,200}")
@@ -74,7 +74,7 @@ class Platform:
             detection = await connections.detect(
                 session, row.id, Detected.REQUESTED, cause=cause, actor=by, version=None
             )
-        await announce(self.temporal, self.sessions, detection)
+        await announce(self.temporal, self.sessions, self.settings.terms, detection)
         return row
 
     async def ask_for_consent(self, connection_id: UUID, *, revoked: bool, by: str, reason: str) -> str:
@@ -94,7 +94,7 @@ class Platform:
                 version=active.version if active else None,
                 evidence={"said_by": by},
             )
-        return await announce(self.temporal, self.sessions, detection)
+        return await announce(self.temporal, self.sessions, self.settings.terms, detection)
 
     async def refresh(self, connection_id: UUID, *, by: str, reason: str) -> WorkflowHandle[Any, Refreshed]:
         """Start a refresh, or join the one under way. Raises StopError when there is no such connection."""
@@ -169,13 +169,9 @@ class Platform:
         async with self.sessions.begin() as session:
             row = await connections.lock(session, connection_id)
             among = tuple(status for status in Status if status is not Status.DISCONNECTED)
-            given_up = await reauth.give_up(session, row, among=among, reason=reason, actor=by, ended="expired")
-        handle = self.temporal.get_workflow_handle(reauth_id(row.provider_id, row.id))
-        try:
-            await handle.signal("connection_repaired", Repaired(by=by, reason=f"disconnected: {reason}"))
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:  # there is no open lifecycle to end
-                raise
+            given_up = await ending.give_up(session, row, among=among, reason=reason, actor=by, ended="expired")
+        repaired = Repaired(by=by, reason=f"disconnected: {reason}")
+        await signal_repaired(self.temporal, reauth_id(row.provider_id, row.id), repaired)
         return given_up
 
     async def _find(self, connection_id: UUID) -> Connection:

@@ -9,16 +9,17 @@ from typing import Annotated, Final
 import structlog
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
 from integrations import temporal
-from integrations.db import consents
-from integrations.db.tables import Connection, ConsentSession
+from integrations.db import connections, consents
+from integrations.db.tables import Connection, ConsentSession, ConsentState
 from integrations.db.vault import digest
 from integrations.domain.connection import reauth_id
 from integrations.domain.reauth import ConsentDenied, ConsentReceived
 from integrations.providers.mistakes import CatalogError
-from web.invitation import COOKIE
+from web.invitation import COOKIE, DECLINED
 from web.pages import platform, sorry
 
 router = APIRouter()
@@ -43,33 +44,51 @@ async def callback(
             request, "Something is missing", "Please open your invitation again and press its button.", status=400
         )
     async with parts.sessions.begin() as session:
-        row = await consents.by_state(session, state)
-        if row is None:
+        found = await consents.by_state(session, state)
+        if found is None:
             text = "It was used before, or is not ours. Please open your invitation again and press its button."
             return sorry(request, "This answer is not expected", text, status=400)
-        connection = await session.get_one(Connection, row.connection_id)
+        row, press, connection = found
         if connection.provider_id != provider_id:
             # An answer at another provider's address is a mix-up (RFC 9207 section 1), by mistake or on purpose.
             return sorry(request, "This answer is not expected", "It belongs to another provider.", status=400)
-        if not _same_browser(request, row):
+        if not _same_browser(request, press):
             text = (
                 "Please open your invitation in the browser in which you want to consent, and press its button there."
             )
             return sorry(request, "Another browser was used", text, status=400)
-        message: ConsentReceived | ConsentDenied | None = None
-        if code and await consents.receive(session, parts.vault, row, code, _also_told(request, provider_id)):
-            message = ConsentReceived(session_id=row.id, lifecycle_id=row.lifecycle_id)
-        elif error and not code:
-            # RFC 6749 section 4.1.2.1: every other error is the provider's trouble, or ours, and nobody's decision.
-            declined = error == "access_denied"
-            why = "you declined" if declined else _NAMED.get(error, "the provider reported an error")
-            if await consents.refuse(session, row, declined=declined, why=why) and declined:
-                message = ConsentDenied(session_id=row.id, lifecycle_id=row.lifecycle_id)
+        message = (
+            await _keep(request, session, row, press, code)
+            if code
+            else await _note(session, row, press, connection, error or "")
+        )
     if message is not None and await _tell(request, reauth_id(provider_id, row.connection_id), message):
         async with parts.sessions.begin() as session:
             await consents.told(session, row.id)
     # The status page's address holds no code: the browser's history keeps that one.
     return RedirectResponse(f"/reconsent/{parts.vault.link_token(row.id)}/status", status_code=303)
+
+
+async def _keep(
+    request: Request, session: AsyncSession, row: ConsentSession, press: ConsentState, code: str
+) -> ConsentReceived | None:
+    """What to tell the lifecycle; None for a code that came before, or too late."""
+    told = _also_told(request, request.path_params["provider_id"])
+    if not await consents.receive(session, platform(request).vault, row, press, code, told):
+        return None
+    return ConsentReceived(session_id=row.id, lifecycle_id=row.lifecycle_id)
+
+
+async def _note(
+    session: AsyncSession, row: ConsentSession, press: ConsentState, connection: Connection, error: str
+) -> ConsentDenied | None:
+    """RFC 6749 section 4.1.2.1: every error but one is the provider's trouble, or ours, and nobody's decision."""
+    declined = error == "access_denied"
+    why = DECLINED if declined else _NAMED.get(error, "the provider reported an error")
+    await connections.lock(session, connection.id)
+    if not await consents.refuse(session, row, press, declined=declined, why=why) or not declined:
+        return None
+    return ConsentDenied(session_id=row.id, lifecycle_id=row.lifecycle_id)
 
 
 def _also_told(request: Request, provider_id: str) -> dict[str, str]:
@@ -81,9 +100,9 @@ def _also_told(request: Request, provider_id: str) -> dict[str, str]:
     return provider.values_of("callback", dict(request.query_params))
 
 
-def _same_browser(request: Request, row: ConsentSession) -> bool:
+def _same_browser(request: Request, press: ConsentState) -> bool:
     cookie = request.cookies.get(COOKIE)
-    return cookie is not None and row.browser_hash is not None and hmac.compare_digest(digest(cookie), row.browser_hash)
+    return cookie is not None and hmac.compare_digest(digest(cookie), press.browser_hash)
 
 
 async def _tell(request: Request, workflow_id: str, message: ConsentReceived | ConsentDenied) -> bool:

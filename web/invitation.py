@@ -1,5 +1,6 @@
 """The invitation: a page that burns nothing, a button to the provider, a status page that follows to the end."""
 
+import re
 import secrets
 from datetime import UTC, datetime
 from typing import Final
@@ -15,12 +16,13 @@ from integrations.domain.connection import masked
 from web.pages import page, platform, sorry
 
 router = APIRouter()
-COOKIE: Final = "runbook_consent"
-_COOKIE_LIFE: Final = 3600
-_UNDER_WAY: Final = frozenset({"received", "exchanging", "exchanged"})
+COOKIE: Final = "runbook_browser"
+_BROWSER: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+"""256 bits in base64url, as minted below."""
+DECLINED: Final = "you declined"
 
 
-@router.get("/reconsent/{token}")
+@router.api_route("/reconsent/{token}", methods=["GET", "HEAD"])
 async def show(request: Request, token: str) -> Response:
     """Who asks for what, and why. Opening it changes nothing, so a mail scanner may open it too."""
     parts = platform(request)
@@ -47,7 +49,10 @@ async def show(request: Request, token: str) -> Response:
 async def go(request: Request, token: str) -> Response:
     """The button: mint state and verifier for this browser, and send it to the provider (RFC 6749 section 4.1.1)."""
     parts = platform(request)
-    state, verifier, browser = (secrets.token_urlsafe(32) for _ in range(3))
+    state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    # A second tab is the same browser: with a fresh name it would void the first one's press.
+    known = request.cookies.get(COOKIE, "")
+    browser = known if _BROWSER.fullmatch(known) else secrets.token_urlsafe(32)
     async with parts.sessions.begin() as session:
         row = await consents.by_link(session, token)
         if row is None:
@@ -67,16 +72,16 @@ async def go(request: Request, token: str) -> Response:
     answer.set_cookie(
         COOKIE,
         browser,
-        max_age=_COOKIE_LIFE,
+        max_age=int(consents.PRESS_LIFE.total_seconds()),
         httponly=True,
         samesite="lax",
         secure=parts.base_url.startswith("https://"),
-        path="/oauth/callback",
+        path="/",
     )
     return answer
 
 
-@router.get("/reconsent/{token}/status")
+@router.api_route("/reconsent/{token}/status", methods=["GET", "HEAD"])
 async def status(request: Request, token: str) -> Response:
     """Where the consent stands. Reloads itself until there is an end to tell."""
     parts = platform(request)
@@ -92,7 +97,7 @@ async def status(request: Request, token: str) -> Response:
         "status.html",
         provider=provider.name,
         row=row,
-        under_way=row.status in _UNDER_WAY,
+        under_way=row.status in consents.ON_ITS_WAY,
         # Whoever holds an old link of this lifecycle is its invitee, and may go on with the new one.
         again=f"/reconsent/{parts.vault.link_token(newer)}" if newer else None,
     )

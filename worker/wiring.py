@@ -69,6 +69,7 @@ def build_workers(
     refresh = RefreshActivities(sessions, vault, providers)
     jobs = JobActivities(sessions, vault, providers)
     sealing = KeysActivities(sessions, vault)
+    detection = DetectionActivities(sessions, config.terms)
     core = Worker(
         client,
         task_queue=WORKFLOWS,
@@ -83,15 +84,23 @@ def build_workers(
             waiting.extend,
             waiting.snooze,
             waiting.disconnect,
-            DetectionActivities(sessions).announce,
-            ReconcileActivities(sessions).reauth,
+            detection.announce,
+            detection.tell_repaired,
+            ReconcileActivities(sessions, config.terms).reauth,
             sealing.left,
             sealing.reencrypt,
         ],
         graceful_shutdown_timeout=_GRACE,
         sticky_queue_schedule_to_start_timeout=_STICKY,
     )
-    calls: list[Callable[..., Any]] = [reauth.exchange, reauth.prove, refresh.refresh, refresh.confirm, jobs.call]
+    calls: list[Callable[..., Any]] = [
+        reauth.exchange,
+        reauth.prove_and_activate,
+        reauth.prove,
+        refresh.refresh,
+        refresh.confirm,
+        jobs.call,
+    ]
     return [core] + [
         Worker(
             client,

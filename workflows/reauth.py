@@ -1,20 +1,22 @@
 """Re-consent: a dead grant blocks its connection until the owner consents again.
 
-open ──▶ wait ──consent──▶ exchange ──▶ prove ──▶ activate        (REPAIRED)
+open ──▶ wait ──consent──▶ exchange ──▶ prove and activate        (REPAIRED)
           ▲ │ by the clock:   │           │
           │ │ reminders of the owner, an escalation of the task
           │ │                 └───────────┴── not a repair: a fresh invitation, and back to wait
           └─┼── detected again: open once more, it joins what is under way
             ├── repaired elsewhere                                (REPAIRED_ELSEWHERE)
             ├── disconnected by a person                          (DISCONNECTED)
-            └── deadline, 14 days                                 (EXPIRED)
+            └── deadline, 14 days; a consent that came in time is finished first    (EXPIRED)
 """
 
 from collections import deque
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from temporalio import workflow
+from temporalio.common import SearchAttributeUpdate
 
 with workflow.unsafe.imports_passed_through():
     from activities.reauth import ReauthActivities
@@ -34,6 +36,7 @@ with workflow.unsafe.imports_passed_through():
         Opening,
         OpenLifecycle,
         Order,
+        Proof,
         ReauthOutcome,
         ReauthRequest,
         ReauthResult,
@@ -41,15 +44,12 @@ with workflow.unsafe.imports_passed_through():
         Said,
         SaidUntil,
     )
-    from integrations.temporal import CAUSE, DEADLINE
+    from integrations.temporal import CAUSE, CAUSE_LIMIT, DEADLINE
     from workflows.options import CONSENT, DATABASE
+    from workflows.patches import Patch
     from workflows.pressing import Pressing
     from workflows.queues import provider_queue
     from workflows.story import Story
-
-
-_CAUSE_LIMIT = 255
-"""Characters: a search attribute that is too long would fail the workflow's task again and again."""
 
 
 _LONGEST = timedelta(days=90)
@@ -74,9 +74,13 @@ class ReauthWorkflow:
         self._consents: deque[ConsentReceived] = deque()
         self._taken: set[UUID] = set()
         self._story = Story(["open", "wait", "exchange", "prove", "activate"])
+        self._since = self._opened_at
+        self._first_look = True
+        self._in_time = 0
+        """Consents that the deadline found on their way."""
         self._provider_queue = provider_queue(request.provider_id)
         self._account = ""
-        self._cause = request.cause[:_CAUSE_LIMIT]
+        self._cause = request.cause[:CAUSE_LIMIT]
 
     @workflow.signal(description="A dead or diminished grant was noticed. Sent by the platform; safe to send twice.")
     def detected(self, detection: Detection) -> None:
@@ -199,22 +203,36 @@ class ReauthWorkflow:
             if opened.opening is Opening.DISCONNECTED:
                 return ReauthResult(outcome=ReauthOutcome.DISCONNECTED, why=opened.why)
             self._pressing.expect(opened.remind_at, opened.escalate_at)
-            self._show_waiting(opened.account)
-            while await self._something_happened():
-                if self._look_again:
-                    break
-                result = await self._repaired_by(self._consents.popleft())
-                if result is not None:
-                    return result
-                self._show_waiting()
-            else:
-                return await self._expire()
+            self._account, self._since = opened.account, opened.since or self._opened_at
+            self._show_waiting()
+            result = await self._wait()
+            if result is not None:
+                return result
+
+    async def _wait(self) -> ReauthResult | None:
+        """Until the end, or until something was detected: None."""
+        while True:
+            if not await self._something_happened():
+                expired = await self._expire()
+                if expired is not None:
+                    return expired
+            if self._look_again:
+                return None
+            result = await self._repaired_by(self._consents.popleft())
+            if result is not None:
+                return result
+            self._show_waiting()
 
     async def _open(self) -> Opened:
         self._look_again = False
-        self._story.at(
-            "open", doing=self._cause, attributes=[CAUSE.value_set(self._cause), DEADLINE.value_set(self._deadline)]
-        )
+        attributes: list[SearchAttributeUpdate[Any]] = [
+            CAUSE.value_set(self._cause),
+            DEADLINE.value_set(self._deadline),
+        ]
+        if self._first_look and workflow.patched(Patch.ATTRIBUTES_AT_START):
+            self._story.begins_at("open")
+        self._first_look = False
+        self._story.at("open", doing=self._cause, attributes=attributes)
         opened = await workflow.execute_activity_method(
             ReauthActivities.open,
             OpenLifecycle(
@@ -228,7 +246,7 @@ class ReauthWorkflow:
             activity_id=f"open-{workflow.info().get_current_history_length()}",
             **DATABASE,
         )
-        cause = opened.why[:_CAUSE_LIMIT]
+        cause = opened.why[:CAUSE_LIMIT]
         if opened.opening is Opening.OPENED and cause != self._cause:
             # A request that a revocation has joined is about the revocation from now on.
             self._cause = cause
@@ -312,6 +330,8 @@ class ReauthWorkflow:
             activity_id=f"exchange-{nth}",
             **CONSENT,
         )
+        if exchanged.exchange is Exchange.STALE and workflow.patched(Patch.STALE_MAY_COME_AGAIN):
+            self._taken.discard(received.session_id)
         if exchanged.exchange is not Exchange.CANDIDATE or exchanged.version is None:
             self._story.note(f"no repair: {exchanged.why}")
             return None
@@ -323,50 +343,77 @@ class ReauthWorkflow:
             deadline=self._deadline,
         )
         self._story.at("prove", doing=f"calling {self._request.provider_id} with version {exchanged.version}")
+        if workflow.patched(Patch.PROVE_ACTIVATES):
+            proof = await workflow.execute_activity_method(
+                ReauthActivities.prove_and_activate,
+                candidate,
+                task_queue=self._provider_queue,
+                summary=f"call {self._request.provider_id} with version {candidate.version}; if it works, activate it",
+                activity_id=f"prove-{nth}",
+                **CONSENT,
+            )
+        else:
+            proof = await self._prove_then_activate(candidate, nth)
+        if not proof.works:
+            self._story.note(f"no repair: {proof.why}")
+            return None
+        if proof.activation is Activation.VOID:
+            return ReauthResult(outcome=ReauthOutcome.DISCONNECTED, why="given up while the consent was on its way")
+        return ReauthResult(outcome=ReauthOutcome.REPAIRED, why="the owner consented", version=candidate.version)
+
+    async def _prove_then_activate(self, candidate: Candidate, nth: int) -> Proof:
+        """As it was in two steps."""
         proof = await workflow.execute_activity_method(
             ReauthActivities.prove,
             candidate,
             task_queue=self._provider_queue,
-            summary=f"call {self._request.provider_id} with candidate version {exchanged.version}",
+            summary=f"call {self._request.provider_id} with candidate version {candidate.version}",
             activity_id=f"prove-{nth}",
             **CONSENT,
         )
         if not proof.works:
-            self._story.note(f"no repair: {proof.why}")
-            return None
-        self._story.at("activate", doing=f"version {exchanged.version}")
+            return proof
+        self._story.at("activate", doing=f"version {candidate.version}")
         activation = await workflow.execute_activity_method(
             ReauthActivities.activate,
             candidate,
-            summary=f"activate version {exchanged.version}, unblock, close the task",
+            summary=f"activate version {candidate.version}, unblock, close the task",
             activity_id=f"activate-{nth}",
             **DATABASE,
         )
-        if activation is Activation.VOID:
-            return ReauthResult(outcome=ReauthOutcome.DISCONNECTED, why="given up while the consent was on its way")
-        return ReauthResult(outcome=ReauthOutcome.REPAIRED, why="the owner consented", version=exchanged.version)
+        return proof.model_copy(update={"activation": activation})
 
-    async def _expire(self) -> ReauthResult:
+    async def _expire(self) -> ReauthResult | None:
+        """The end, or None when a consent was in time and is to be taken up first."""
         days = self._request.patience.days
         why = f"nobody consented within {days} days" if days else f"nobody consented within {self._request.patience}"
-        await workflow.execute_activity_method(
+        in_time = await workflow.execute_activity_method(
             ReauthActivities.expire,
             Expire(connection_id=self._request.connection_id, lifecycle_id=self._lifecycle_id, why=why),
             summary=f"disconnect: {why}",
-            activity_id="expire",
+            activity_id=f"expire-{self._in_time}" if self._in_time else "expire",
             **DATABASE,
         )
-        return ReauthResult(outcome=ReauthOutcome.EXPIRED, why=why)
+        if in_time is None:
+            return ReauthResult(outcome=ReauthOutcome.EXPIRED, why=why)
+        self._in_time += 1
+        if in_time not in {consent.session_id for consent in self._consents}:
+            self._taken.add(in_time)
+            self._consents.append(ConsentReceived(session_id=in_time, lifecycle_id=self._lifecycle_id))
+        return None
 
-    def _show_waiting(self, account: str | None = None) -> None:
-        if account is not None:
-            self._account = account
-        until = f"{self._account or 'the owner'} has until {self._deadline:%Y-%m-%d %H:%M} UTC"
-        pressing = self._pressing.words(workflow.now())
+    def _show_waiting(self) -> None:
+        now, connection = workflow.now(), self._request.connection_id
         self._story.at(
             "wait",
-            doing=f"{until}; {pressing}" if pressing else until,
-            unblock=f"runbook reauth link {self._request.connection_id}",
+            doing=f"for {self._account or 'the owner'} to consent",
+            facts=[
+                ("broken", self._cause),
+                ("since", f"{self._since:%Y-%m-%d %H:%M} UTC"),
+                ("deadline", f"{self._deadline:%Y-%m-%d %H:%M} UTC, then it is disconnected"),
+                ("next", self._pressing.words(now) or "nobody is pressed any more before the deadline"),
+            ],
+            unblock=f"runbook reauth link {connection}",
         )
 
 

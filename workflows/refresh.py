@@ -1,6 +1,6 @@
 """Refreshing a connection; a refusal is confirmed before anybody believes it.
 
-refresh ──ok──▶ done
+refresh ──ok──▶ done; was it blocked, its re-consent lifecycle is told that nothing is left to do
    └─refused──▶ 10 s ──▶ confirm ──ok, or rotated meanwhile──▶ done
                             └─refused again: the row is written──▶ announce: the re-consent lifecycle opens
 """
@@ -10,7 +10,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.detection import DetectionActivities
     from activities.refresh import RefreshActivities
-    from integrations.domain.reauth import Detection
+    from integrations.domain.reauth import Detection, RepairedElsewhere
     from integrations.domain.refresh import Refresh, Refreshed, RefreshRequest, RefreshStep
     from workflows.options import ANNOUNCE, PROVIDER_CALL
     from workflows.queues import provider_queue
@@ -46,6 +46,19 @@ class RefreshWorkflow:
                 Detection(detection_id=refreshed.detection_id),
                 summary="open the re-consent lifecycle",
                 activity_id="announce",
+                **ANNOUNCE,
+            )
+        if refreshed.repaired:
+            await workflow.execute_activity_method(
+                DetectionActivities.tell_repaired,
+                RepairedElsewhere(
+                    connection_id=request.connection_id,
+                    provider_id=request.provider_id,
+                    by=request.by,
+                    reason=f"a refresh works again: {request.reason}",
+                ),
+                summary="end the re-consent: a refresh works again",
+                activity_id="tell_repaired",
                 **ANNOUNCE,
             )
         return refreshed

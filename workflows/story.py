@@ -21,18 +21,29 @@ class Story:
         """Add something that happened on the way: a refused consent, a decline."""
         self._notes = [*self._notes, f"{workflow.now():%Y-%m-%d %H:%M} UTC · {text}"][-5:]
 
+    def begins_at(self, step: str) -> None:
+        """Say that the start brought this step's search attributes along: no event is needed for them."""
+        self._now = step
+
     def at(
-        self, step: str, *, doing: str, unblock: str = "", attributes: Sequence[SearchAttributeUpdate[Any]] = ()
+        self,
+        step: str,
+        *,
+        doing: str,
+        facts: Sequence[tuple[str, str]] = (),
+        unblock: str = "",
+        attributes: Sequence[SearchAttributeUpdate[Any]] = (),
     ) -> None:
         """Show where the workflow is. An event is written only when the step is another one.
 
-        `attributes` go into the same event.
+        `facts` are what whoever looks wants to know of a step that waits; `attributes` go into the same event.
         """
         position = self._steps.index(step)
         marks = ["✔" if n < position else "▶" if n == position else "○" for n in range(len(self._steps))]
         lines = [f"- {mark} {name}" for mark, name in zip(marks, self._steps, strict=True)]
         lines[position] += f": {doing}"
-        lines += [f"- {note}" for note in self._notes]
+        lines += ["", *(f"- **{name}**: {text}" for name, text in facts)] if facts else []
+        lines += ["", *(f"- {note}" for note in self._notes)] if self._notes else []
         if unblock:
             lines += ["", f"Unblock: `{unblock}`"]
         workflow.set_current_details("\n".join(lines))

@@ -7,11 +7,13 @@ from uuid import UUID, uuid4
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from integrations.db.contacts import quiet_hours_of
 from integrations.db.outbox import enqueue
-from integrations.db.tables import Connection, GrantEvent, Transition
+from integrations.db.tables import Connection, Contact, GrantEvent, Transition
 from integrations.domain.connection import Status, may_become
 from integrations.domain.errors import StopError
 from integrations.domain.grants import Change
+from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import Detected
 
 
@@ -54,6 +56,7 @@ async def transition(
     event: str,
     reason: str,
     actor: str,
+    run_id: str | None = None,
     evidence: dict[str, Any] | None = None,
     payload: dict[str, Any] | None = None,
 ) -> bool:
@@ -76,6 +79,7 @@ async def transition(
             actor=actor,
             evidence=evidence or {},
             lifecycle_id=row.lifecycle_id,
+            run_id=run_id,
             event_id=event_id,
         )
     )
@@ -83,6 +87,18 @@ async def transition(
     told = {"from": now, "to": to, "reason": reason, "actor": actor} | (payload or {})
     await enqueue(session, row.id, event_id, event, told)
     return True
+
+
+async def detected(session: AsyncSession, detection_id: UUID) -> tuple[GrantEvent, Connection, QuietHours | None]:
+    """A detection, whom it is about, and their owner's quiet hours where they are known."""
+    found = await session.execute(
+        select(GrantEvent, Connection)
+        .join(Connection, Connection.id == GrantEvent.connection_id)
+        .where(GrantEvent.id == detection_id)
+    )
+    event, connection = found.one()
+    contact = await session.get(Contact, (connection.scope_type, connection.scope_id))
+    return event, connection, None if contact is None else quiet_hours_of(contact)
 
 
 async def note_grants(

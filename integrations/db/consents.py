@@ -1,22 +1,29 @@
-"""Consent sessions: an invitation, the state and verifier minted at its button, the code that came back.
+"""Consent sessions: an invitation, a state and verifier for each press of its button, the code that came back.
 
 invited ──button──▶ (state minted) ──callback──▶ received ──▶ exchanging ──▶ exchanged ──▶ completed
    │                                                │              │             │
    └────────────────────────────────────────────────┴──────────────┴─────────────┴──▶ refused | replaced | expired
+
+Whoever changes both locks states before their session, and the connection before either: nobody waits in a circle.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.outbox import enqueue
-from integrations.db.tables import Connection, ConsentSession
+from integrations.db.tables import Connection, ConsentSession, ConsentState, Credential
 from integrations.db.vault import Vault, digest, session_place
 from integrations.domain.connection import masked
 
-OPEN = ("invited", "received", "exchanging", "exchanged")
+OPEN: Final = ("invited", "received", "exchanging", "exchanged")
+ON_ITS_WAY: Final = ("received", "exchanging", "exchanged")
+"""The owner came back with a code: what becomes of it is being found out."""
+PRESS_LIFE: Final = timedelta(hours=1)
+"""How long a person may take at the provider. The browser's cookie lives as long."""
 
 
 async def open_session(session: AsyncSession, lifecycle_id: UUID) -> ConsentSession | None:
@@ -24,6 +31,20 @@ async def open_session(session: AsyncSession, lifecycle_id: UUID) -> ConsentSess
     return await session.scalar(
         select(ConsentSession).where(ConsentSession.lifecycle_id == lifecycle_id, ConsentSession.status.in_(OPEN))
     )
+
+
+async def current(session: AsyncSession, connection_id: UUID, lifecycle_id: UUID) -> ConsentSession | None:
+    """A lifecycle's invitation that stands. Those that an earlier lifecycle of the connection left open end here."""
+    found = await session.scalars(
+        select(ConsentSession).where(ConsentSession.connection_id == connection_id, ConsentSession.status.in_(OPEN))
+    )
+    stands = None
+    for row in found.all():
+        if row.lifecycle_id == lifecycle_id:
+            stands = row
+        else:
+            await end(session, row.id, "replaced", "a newer invitation takes its place")
+    return stands
 
 
 async def invite(
@@ -61,14 +82,18 @@ async def invite(
     return row
 
 
-async def end(session: AsyncSession, session_id: UUID, status: str, outcome: str) -> bool:
+async def end(
+    session: AsyncSession, session_id: UUID, status: str, outcome: str, evidence: dict[str, Any] | None = None
+) -> bool:
     """End an open session. What was sealed in it is of no more use to anybody and is forgotten."""
+    await void_presses(session, session_id)
     ended = await session.execute(
         update(ConsentSession)
         .where(ConsentSession.id == session_id, ConsentSession.status.in_(OPEN))
         .values(
             status=status,
             outcome=outcome,
+            evidence=evidence or {},
             ended_at=func.now(),
             sealed_code=None,
             sealed_verifier=None,
@@ -78,6 +103,15 @@ async def end(session: AsyncSession, session_id: UUID, status: str, outcome: str
     return ended.scalar() is not None
 
 
+async def void_presses(session: AsyncSession, session_id: UUID) -> None:
+    """Take no answer to the button any more. One that is being taken at this moment is waited for."""
+    await session.execute(
+        update(ConsentState)
+        .where(ConsentState.session_id == session_id, ConsentState.sealed_verifier.is_not(None))
+        .values(sealed_verifier=None)
+    )
+
+
 async def end_all(session: AsyncSession, connection_id: UUID, status: str, outcome: str) -> None:
     """End whatever invitation of the connection is still open, of this lifecycle or an earlier one."""
     ids = await session.scalars(
@@ -85,6 +119,19 @@ async def end_all(session: AsyncSession, connection_id: UUID, status: str, outco
     )
     for session_id in ids.all():
         await end(session, session_id, status, outcome)
+
+
+async def with_credential(
+    session: AsyncSession, session_id: UUID
+) -> tuple[ConsentSession, Connection, Credential | None] | None:
+    """One invitation, its connection, and what its consent has brought so far."""
+    found = await session.execute(
+        select(ConsentSession, Connection, Credential)
+        .join(Connection, Connection.id == ConsentSession.connection_id)
+        .outerjoin(Credential, Credential.session_id == ConsentSession.id)
+        .where(ConsentSession.id == session_id)
+    )
+    return found.one_or_none()
 
 
 async def latest(session: AsyncSession, connection_id: UUID) -> ConsentSession | None:
@@ -101,48 +148,63 @@ async def by_link(session: AsyncSession, token: str) -> ConsentSession | None:
     return await session.scalar(select(ConsentSession).where(ConsentSession.link_hash == digest(token)))
 
 
-async def by_state(session: AsyncSession, state: str) -> ConsentSession | None:
-    return await session.scalar(select(ConsentSession).where(ConsentSession.state_hash == digest(state)))
+async def by_state(session: AsyncSession, state: str) -> tuple[ConsentSession, ConsentState, Connection] | None:
+    """Whose answer this is: the invitation, the press of its button, and the connection."""
+    found = await session.execute(
+        select(ConsentSession, ConsentState, Connection)
+        .join(ConsentState, ConsentState.session_id == ConsentSession.id)
+        .join(Connection, Connection.id == ConsentSession.connection_id)
+        .where(ConsentState.state_hash == digest(state))
+    )
+    return found.one_or_none()
 
 
 async def mint(
     session: AsyncSession, vault: Vault, session_id: UUID, *, state: str, verifier: str, browser: str
 ) -> bool:
-    """Remember a fresh state and verifier for an invitation that still waits. False when it no longer does."""
+    """Remember a fresh state and verifier for an invitation that still waits. False when it no longer does.
+
+    Those of other tabs stay good: whichever comes back first is taken.
+    """
+    await session.execute(
+        delete(ConsentState).where(
+            ConsentState.session_id == session_id, ConsentState.minted_at < func.now() - PRESS_LIFE
+        )
+    )
     minted = await session.execute(
         update(ConsentSession)
         .where(
             ConsentSession.id == session_id, ConsentSession.status == "invited", ConsentSession.expires_at > func.now()
         )
-        .values(
+        .values(outcome=None)
+        .returning(ConsentSession.id)
+    )
+    if minted.scalar() is None:
+        return False
+    session.add(
+        ConsentState(
+            session_id=session_id,
             state_hash=digest(state),
             browser_hash=digest(browser),
             sealed_verifier=vault.seal(verifier.encode(), session_place(session_id, "verifier")),
             key_id=vault.key_id,
-            minted_at=func.now(),
-            outcome=None,
         )
-        .returning(ConsentSession.id)
     )
-    return minted.scalar() is not None
+    return True
 
 
 async def receive(
-    session: AsyncSession, vault: Vault, row: ConsentSession, code: str, variables: dict[str, str]
+    session: AsyncSession, vault: Vault, row: ConsentSession, press: ConsentState, code: str, variables: dict[str, str]
 ) -> bool:
-    """Keep the code, sealed, and use the state up. False when this state was used before."""
-    if row.sealed_verifier is None or row.key_id is None:
+    """Keep the code, sealed, and use the state up. False when this state, or another tab's, was used before."""
+    if press.sealed_verifier is None:
         return False
-    verifier = vault.open(row.sealed_verifier, row.key_id, session_place(row.id, "verifier"))
+    verifier = vault.open(press.sealed_verifier, press.key_id, session_place(row.id, "verifier"))
+    if not await _use_up(session, press):
+        return False
     received = await session.execute(
         update(ConsentSession)
-        .where(
-            ConsentSession.id == row.id,
-            ConsentSession.status == "invited",
-            ConsentSession.state_hash == row.state_hash,
-            # The verifier goes with the first answer, a decline included: a state is good for one.
-            ConsentSession.sealed_verifier.is_not(None),
-        )
+        .where(ConsentSession.id == row.id, ConsentSession.status == "invited")
         .values(
             status="received",
             sealed_code=vault.seal(code.encode(), session_place(row.id, "code")),
@@ -157,28 +219,41 @@ async def receive(
     return received.scalar() is not None
 
 
+async def _use_up(session: AsyncSession, press: ConsentState) -> bool:
+    """The verifier goes with the first answer, a decline included: a state is good for one."""
+    used = await session.execute(
+        update(ConsentState)
+        .where(ConsentState.id == press.id, ConsentState.sealed_verifier.is_not(None))
+        .values(sealed_verifier=None)
+        .returning(ConsentState.id)
+    )
+    return used.scalar() is not None
+
+
 async def told(session: AsyncSession, session_id: UUID) -> None:
     """Remember that the lifecycle was signalled."""
     await session.execute(update(ConsentSession).where(ConsentSession.id == session_id).values(signalled_at=func.now()))
 
 
-async def refuse(session: AsyncSession, row: ConsentSession, *, declined: bool, why: str) -> bool:
+async def refuse(session: AsyncSession, row: ConsentSession, press: ConsentState, *, declined: bool, why: str) -> bool:
     """Record that no code came back: the owner declined, or the provider had trouble. False when that is known.
 
-    The state is used up; the link stays good.
+    The state is used up; the link stays good. A decline is told: the caller holds the connection's lock.
     """
+    if not await _use_up(session, press):
+        return False
     denied = await session.execute(
         update(ConsentSession)
-        .where(
-            ConsentSession.id == row.id,
-            ConsentSession.status == "invited",
-            ConsentSession.state_hash == row.state_hash,
-            ConsentSession.sealed_verifier.is_not(None),
-        )
-        .values(denied_at=func.now() if declined else row.denied_at, outcome=why, sealed_verifier=None)
+        .where(ConsentSession.id == row.id, ConsentSession.status == "invited")
+        .values(denied_at=func.now() if declined else row.denied_at, outcome=why)
         .returning(ConsentSession.id)
     )
-    return denied.scalar() is not None
+    refused = denied.scalar() is not None
+    if refused and declined:
+        # The press names the event: a person may decline again, and each time is told once.
+        payload = {"session_id": str(row.id), "until": row.expires_at.isoformat()}
+        await enqueue(session, row.connection_id, press.id, "reauth.declined", payload)
+    return refused
 
 
 async def move(session: AsyncSession, session_id: UUID, from_status: str, to_status: str) -> bool:
@@ -189,6 +264,28 @@ async def move(session: AsyncSession, session_id: UUID, from_status: str, to_sta
         .returning(ConsentSession.id)
     )
     return moved.scalar() is not None
+
+
+async def stands(session: AsyncSession, session_id: UUID, status: str) -> bool:
+    """Is it still so? The caller holds the connection's lock, under which invitations end."""
+    return await session.scalar(select(ConsentSession.status).where(ConsentSession.id == session_id)) == status
+
+
+async def accept(session: AsyncSession, session_id: UUID, account_id: str, account_name: str | None) -> bool:
+    """The consent is the right account's, and brought what was asked for: its code is of no more use."""
+    accepted = await session.execute(
+        update(ConsentSession)
+        .where(ConsentSession.id == session_id, ConsentSession.status == "exchanging")
+        .values(
+            status="exchanged",
+            account_id=account_id,
+            account_name=account_name,
+            sealed_code=None,
+            sealed_verifier=None,
+        )
+        .returning(ConsentSession.id)
+    )
+    return accepted.scalar() is not None
 
 
 def code_and_verifier(vault: Vault, row: ConsentSession) -> tuple[str, str]:

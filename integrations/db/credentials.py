@@ -44,14 +44,16 @@ async def active(session: AsyncSession, connection_id: UUID) -> Credential | Non
     )
 
 
-async def version_of(session: AsyncSession, connection_id: UUID, version: int) -> Credential | None:
-    return await session.scalar(
-        select(Credential).where(Credential.connection_id == connection_id, Credential.version == version)
+async def with_connection(
+    session: AsyncSession, connection_id: UUID, version: int
+) -> tuple[Connection, Credential] | None:
+    """One version, and the connection that it belongs to."""
+    found = await session.execute(
+        select(Connection, Credential)
+        .join(Credential, Credential.connection_id == Connection.id)
+        .where(Connection.id == connection_id, Credential.version == version)
     )
-
-
-async def of_session(session: AsyncSession, session_id: UUID) -> Credential | None:
-    return await session.scalar(select(Credential).where(Credential.session_id == session_id))
+    return found.one_or_none()
 
 
 async def add(
@@ -88,6 +90,17 @@ async def add(
     return row
 
 
+async def accept(session: AsyncSession, session_id: UUID, variables: dict[str, Any]) -> bool:
+    """Account and grants are right: what a consent brought becomes a candidate. False when it is gone."""
+    accepted = await session.execute(
+        update(Credential)
+        .where(Credential.session_id == session_id, Credential.state == "unchecked")
+        .values(state="candidate", variables=variables)
+        .returning(Credential.id)
+    )
+    return accepted.scalar() is not None
+
+
 async def retire_active(session: AsyncSession, connection_id: UUID) -> None:
     await session.execute(
         update(Credential)
@@ -96,8 +109,8 @@ async def retire_active(session: AsyncSession, connection_id: UUID) -> None:
     )
 
 
-async def activate(session: AsyncSession, connection_id: UUID, version: int) -> bool:
-    """Make a candidate the active version and retire the old one. False, and nothing changed, when it is none."""
+async def activate(session: AsyncSession, connection_id: UUID, version: int) -> Credential | None:
+    """Make a candidate the active version and retire the old one. None, and nothing changed, when it is none."""
     candidate = await session.scalar(
         select(Credential)
         .where(
@@ -106,11 +119,11 @@ async def activate(session: AsyncSession, connection_id: UUID, version: int) -> 
         .with_for_update()
     )
     if candidate is None:
-        return False
+        return None
     await retire_active(session, connection_id)
     candidate.state, candidate.activated_at = "active", func.now()
     await session.flush()
-    return True
+    return candidate
 
 
 async def discard_of(session: AsyncSession, session_id: UUID) -> None:

@@ -1,10 +1,10 @@
 """The only way into the outbox."""
 
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Table, bindparam, exists, literal, select, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.tables import Connection, OutboxEvent
@@ -17,34 +17,49 @@ async def enqueue(
     """Put an event about a connection into the caller's transaction. False when the event id is there already.
 
     Takes the connection's row lock, which the caller usually holds, and gives the event the connection's next number:
-    whoever reads by `seq` reads in the order of commits.
+    whoever reads by `seq` reads in the order of commits. One statement: most steps tell something.
     """
-    if await session.scalar(select(OutboxEvent.event_id).where(OutboxEvent.event_id == event_id)):
-        return False
-    owner = (
-        await session.execute(
-            update(Connection)
-            .where(Connection.id == connection_id)
-            .values(seq=Connection.seq + 1)
-            .returning(Connection.provider_id, Connection.scope_type, Connection.scope_id, Connection.seq)
-        )
-    ).one()
     order_key = str(connection_id)
     added = await session.execute(
-        insert(OutboxEvent)
-        .values(
-            event_id=event_id,
-            name=name,
-            provider_id=owner.provider_id,
-            scope_type=owner.scope_type,
-            scope_id=owner.scope_id,
-            connection_id=connection_id,
-            order_key=order_key,
-            part=partition_of(order_key),
-            seq=owner.seq,
-            payload=payload,
-        )
-        .on_conflict_do_nothing()
-        .returning(OutboxEvent.event_id)
+        _ENQUEUE,
+        {
+            "connection": connection_id,
+            "event": event_id,
+            "event_name": name,
+            "payload": payload,
+            "order_key": order_key,
+            "part": partition_of(order_key),
+        },
     )
     return added.scalar() is not None
+
+
+_connections, _events = cast("Table", Connection.__table__), cast("Table", OutboxEvent.__table__)
+# A repeated event must not use a number up: it is looked for before the number is taken.
+_owner = (
+    update(_connections)
+    .where(_connections.c.id == bindparam("connection"))
+    .where(~exists().where(_events.c.event_id == bindparam("event")))
+    .values(seq=_connections.c.seq + 1)
+    .returning(*(_connections.c[name] for name in ("id", "provider_id", "scope_type", "scope_id", "seq")))
+    .cte("owner")
+)
+_told = {
+    "event_id": bindparam("event", type_=_events.c.event_id.type),
+    "name": bindparam("event_name", type_=_events.c.name.type),
+    "provider_id": _owner.c.provider_id,
+    "scope_type": _owner.c.scope_type,
+    "scope_id": _owner.c.scope_id,
+    "connection_id": _owner.c.id,
+    "order_key": bindparam("order_key", type_=_events.c.order_key.type),
+    "part": bindparam("part", type_=_events.c.part.type),
+    "seq": _owner.c.seq,
+    "payload": bindparam("payload", type_=JSONB()),
+    "status": literal("pending"),
+}
+_ENQUEUE = (
+    insert(_events)
+    .from_select(list(_told), select(*_told.values()).select_from(_owner))
+    .on_conflict_do_nothing()
+    .returning(_events.c.event_id)
+)

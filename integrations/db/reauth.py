@@ -1,39 +1,41 @@
-"""The transactions of a re-consent lifecycle. Each takes the connection's lock and checks whose lifecycle it is."""
+"""A re-consent lifecycle opens, and invites. Each transaction takes the connection's lock, and checks whose it is.
 
-from collections.abc import Sequence
+How it ends stands in `ending.py`, what happens while it waits in `waiting.py`.
+"""
+
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final
-from uuid import UUID, uuid4
+from typing import Any, Final
+from uuid import UUID, uuid5
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import connections, consents, credentials, tasks
+from integrations.db.ending import locked_by
 from integrations.db.outbox import enqueue
-from integrations.db.tables import Connection, ConsentSession, Credential, GrantEvent
+from integrations.db.tables import Connection, ConsentSession, Credential, GrantEvent, OperatorTask
 from integrations.db.vault import Vault
 from integrations.domain.connection import BLOCKED, Status, masked
-from integrations.domain.grants import compare
-from integrations.domain.reauth import (
-    Activation,
-    Candidate,
-    Detected,
-    Expire,
-    Lifecycle,
-    Opened,
-    Opening,
-    OpenLifecycle,
-)
+from integrations.domain.reauth import Detected, Lifecycle, Opened, Opening, OpenLifecycle
 
 TASK: Final = "reauth"
 _ACTOR: Final = "ReauthWorkflow"
 _DEMOTABLE: Final = (Status.ACTIVE, Status.NEEDS_RECONSENT, Status.ERRORED)
 
 
-async def open_lifecycle(session: AsyncSession, vault: Vault, wanted: OpenLifecycle, ask_first: list[str]) -> Opened:
+async def open_lifecycle(
+    session: AsyncSession,
+    vault: Vault,
+    wanted: OpenLifecycle,
+    ask_first: Callable[[str], list[str]],
+    *,
+    run_id: str | None = None,
+) -> Opened:
     """Demote, block, open the task and invite, in the caller's transaction. A repeated call finds it done.
 
-    `ask_first`: the grants to ask for when the connection never had any.
+    `ask_first`: the grants to ask for, by provider, when the connection never had any. An entry that has vanished
+    from the catalog keeps nobody from a repair.
     """
     row = await connections.lock(session, wanted.connection_id)
     live = await _take_detections(session, row, wanted.lifecycle_id)
@@ -45,24 +47,39 @@ async def open_lifecycle(session: AsyncSession, vault: Vault, wanted: OpenLifecy
         return Opened(opening=Opening.ALREADY_REPAIRED, why=why, account=account)
     if row.status == Status.DISCONNECTED and not mine and not _asked_for(live):
         return Opened(opening=Opening.DISCONNECTED, why=f"disconnected: {row.status_reason}", account=account)
+    asked = sorted({*row.grants, *row.missing_grants}) or ask_first(row.provider_id)
     row.lifecycle_id = wanted.lifecycle_id
-    await _demote(session, row, live)
-    invitation = await consents.open_session(session, wanted.lifecycle_id)
+    demoted = await _demote(session, row, live, run_id)
+    invitation = await consents.current(session, row.id, wanted.lifecycle_id)
     # A look for which nothing new was found leaves standing what the owner was told last.
     why = live[0].cause if live else invitation.why if invitation else row.status_reason
     if invitation is None:
-        await consents.end_all(session, row.id, "replaced", "a newer invitation takes its place")
         invitation = await consents.invite(
             session,
             vault,
             row,
             lifecycle_id=wanted.lifecycle_id,
-            asked=sorted({*row.grants, *row.missing_grants}) or ask_first,
+            asked=asked,
             why=why,
             expires_at=wanted.deadline,
         )
-    await _open_task(session, row, invitation, why)
-    return Opened(opening=Opening.OPENED, session_id=invitation.id, why=why, account=account)
+    task = await _open_task(session, row, invitation, why)
+    return Opened(
+        opening=Opening.OPENED,
+        session_id=invitation.id,
+        why=why,
+        account=account,
+        since=row.status_since if row.status in BLOCKED and not demoted else task.created_at,
+        escalate_at=_escalate_at(wanted, row, task),
+        # Decided here and kept in the answer: whatever the rules of time zones become, a replay reads the same.
+        remind_at=wanted.reminding.times(wanted.opened_at, wanted.deadline) if wanted.opened_at else (),
+    )
+
+
+def _escalate_at(wanted: OpenLifecycle, row: Connection, task: OperatorTask) -> datetime | None:
+    """None: nothing is blocked, or somebody knows."""
+    unseen = row.status in BLOCKED and task.status == "open" and task.escalated_at is None
+    return task.created_at + wanted.reminding.acknowledge_within if wanted.opened_at and unseen else None
 
 
 async def _take_detections(session: AsyncSession, row: Connection, lifecycle_id: UUID) -> Sequence[GrantEvent]:
@@ -93,10 +110,10 @@ def _asked_for(live: Sequence[GrantEvent]) -> bool:
     return any(event.kind == Detected.REQUESTED for event in live)
 
 
-async def _demote(session: AsyncSession, row: Connection, live: Sequence[GrantEvent]) -> None:
+async def _demote(session: AsyncSession, row: Connection, live: Sequence[GrantEvent], run_id: str | None) -> bool:
     gravest = live[0] if live else None
     if gravest is None or gravest.kind == Detected.REQUESTED:
-        return
+        return False
     revoked = gravest.kind == Detected.REVOKED
     gone = set(row.grants) if revoked else set(gravest.evidence.get("missing", ()))
     demoted = await connections.transition(
@@ -107,16 +124,18 @@ async def _demote(session: AsyncSession, row: Connection, live: Sequence[GrantEv
         event="connection.pending_reauth" if revoked else "connection.needs_reconsent",
         reason=gravest.cause,
         actor=gravest.actor,
+        run_id=run_id,
         evidence={"detection": str(gravest.id)} | gravest.evidence,
         payload={"grants_gone": sorted(gone)},
     )
     if demoted:
         row.missing_grants = sorted({*row.missing_grants, *gone})
         row.grants = sorted(set(row.grants) - gone)
+    return demoted
 
 
-async def _open_task(session: AsyncSession, row: Connection, invitation: ConsentSession, why: str) -> None:
-    await tasks.open_task(
+async def _open_task(session: AsyncSession, row: Connection, invitation: ConsentSession, why: str) -> OperatorTask:
+    return await tasks.open_task(
         session,
         row.id,
         TASK,
@@ -130,14 +149,15 @@ async def _open_task(session: AsyncSession, row: Connection, invitation: Consent
     )
 
 
-async def locked_by(session: AsyncSession, lifecycle: Lifecycle) -> Connection | None:
-    """The connection, locked, or None when this lifecycle has no say over it any more."""
-    row = await connections.lock(session, lifecycle.connection_id)
-    return row if row.lifecycle_id == lifecycle.lifecycle_id else None
-
-
 async def invite_again(
-    session: AsyncSession, vault: Vault, lifecycle: Lifecycle, session_id: UUID, *, why: str, deadline: datetime
+    session: AsyncSession,
+    vault: Vault,
+    lifecycle: Lifecycle,
+    session_id: UUID,
+    *,
+    why: str,
+    deadline: datetime,
+    evidence: dict[str, Any] | None = None,
 ) -> bool:
     """End an invitation that led nowhere, forget what it brought, and send a fresh one that says why.
 
@@ -145,7 +165,7 @@ async def invite_again(
     """
     row = await locked_by(session, lifecycle)
     await credentials.discard_of(session, session_id)
-    ended = await consents.end(session, session_id, "refused", why)
+    ended = await consents.end(session, session_id, "refused", why, evidence)
     if row is None or not ended:
         return False
     old = await session.get_one(ConsentSession, session_id)
@@ -175,7 +195,24 @@ async def tell_operators(session: AsyncSession, lifecycle: Lifecycle, *, title: 
     )
 
 
-async def lack_grants(session: AsyncSession, lifecycle: Lifecycle, missing: list[str]) -> None:
+async def tell_other_account(
+    session: AsyncSession, lifecycle: Lifecycle, session_id: UUID, *, by: str, why: str
+) -> None:
+    """Somebody else consented: whoever looks after the connection may want to know, the owner above all."""
+    row = await locked_by(session, lifecycle)
+    if row is not None:
+        told = {"session_id": str(session_id), "account": masked(row.account_name), "other": by, "why": why}
+        await enqueue(session, row.id, uuid5(session_id, "other account"), "reauth.other_account", told)
+
+
+async def lack_grants(
+    session: AsyncSession,
+    lifecycle: Lifecycle,
+    missing: list[str],
+    *,
+    run_id: str | None = None,
+    evidence: dict[str, Any] | None = None,
+) -> None:
     """A consent came back without grants that are needed: the connection needs them, not a new grant as a whole."""
     row = await locked_by(session, lifecycle)
     if row is None:
@@ -189,84 +226,7 @@ async def lack_grants(session: AsyncSession, lifecycle: Lifecycle, missing: list
         event="connection.needs_reconsent",
         reason=f"the owner's consent lacks {', '.join(missing)}",
         actor=_ACTOR,
+        run_id=run_id,
+        evidence=evidence,
         payload={"grants_gone": missing},
     )
-
-
-async def activate(session: AsyncSession, candidate: Candidate) -> Activation:
-    """The candidate becomes the active version and the connection active: one transaction, or nothing."""
-    row = await locked_by(session, candidate)
-    invitation = await session.get_one(ConsentSession, candidate.session_id)
-    if row is None and invitation.status == "completed":
-        return Activation.ACTIVE  # done before the answer was lost
-    if row is None or not await credentials.activate(session, row.id, candidate.version):
-        await credentials.discard_of(session, candidate.session_id)
-        return Activation.VOID
-    fresh = await credentials.version_of(session, row.id, candidate.version)
-    assert fresh is not None
-    before = {*row.grants, *row.missing_grants}
-    row.grants, row.missing_grants = list(fresh.grants), []
-    change = compare(before, fresh.grants, wanted={*before, *fresh.grants}, optional=())
-    if row.account_id is None:
-        row.account_id, row.account_name = invitation.account_id, invitation.account_name
-    told = {"version": candidate.version, "account": masked(row.account_name)}
-    first = row.status == Status.DISCONNECTED
-    moved = await connections.transition(
-        session,
-        row,
-        Status.ACTIVE,
-        among=(*BLOCKED, Status.ERRORED, Status.DISCONNECTED),
-        event="connection.connected" if first else "connection.repaired",
-        reason="the owner consented, and a call with the new credential worked",
-        actor=_ACTOR,
-        evidence=told,
-        payload=told,
-    )
-    if not moved:  # it was active all along: a person asked for a fresh consent
-        await enqueue(session, row.id, uuid4(), "connection.credential_renewed", told)
-    session.add(
-        GrantEvent(
-            connection_id=row.id,
-            kind=change.kind if before and change else "granted",
-            cause="the owner consented" + (f" and {change.words}" if before and change else ""),
-            actor=_ACTOR,
-            credential_version=candidate.version,
-            evidence={"grants": row.grants, "gained": list(change.gained), "lost": list(change.lost)},
-            handled_at=func.now(),
-            lifecycle_id=candidate.lifecycle_id,
-        )
-    )
-    await consents.end(session, candidate.session_id, "completed", "connected")
-    await tasks.close_all(session, row.id, by=_ACTOR, reason=f"repaired with version {candidate.version}")
-    row.lifecycle_id = None
-    return Activation.ACTIVE
-
-
-async def expire(session: AsyncSession, expired: Expire) -> None:
-    """Nobody came: the connection is given up, and says so."""
-    row = await locked_by(session, expired)
-    if row is not None:
-        await give_up(session, row, among=tuple(BLOCKED), reason=expired.why, actor=_ACTOR, ended="expired")
-
-
-async def give_up(
-    session: AsyncSession, row: Connection, *, among: Sequence[Status], reason: str, actor: str, ended: str
-) -> bool:
-    """Disconnect a locked connection and end everything that waited for it. False when the status was not `among`."""
-    given_up = await connections.transition(
-        session, row, Status.DISCONNECTED, among=among, event="connection.disconnected", reason=reason, actor=actor
-    )
-    if given_up:
-        await credentials.retire_active(session, row.id)
-        row.missing_grants, row.grants = sorted({*row.missing_grants, *row.grants}), []
-    await credentials.discard_candidates(session, row.id)
-    await consents.end_all(session, row.id, ended, reason)
-    # What was asked for before the end must not open it again.
-    await session.execute(
-        update(GrantEvent)
-        .where(GrantEvent.connection_id == row.id, GrantEvent.handled_at.is_(None))
-        .values(handled_at=func.now())
-    )
-    await tasks.close_all(session, row.id, by=actor, reason=reason)
-    row.lifecycle_id = None
-    return given_up

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import connections, credentials
 from integrations.db.tables import WATCHED, Connection, ConsentSession, GrantEvent, OperatorTask
-from integrations.domain.connection import Status
+from integrations.domain.connection import BLOCKED, Status
 from integrations.domain.reauth import Detected
 
 SETTLED: Final = timedelta(seconds=20)
@@ -76,13 +76,13 @@ async def without_task(session: AsyncSession, ids: Sequence[UUID]) -> set[UUID]:
     return set(ids) - set((await session.scalars(told)).all())
 
 
-async def given_up(session: AsyncSession, ids: Sequence[UUID]) -> Sequence[Connection]:
-    """Those of the connections that were disconnected, while their lifecycle was never told to end."""
+async def settled_elsewhere(session: AsyncSession, ids: Sequence[UUID]) -> Sequence[Connection]:
+    """Those of the connections that no lifecycle has a say over any more, while theirs was never told to end."""
     # With a detection on its way the lifecycle has not opened yet: it is to begin, not to end.
     begins = select(GrantEvent.id).where(GrantEvent.connection_id == Connection.id, GrantEvent.handled_at.is_(None))
     query = select(Connection).where(
         Connection.id.in_(ids),
-        Connection.status == Status.DISCONNECTED,
+        Connection.status.not_in(BLOCKED),
         Connection.lifecycle_id.is_(None),
         Connection.status_since < func.now() - SETTLED,
         ~begins.exists(),

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import connections, credentials, leases, tasks
+from integrations.db import connections, credentials, ending, leases, tasks
 from integrations.db.credentials import Tokens
 from integrations.db.tables import Connection, Credential
 from integrations.db.vault import Vault
@@ -20,7 +20,10 @@ LEASE: Final = timedelta(seconds=30)
 """Longer than one call may take (8 s) and its database steps: a later holder finds a dead or voided predecessor."""
 REFRESHABLE: Final = (Status.ACTIVE, Status.ERRORED, Status.NEEDS_RECONSENT)
 """A grant that lives is kept alive, also while others are missing."""
+ON_DEMAND: Final = (*REFRESHABLE, Status.PENDING_REAUTH)
+"""A person may have a dead grant tried once more: what a provider said of it by mistake is repaired so."""
 _ACTOR: Final = "RefreshWorkflow"
+_AGAIN: Final = "a refresh works again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class Settled:
     detection_id: UUID | None
     """Grants are missing that the owner has to give back."""
     change: Change
+    repaired: bool = False
+    """The connection was blocked, and is not any more: its lifecycle has nothing left to wait for."""
 
 
 async def claim(session: AsyncSession, connection: Connection, credential: Credential) -> Claim | None:
@@ -73,17 +78,21 @@ async def settle(
     optional: Iterable[str],
     variables: dict[str, str],
     expires_at: datetime | None,
+    run_id: str | None = None,
+    evidence: dict[str, Any] | None = None,
 ) -> Settled | None:
     """Store the new version and retire the old one. None, and nothing stored, when this writer came too late.
 
-    Too late means: the lease was lost, the connection was given up, or its credential was replaced meanwhile.
-    `granted` is None when the answer named no grants, which means that they are as they were.
+    Too late means: the lease was lost, the connection was given up or demoted, or its credential was replaced
+    meanwhile. `granted` is None when the answer named no grants, which means that they are as they were.
     """
     row = await connections.lock(session, claim.connection.id)
     if not await leases.release(session, row.id, claim.token, answered=True):
         return None
     current = await credentials.active(session, row.id)
-    if row.status not in REFRESHABLE or current is None or current.version != claim.credential.version:
+    if row.status not in {*REFRESHABLE, claim.connection.status} or row.status == Status.DISCONNECTED:
+        return None
+    if current is None or current.version != claim.credential.version:
         return None
     await credentials.retire_active(session, row.id)
     fresh = await credentials.add(
@@ -96,26 +105,65 @@ async def settle(
         variables=current.variables | variables,
         expires_at=expires_at,
     )
-    change = compare(row.grants, fresh.grants, wanted=wanted, optional=optional) if granted is not None else Change()
-    detection = None
-    if change:
-        detection = await connections.note_grants(session, row, change, actor=_ACTOR, version=fresh.version)
-    await tasks.close_all(session, row.id, by=_ACTOR, reason="a refresh works again", kinds=(tasks.CONTESTED,))
-    if row.status == Status.ERRORED:
+    detection, change = None, Change()
+    if row.status == Status.PENDING_REAUTH:
+        _restore_grants(row, fresh.grants, optional)
+    elif granted is not None:
+        change = compare(row.grants, fresh.grants, wanted=wanted, optional=optional)
+        if change:
+            detection = await connections.note_grants(session, row, change, actor=_ACTOR, version=fresh.version)
+    told = (evidence or {}) | {"version": fresh.version}
+    repaired = await _works_again(session, row, told, run_id, told_grants=granted is not None)
+    return Settled(fresh.version, detection, change, repaired)
+
+
+def _restore_grants(row: Connection, has: Iterable[str], optional: Iterable[str]) -> None:
+    """The grant was written off with all that it allowed, and lives: what this version has is there after all."""
+    known = {*row.grants, *row.missing_grants}
+    row.grants = sorted(has)
+    row.missing_grants = sorted(known - set(row.grants) - set(optional))
+
+
+async def _works_again(
+    session: AsyncSession, row: Connection, evidence: dict[str, Any], run_id: str | None, *, told_grants: bool
+) -> bool:
+    """A refresh is good news: tasks close, and whoever was errored or blocked without need is so no longer."""
+    await tasks.close_all(session, row.id, by=_ACTOR, reason=_AGAIN, kinds=(tasks.CONTESTED,))
+    status = Status(row.status)
+    if status is Status.ERRORED:
         await connections.transition(
             session,
             row,
             Status.ACTIVE,
             among=(Status.ERRORED,),
             event="connection.repaired",
-            reason="a refresh works again",
+            reason=_AGAIN,
             actor=_ACTOR,
-            payload={"version": fresh.version},
+            run_id=run_id,
+            evidence=evidence,
+            payload={"version": evidence["version"]},
         )
-        await tasks.close_all(
-            session, row.id, by=_ACTOR, reason="a refresh works again", kinds=("errored", "registration")
+        await tasks.close_all(session, row.id, by=_ACTOR, reason=_AGAIN, kinds=("errored", "registration"))
+    if status is Status.PENDING_REAUTH and row.missing_grants:
+        await connections.transition(
+            session,
+            row,
+            Status.NEEDS_RECONSENT,
+            among=(Status.PENDING_REAUTH,),
+            event="connection.needs_reconsent",
+            reason=f"{_AGAIN}, without {', '.join(row.missing_grants)}",
+            actor=_ACTOR,
+            run_id=run_id,
+            evidence=evidence,
+            payload={"grants_gone": row.missing_grants},
         )
-    return Settled(fresh.version, detection, change)
+    # An answer that names no grants says nothing of those that are missing.
+    elif status is Status.PENDING_REAUTH or (
+        status is Status.NEEDS_RECONSENT and told_grants and not row.missing_grants
+    ):
+        await ending.repair_elsewhere(session, row, reason=_AGAIN, actor=_ACTOR, run_id=run_id, evidence=evidence)
+        return True
+    return False
 
 
 async def detect(
@@ -139,7 +187,13 @@ async def detect(
 
 
 async def mark_errored(
-    session: AsyncSession, claim: Claim, *, cause: str, way_out: str, evidence: dict[str, Any]
+    session: AsyncSession,
+    claim: Claim,
+    *,
+    cause: str,
+    way_out: str,
+    evidence: dict[str, Any],
+    run_id: str | None = None,
 ) -> None:
     """Ours to fix: the connection is `errored`, and a task names the fix."""
     row = await connections.lock(session, claim.connection.id)
@@ -153,6 +207,7 @@ async def mark_errored(
         event="connection.errored",
         reason=cause,
         actor=_ACTOR,
+        run_id=run_id,
         evidence=evidence,
     )
     if moved:

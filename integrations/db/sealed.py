@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.session import Sessions
-from integrations.db.tables import Base, ConsentSession, Credential
+from integrations.db.tables import Base, ConsentSession, ConsentState, Credential
 from integrations.db.vault import Vault, credential_place, session_place
 from integrations.domain.errors import NotReadyError
 from integrations.domain.keys import Pass
@@ -66,6 +66,11 @@ SEALED: Final = (
             "sealed_verifier": lambda row: session_place(row.id, "verifier"),
             "sealed_code": lambda row: session_place(row.id, "code"),
         },
+    ),
+    Sealed(
+        "presses of invitations",
+        ConsentState,
+        {"sealed_verifier": lambda row: session_place(row.session_id, "verifier")},
     ),
 )
 """All of them. A table that is missing here is not re-encrypted, and its key can be retired under it."""

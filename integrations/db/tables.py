@@ -123,6 +123,8 @@ class Transition(Base):
     actor: Mapped[str]
     evidence: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     lifecycle_id: Mapped[UUID | None]
+    run_id: Mapped[str | None]
+    """The run of the workflow that did it; none when a person's command did."""
     event_id: Mapped[UUID]
     """The lifecycle event that the same transaction put into the outbox."""
     at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -204,7 +206,6 @@ class ConsentSession(Base):
             "status",
         ),
         UniqueConstraint("link_hash"),
-        UniqueConstraint("state_hash"),
         # One invitation that can still be answered per lifecycle.
         Index(
             "ux_service_consent_sessions_open",
@@ -227,12 +228,10 @@ class ConsentSession(Base):
     """What the owner reads: why this invitation was sent."""
     expires_at: Mapped[datetime]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    state_hash: Mapped[bytes | None]
-    browser_hash: Mapped[bytes | None]
     sealed_verifier: Mapped[bytes | None]
+    """Of the press whose code came back."""
     sealed_code: Mapped[bytes | None]
     key_id: Mapped[str | None]
-    minted_at: Mapped[datetime | None]
     received_at: Mapped[datetime | None]
     signalled_at: Mapped[datetime | None]
     """When the lifecycle was told of the code. Reconcile tells those that were not."""
@@ -245,6 +244,25 @@ class ConsentSession(Base):
     """Who consented, once that is known to be the right account."""
     outcome: Mapped[str | None]
     """What the owner reads when it did not work: in plain words, without secrets."""
+    evidence: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    """What decided that it did not: the provider's answer without its secrets, and the rule that it met."""
+
+
+class ConsentState(Base):
+    """One press of an invitation's button. Several may be on their way: each tab has its own state and verifier."""
+
+    __tablename__ = "service_consent_states"
+    __table_args__ = (UniqueConstraint("state_hash"), Index(None, "session_id"), Index(None, "key_id"))
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    session_id: Mapped[UUID] = mapped_column(ForeignKey(ConsentSession.id))
+    state_hash: Mapped[bytes]
+    browser_hash: Mapped[bytes]
+    """The browser that pressed: an answer from another one is not taken."""
+    sealed_verifier: Mapped[bytes | None]
+    """Forgotten with the first answer: a state is good for one."""
+    key_id: Mapped[str]
+    minted_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Key(Base):
@@ -294,6 +312,21 @@ class OperatorTask(Base):
     closed_at: Mapped[datetime | None]
     closed_by: Mapped[str | None]
     closed_reason: Mapped[str | None]
+
+
+class Contact(Base):
+    """What is known of an owner: where their clock is, and when they want to be left alone."""
+
+    __tablename__ = "service_contacts"
+    __table_args__ = (CheckConstraint("scope_type IN ('user', 'org')", name="scope_type"),)
+
+    scope_type: Mapped[str] = mapped_column(primary_key=True)
+    scope_id: Mapped[str] = mapped_column(primary_key=True)
+    zone: Mapped[str]
+    quiet_starts: Mapped[int] = mapped_column(SmallInteger)
+    quiet_ends: Mapped[int] = mapped_column(SmallInteger)
+    changed_by: Mapped[str]
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class OutboxEvent(Base):

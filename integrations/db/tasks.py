@@ -24,7 +24,7 @@ async def open_task(
     way_out: str,
     lifecycle_id: UUID | None = None,
     session_id: UUID | None = None,
-) -> None:
+) -> OperatorTask:
     """Open a task, or bring the open one up to date: who acknowledged it stays."""
     told = {
         "title": title,
@@ -33,7 +33,7 @@ async def open_task(
         "lifecycle_id": lifecycle_id,
         "session_id": session_id,
     }
-    await session.execute(
+    opened = await session.scalars(
         insert(OperatorTask)
         .values(id=uuid4(), connection_id=connection_id, kind=kind, status="open", **told)
         .on_conflict_do_update(
@@ -42,7 +42,10 @@ async def open_task(
             index_where=text("status <> 'closed'"),
             set_=told,
         )
+        .returning(OperatorTask),
+        execution_options={"populate_existing": True},
     )
+    return opened.one()
 
 
 CONTESTED: Final = "contested"

@@ -10,23 +10,16 @@ from uuid import UUID, uuid5
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import consents, reauth
+from integrations.db import consents, ending, reauth
 from integrations.db.outbox import enqueue
 from integrations.db.tables import Connection, ConsentSession, OperatorTask
 from integrations.domain.connection import BLOCKED, Status, masked
 from integrations.domain.reauth import Extend, Order
 
 
-async def escalate_at(session: AsyncSession, row: Connection) -> datetime | None:
-    """Since when its task waits for somebody. None: nothing is blocked, or somebody knows."""
-    task = await _task(session, row)
-    untold = task is not None and task.status == "open" and task.escalated_at is None
-    return task.created_at if task is not None and untold and row.status in BLOCKED else None
-
-
 async def remind(session: AsyncSession, order: Order) -> bool:
     """Tell the owner once more. False when no invitation waits for an answer, or when this was told before."""
-    row = await reauth.locked_by(session, order)
+    row = await ending.locked_by(session, order)
     invitation = await consents.open_session(session, order.lifecycle_id)
     if row is None or invitation is None or invitation.status != "invited":
         return False
@@ -41,9 +34,11 @@ async def remind(session: AsyncSession, order: Order) -> bool:
 
 async def escalate(session: AsyncSession, order: Order) -> bool:
     """Pass the task on to the secondary on-call. False when somebody has acknowledged it, or put it off."""
-    row = await reauth.locked_by(session, order)
+    row = await ending.locked_by(session, order)
     task = await _task(session, row) if row is not None else None
-    if row is None or task is None or await escalate_at(session, row) is None or _is_snoozed(task):
+    if row is None or task is None or row.status not in BLOCKED:
+        return False
+    if task.status != "open" or task.escalated_at is not None or _is_snoozed(task):
         return False
     task.escalated_at = func.now()
     return await _tell(session, row, order, "reauth.escalated", {"task": str(task.id), "title": task.title})
@@ -51,7 +46,7 @@ async def escalate(session: AsyncSession, order: Order) -> bool:
 
 async def acknowledge(session: AsyncSession, order: Order) -> bool:
     """Somebody knows. False when there is no task to know of."""
-    row = await reauth.locked_by(session, order)
+    row = await ending.locked_by(session, order)
     task = await _task(session, row) if row is not None else None
     if row is None or task is None:
         return False
@@ -63,7 +58,7 @@ async def acknowledge(session: AsyncSession, order: Order) -> bool:
 
 async def extend(session: AsyncSession, order: Extend) -> bool:
     """Give the owner more or less time. False when nobody waits any more."""
-    row = await reauth.locked_by(session, order)
+    row = await ending.locked_by(session, order)
     if row is None:
         return False
     await session.execute(
@@ -77,7 +72,7 @@ async def extend(session: AsyncSession, order: Extend) -> bool:
 
 async def snooze(session: AsyncSession, order: Extend) -> bool:
     """Leave everybody alone until a date. The task stays open, and the connection as it is."""
-    row = await reauth.locked_by(session, order)
+    row = await ending.locked_by(session, order)
     task = await _task(session, row) if row is not None else None
     if row is None or task is None:
         return False
@@ -86,13 +81,13 @@ async def snooze(session: AsyncSession, order: Extend) -> bool:
     return True
 
 
-async def disconnect(session: AsyncSession, order: Order) -> bool:
+async def disconnect(session: AsyncSession, order: Order, *, run_id: str | None = None) -> bool:
     """Give the connection up by a person's wish. False when this lifecycle has no say over it any more."""
-    row = await reauth.locked_by(session, order)
+    row = await ending.locked_by(session, order)
     if row is None:
         return False
     among = tuple(status for status in Status if status is not Status.DISCONNECTED)
-    await reauth.give_up(session, row, among=among, reason=order.reason, actor=order.by, ended="expired")
+    await ending.give_up(session, row, among=among, reason=order.reason, actor=order.by, ended="expired", run_id=run_id)
     return True
 
 

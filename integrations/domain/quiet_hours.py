@@ -1,9 +1,13 @@
 """When an owner may be written to: never at night, where they are."""
 
+import re
 from datetime import datetime, timedelta
+from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from integrations.domain.message import Message
+
+_DAY: Final = 24
 
 
 class QuietHours(Message):
@@ -12,6 +16,18 @@ class QuietHours(Message):
     zone: str = "UTC"
     starts: int = 20
     ends: int = 8
+
+    @classmethod
+    def read(cls, zone: str, hours: str) -> "QuietHours":
+        """From what a person writes: `Europe/Berlin` and `20-8`. Raises ValueError, which names what is wrong."""
+        match = re.fullmatch(r"([0-9]{1,2})-([0-9]{1,2})", hours.strip())
+        if match is None or not all(int(hour) < _DAY for hour in match.groups()):
+            raise ValueError(f"{hours[:20]!r} are no hours: write 20-8, or 0-0 for none")
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{zone[:60]!r} is no time zone: write one like Europe/Berlin") from None
+        return cls(zone=zone, starts=int(match[1]), ends=int(match[2]))
 
     def after(self, at: datetime) -> datetime:
         """The moment itself, or the end of the quiet hours that it falls into. A zone nobody knows is UTC."""

@@ -44,15 +44,28 @@ class Reminding(Message):
         return tuple(dict.fromkeys(at for at in wanted if at < deadline))
 
 
-class ReauthRequest(Message):
+class Terms(Message):
+    """What a lifecycle is begun with: how long it waits, and how it presses meanwhile."""
+
+    patience: timedelta = PATIENCE
+    reminding: Reminding = Reminding()
+
+    def among(self, quiet: QuietHours | None) -> "Terms":
+        """The same for an owner with quiet hours of their own."""
+        return (
+            self
+            if quiet is None
+            else Terms(patience=self.patience, reminding=self.reminding.model_copy(update={"quiet": quiet}))
+        )
+
+
+class ReauthRequest(Terms):
     """The workflow's input: what the Web UI shows first."""
 
     connection_id: UUID
     provider_id: str
     tenant: str
     cause: str
-    patience: timedelta = PATIENCE
-    reminding: Reminding = Reminding()
 
     @property
     def key(self) -> str:
@@ -96,6 +109,17 @@ class Repaired(Message):
     reason: str
 
 
+class RepairedElsewhere(Repaired):
+    """The same, with whom to tell."""
+
+    connection_id: UUID
+    provider_id: str
+
+    @property
+    def workflow_id(self) -> str:
+        return reauth_id(self.provider_id, self.connection_id)
+
+
 class Lifecycle(Message):
     """What every step needs to know: whose, and under which lifecycle. Rows of another lifecycle are not touched."""
 
@@ -124,6 +148,8 @@ class Opened(Message):
     why: str = ""
     account: str = ""
     """Masked."""
+    since: datetime | None = None
+    """Since when the connection is blocked, or somebody was asked."""
     remind_at: tuple[datetime, ...] = ()
     escalate_at: datetime | None = None
     """None: somebody has acknowledged the task, or nothing is blocked."""
@@ -168,15 +194,17 @@ class Candidate(Lifecycle):
     deadline: datetime
 
 
-class Proof(Message):
-    works: bool
-    why: str = ""
-
-
 class Activation(StrEnum):
     ACTIVE = "active"
     VOID = "void"
     """The connection was given up while its consent was on the way: it is not brought back."""
+
+
+class Proof(Message):
+    works: bool
+    why: str = ""
+    activation: Activation | None = None
+    """What became of it, when the step that proves also activates."""
 
 
 class Expire(Lifecycle):

@@ -54,3 +54,5 @@ class Refreshed(Message):
     why: str = ""
     detection_id: UUID | None = None
     """Set when the owner has to be asked, and the row that says why is committed."""
+    repaired: bool = False
+    """The connection was blocked and works again: its re-consent lifecycle has to be told."""

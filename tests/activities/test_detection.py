@@ -18,7 +18,7 @@ from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession, GrantEvent
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status, reauth_id
-from integrations.domain.reauth import Detected, Detection
+from integrations.domain.reauth import Detected, Detection, Terms
 from tests.factories import add_connection, add_invitation, every
 
 LONG_AGO = datetime.now(UTC) - timedelta(minutes=5)
@@ -73,12 +73,12 @@ async def detected(sessions: Sessions, connection_id: UUID) -> UUID:
 
 
 async def announced(env: WorkflowEnvironment, sessions: Sessions, detection_id: UUID) -> str:
-    steps = DetectionActivities(sessions)
+    steps = DetectionActivities(sessions, Terms())
     return await ActivityEnvironment(client=env.client).run(steps.announce, Detection(detection_id=detection_id))
 
 
 async def reconciled(env: WorkflowEnvironment, sessions: Sessions) -> Reconciled:
-    return await ActivityEnvironment(client=env.client).run(ReconcileActivities(sessions).reauth)
+    return await ActivityEnvironment(client=env.client).run(ReconcileActivities(sessions, Terms()).reauth)
 
 
 class TestAnAnnouncement:

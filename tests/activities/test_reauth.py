@@ -7,9 +7,9 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.reauth import ReauthActivities
-from integrations.db import connections, consents, credentials, reauth
+from integrations.db import connections, consents, credentials, ending
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection, ConsentSession, Credential, OperatorTask
+from integrations.db.tables import Connection, ConsentSession, Credential, OperatorTask, Transition
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.errors import NotReadyError, TryAgainError
@@ -74,9 +74,10 @@ async def received(
     async with sessions.begin() as session:
         await consents.mint(session, vault, row.id, state=state, verifier=verifier, browser="b")
     async with sessions.begin() as session:
-        minted = await consents.by_state(session, state)
-        assert minted is not None
-        assert await consents.receive(session, vault, minted, code, {})
+        found = await consents.by_state(session, state)
+        assert found is not None
+        row, press, _ = found
+        assert await consents.receive(session, vault, row, press, code, {})
     return Consent(connection_id=connection.id, lifecycle_id=LIFE, session_id=row.id, deadline=soon())
 
 
@@ -125,7 +126,7 @@ async def fresh_invitation(sessions: Sessions, consent: Consent) -> ConsentSessi
 async def give_up(sessions: Sessions, connection_id: UUID) -> None:
     async with sessions.begin() as session:
         row = await connections.lock(session, connection_id)
-        await reauth.give_up(session, row, among=tuple(Status), reason="by hand", actor="ada", ended="expired")
+        await ending.give_up(session, row, among=tuple(Status), reason="by hand", actor="ada", ended="expired")
 
 
 class TestOpening:
@@ -464,9 +465,9 @@ class TestTheProof:
     ) -> None:
         candidate = candidate_of(consent, (await exchanged(steps, consent)).version)
         async with sessions.begin() as session:
-            kept = await credentials.version_of(session, candidate.connection_id, candidate.version)
-            assert kept is not None
-            kept.grants = ["a grant of old that no capability wants"]
+            found = await credentials.with_connection(session, candidate.connection_id, candidate.version)
+            assert found is not None
+            found[1].grants = ["a grant of old that no capability wants"]
 
         assert not (await proven(steps, candidate)).works
 
@@ -495,15 +496,55 @@ class TestTheEnd:
         assert await activated(steps, candidate) is Activation.VOID
         assert (await stored(sessions, Connection, consent.connection_id)).status == "disconnected"
 
+    async def test_is_proven_and_reached_in_one_step_however_often_it_is_taken(
+        self, steps: ReauthActivities, sessions: Sessions, consent: Consent
+    ) -> None:
+        candidate = candidate_of(consent, (await exchanged(steps, consent)).version)
+
+        first, second = [await ActivityEnvironment().run(steps.prove_and_activate, candidate) for _ in range(2)]
+
+        assert first == second == Proof(works=True, activation=Activation.ACTIVE)
+        assert await states(sessions, consent.connection_id) == {1: "retired", 2: "active"}
+        [transition] = await every(sessions, Transition, connection_id=consent.connection_id)
+        assert transition.run_id == ActivityEnvironment.default_info().workflow_run_id
+        assert transition.evidence["answer"] == "200"
+        assert transition.evidence["rule"] == "success"
+
+    async def test_is_not_reached_by_a_proof_that_fails(
+        self, steps: ReauthActivities, sessions: Sessions, consent: Consent, person: Person
+    ) -> None:
+        candidate = candidate_of(consent, (await exchanged(steps, consent)).version)
+        await person.breaks(kind="status", path="/api/notes", status=403, body={"error": "insufficient_scope"})
+
+        proof = await ActivityEnvironment().run(steps.prove_and_activate, candidate)
+
+        assert (proof.works, proof.activation) == (False, None)
+        assert await states(sessions, consent.connection_id) == {1: "active"}
+        assert (await stored(sessions, Connection, consent.connection_id)).status == "pending_reauth"
+        refused = await stored(sessions, ConsentSession, consent.session_id)
+        assert refused.evidence["answer"] == "403 insufficient_scope"
+
     async def test_comes_at_the_deadline_when_nobody_came(
+        self, steps: ReauthActivities, sessions: Sessions, vault: Vault, connection: Connection
+    ) -> None:
+        invitation = await add_invitation(sessions, vault, connection, LIFE)
+        expired = Expire(connection_id=connection.id, lifecycle_id=LIFE, why="nobody came in 14 days")
+
+        answers = [await ActivityEnvironment().run(steps.expire, expired) for _ in range(2)]
+
+        row = await stored(sessions, Connection, connection.id)
+        assert answers == [None, None]
+        assert (row.status, row.status_reason) == ("disconnected", "nobody came in 14 days")
+        assert await states(sessions, connection.id) == {1: "retired"}
+        assert (await stored(sessions, ConsentSession, invitation.id)).status == "expired"
+
+    async def test_does_not_come_at_the_deadline_when_somebody_came_in_time(
         self, steps: ReauthActivities, sessions: Sessions, consent: Consent
     ) -> None:
         expired = Expire(connection_id=consent.connection_id, lifecycle_id=LIFE, why="nobody came in 14 days")
 
-        for _ in range(2):
-            await ActivityEnvironment().run(steps.expire, expired)
+        assert await ActivityEnvironment().run(steps.expire, expired) == consent.session_id
 
-        row = await stored(sessions, Connection, consent.connection_id)
-        assert (row.status, row.status_reason) == ("disconnected", "nobody came in 14 days")
-        assert await states(sessions, consent.connection_id) == {1: "retired"}
-        assert await session_status(sessions, consent) == "expired"
+        assert (await stored(sessions, Connection, consent.connection_id)).status == "pending_reauth"
+        assert await session_status(sessions, consent) == "received"
+        assert (await exchanged(steps, consent)).exchange is Exchange.CANDIDATE

@@ -9,7 +9,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.reauth import ReauthActivities
 from activities.refresh import RefreshActivities
-from integrations.db import connections, credentials, reauth, refresh
+from integrations.db import connections, credentials, ending, refresh
 from integrations.db.session import Sessions
 from integrations.db.tables import (
     Connection,
@@ -115,11 +115,10 @@ class TestARefresh:
         assert credentials.opened(vault, last).refresh_token == credentials.opened(vault, first).refresh_token
         assert credentials.opened(vault, last).access_token != credentials.opened(vault, first).access_token
 
-    @pytest.mark.parametrize("found", [Status.PENDING_REAUTH, Status.DISCONNECTED])
     async def test_of_what_is_not_connected_sends_nothing(
-        self, steps: RefreshActivities, sessions: Sessions, vault: Vault, person: Person, found: Status
+        self, steps: RefreshActivities, sessions: Sessions, vault: Vault
     ) -> None:
-        connection = await add_connection(sessions, status=found)
+        connection = await add_connection(sessions, status=Status.DISCONNECTED)
         await add_credential(sessions, vault, connection.id)
 
         result = await refreshed(steps, connection.id)
@@ -620,7 +619,7 @@ class TestADisconnectDuringARefresh:
         await gate.reached.wait()
         async with sessions.begin() as session:
             row = await connections.lock(session, connection.id)
-            await reauth.give_up(session, row, among=refresh.REFRESHABLE, reason="r", actor="ada", ended="expired")
+            await ending.give_up(session, row, among=refresh.REFRESHABLE, reason="r", actor="ada", ended="expired")
 
         gate.opened.set()
         result = await running

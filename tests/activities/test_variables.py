@@ -56,10 +56,10 @@ async def test_is_consented_to_proven_and_called_with_what_each_step_told(
     async with sessions.begin() as session:
         await consents.mint(session, vault, row.id, state="state", verifier=verifier, browser="b")
     async with sessions.begin() as session:
-        minted = await consents.by_state(session, "state")
-        assert minted is not None
+        found = await consents.by_state(session, "state")
+        assert found is not None
         told = completed.catalog.provider("simulator").values_of("callback", {"realmId": "4711", "room": "evil"})
-        assert await consents.receive(session, vault, minted, code, told)
+        assert await consents.receive(session, vault, found[0], found[1], code, told)
     consent = Consent(connection_id=connection.id, lifecycle_id=LIFE, session_id=row.id, deadline=soon())
     run = ActivityEnvironment().run
 

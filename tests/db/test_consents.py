@@ -3,11 +3,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from integrations.db import consents
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection, ConsentSession, OutboxEvent
+from integrations.db.tables import Connection, ConsentSession, ConsentState, OutboxEvent
 from integrations.db.vault import Vault
 from tests.factories import EVERYTHING, add_invitation, every, stored
 
@@ -23,20 +24,21 @@ async def invitation(sessions: Sessions, vault: Vault, connection: Connection) -
 async def minted(sessions: Sessions, vault: Vault, session_id: UUID, state: str = "the state") -> bool:
     async with sessions.begin() as session:
         return await consents.mint(
-            session, vault, session_id, state=state, verifier="the verifier", browser="the browser"
+            session, vault, session_id, state=state, verifier=f"verifier of {state}", browser="the browser"
         )
 
 
 async def answered(sessions: Sessions, vault: Vault, state: str = "the state", code: str | None = "the code") -> bool:
     """As the callback does it."""
     async with sessions.begin() as session:
-        row = await consents.by_state(session, state)
-        if row is None:
+        found = await consents.by_state(session, state)
+        if found is None:
             return False
+        row, press, _ = found
         return (
-            await consents.refuse(session, row, declined=True, why="you declined")
+            await consents.refuse(session, row, press, declined=True, why="you declined")
             if code is None
-            else await consents.receive(session, vault, row, code, {})
+            else await consents.receive(session, vault, row, press, code, {})
         )
 
 
@@ -100,19 +102,47 @@ class TestTheButton:
     ) -> None:
         assert await minted(sessions, vault, invitation.id)
 
-        row = await stored(sessions, ConsentSession, invitation.id)
-        kept = b"".join(filter(None, (row.state_hash, row.browser_hash, row.sealed_verifier)))
+        [press] = await every(sessions, ConsentState, session_id=invitation.id)
+        assert press.sealed_verifier is not None
+        kept = press.state_hash + press.browser_hash + press.sealed_verifier
         assert not any(secret in kept for secret in (b"the state", b"the verifier", b"the browser"))
-        assert row.status == "invited"
+        assert (await stored(sessions, ConsentSession, invitation.id)).status == "invited"
 
-    async def test_may_be_pressed_again_and_the_older_state_is_void(
-        self, sessions: Sessions, vault: Vault, invitation: ConsentSession
+    @pytest.mark.parametrize("first", ["old", "new"])
+    async def test_may_be_pressed_in_two_tabs_and_whichever_answers_first_is_taken(
+        self, sessions: Sessions, vault: Vault, invitation: ConsentSession, first: str
     ) -> None:
+        second = "new" if first == "old" else "old"
         await minted(sessions, vault, invitation.id, "old")
         await minted(sessions, vault, invitation.id, "new")
 
-        assert not await answered(sessions, vault, "old")
-        assert await answered(sessions, vault, "new")
+        assert await answered(sessions, vault, first, f"code of {first}")
+        assert not await answered(sessions, vault, second, f"code of {second}")
+
+        row = await stored(sessions, ConsentSession, invitation.id)
+        assert consents.code_and_verifier(vault, row) == (f"code of {first}", f"verifier of {first}")
+
+    async def test_declined_in_one_tab_leaves_the_other_ones_answer_good(
+        self, sessions: Sessions, vault: Vault, invitation: ConsentSession
+    ) -> None:
+        await minted(sessions, vault, invitation.id, "declining")
+        await minted(sessions, vault, invitation.id, "consenting")
+
+        assert await answered(sessions, vault, "declining", None)
+        assert await answered(sessions, vault, "consenting")
+
+    async def test_forgets_presses_that_are_too_old_to_be_answered(
+        self, sessions: Sessions, vault: Vault, invitation: ConsentSession
+    ) -> None:
+        await minted(sessions, vault, invitation.id, "forgotten")
+        async with sessions.begin() as session:
+            await session.execute(update(ConsentState).values(minted_at=datetime.now(UTC) - 2 * consents.PRESS_LIFE))
+
+        await minted(sessions, vault, invitation.id, "fresh")
+
+        assert len(await every(sessions, ConsentState)) == 1
+        assert not await answered(sessions, vault, "forgotten")
+        assert await answered(sessions, vault, "fresh")
 
     @pytest.mark.parametrize("status", [*ENDS, "received", "exchanging", "exchanged"])
     async def test_does_nothing_when_the_invitation_waits_no_more(
@@ -121,7 +151,7 @@ class TestTheButton:
         await changed(sessions, invitation.id, status=status)
 
         assert not await minted(sessions, vault, invitation.id)
-        assert (await stored(sessions, ConsentSession, invitation.id)).state_hash is None
+        assert await every(sessions, ConsentState) == []
 
     async def test_does_nothing_after_the_deadline(
         self, sessions: Sessions, vault: Vault, invitation: ConsentSession
@@ -143,7 +173,7 @@ class TestTheAnswer:
         assert row.status == "received"
         assert row.received_at is not None
         assert b"the code" not in (row.sealed_code or b"")
-        assert consents.code_and_verifier(vault, row) == ("the code", "the verifier")
+        assert consents.code_and_verifier(vault, row) == ("the code", "verifier of the state")
 
     async def test_counts_once(self, sessions: Sessions, vault: Vault, invitation: ConsentSession) -> None:
         await minted(sessions, vault, invitation.id)
@@ -169,29 +199,42 @@ class TestTheAnswer:
         assert declined
         assert replayed == (False, False)
         row = await stored(sessions, ConsentSession, invitation.id)
-        assert (row.status, row.sealed_verifier) == ("invited", None)
+        [press] = await every(sessions, ConsentState)
+        assert (row.status, press.sealed_verifier) == ("invited", None)
         assert row.denied_at is not None
         assert await minted(sessions, vault, invitation.id, "fresh")
         assert await answered(sessions, vault, "fresh")
 
+    async def test_that_is_a_decline_is_told_each_time_once(
+        self, sessions: Sessions, vault: Vault, invitation: ConsentSession
+    ) -> None:
+        for state in ("first", "second"):
+            await minted(sessions, vault, invitation.id, state)
+            await answered(sessions, vault, state, None)
+            await answered(sessions, vault, state, None)
+
+        told = await every(sessions, OutboxEvent, name="reauth.declined")
+        assert [event.payload["session_id"] for event in told] == [str(invitation.id)] * 2
+
     @pytest.mark.parametrize("code", ["the code", None])
-    async def test_to_a_state_that_gave_way_to_another_in_that_moment_is_refused(
+    async def test_to_a_state_that_was_used_in_that_very_moment_is_refused(
         self, sessions: Sessions, vault: Vault, invitation: ConsentSession, code: str | None
     ) -> None:
-        await minted(sessions, vault, invitation.id, "old")
+        await minted(sessions, vault, invitation.id)
 
         async with sessions.begin() as session:
-            row = await consents.by_state(session, "old")
-            assert row is not None
-            await minted(sessions, vault, invitation.id, "new")
+            found = await consents.by_state(session, "the state")
+            assert found is not None
+            row, press, _ = found
+            await answered(sessions, vault, code=None)
             taken = (
-                await consents.refuse(session, row, declined=True, why="you declined")
+                await consents.refuse(session, row, press, declined=True, why="you declined")
                 if code is None
-                else await consents.receive(session, vault, row, code, {})
+                else await consents.receive(session, vault, row, press, code, {})
             )
 
         assert not taken
-        assert await answered(sessions, vault, "new")
+        assert (await stored(sessions, ConsentSession, invitation.id)).status == "invited"
 
     @pytest.mark.parametrize("status", ENDS)
     async def test_to_an_ended_invitation_is_refused(
@@ -215,6 +258,15 @@ class TestTheEnd:
         assert (row.status, row.outcome) == ("refused", "it did not work")
         assert (row.sealed_code, row.sealed_verifier) == (None, None)
         assert row.ended_at is not None
+
+    async def test_forgets_what_other_tabs_were_given(
+        self, sessions: Sessions, vault: Vault, invitation: ConsentSession
+    ) -> None:
+        await minted(sessions, vault, invitation.id)
+
+        await ended(sessions, invitation.id)
+
+        assert [press.sealed_verifier for press in await every(sessions, ConsentState)] == [None]
 
     async def test_comes_once(self, sessions: Sessions, invitation: ConsentSession) -> None:
         await ended(sessions, invitation.id, "expired")

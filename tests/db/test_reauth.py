@@ -3,7 +3,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from integrations.db import connections, credentials, reauth, tasks
+from integrations.db import connections, credentials, ending, reauth, tasks
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession, Credential, GrantEvent, OperatorTask, OutboxEvent
 from integrations.db.vault import Vault
@@ -43,22 +43,22 @@ async def detected(
         )
 
 
-async def opened(sessions: Sessions, vault: Vault, connection_id: UUID, lifecycle_id: UUID) -> Opened:
-    wanted = OpenLifecycle(connection_id=connection_id, lifecycle_id=lifecycle_id, deadline=soon())
+async def opened(sessions: Sessions, vault: Vault, connection_id: UUID, lifecycle_id: UUID, **more: Any) -> Opened:
+    wanted = OpenLifecycle(connection_id=connection_id, lifecycle_id=lifecycle_id, deadline=soon(), **more)
     async with sessions.begin() as session:
-        return await reauth.open_lifecycle(session, vault, wanted, FIRST_ASKED)
+        return await reauth.open_lifecycle(session, vault, wanted, lambda _: FIRST_ASKED)
 
 
 async def activated(sessions: Sessions, candidate: Candidate) -> Activation:
     async with sessions.begin() as session:
-        return await reauth.activate(session, candidate)
+        return await ending.activate(session, candidate)
 
 
 async def given_up(sessions: Sessions, connection_id: UUID) -> bool:
     async with sessions.begin() as session:
         row = await connections.lock(session, connection_id)
         among = [status for status in Status if status is not Status.DISCONNECTED]
-        return await reauth.give_up(session, row, among=among, reason="by hand", actor="ada", ended="expired")
+        return await ending.give_up(session, row, among=among, reason="by hand", actor="ada", ended="expired")
 
 
 async def candidate_of(sessions: Sessions, vault: Vault, lifecycle_id: UUID, **connection: Any) -> Candidate:
@@ -270,7 +270,7 @@ class TestOpening:
         assert (task.lifecycle_id, task.session_id) == (second, new.session_id)
         async with sessions.begin() as session:
             stale = Lifecycle(connection_id=connection.id, lifecycle_id=first)
-            assert await reauth.locked_by(session, stale) is None
+            assert await ending.locked_by(session, stale) is None
 
 
 class TestInvitingAgain:
@@ -537,7 +537,7 @@ class TestGivingUp:
 class TestExpiring:
     async def expired(self, sessions: Sessions, connection_id: UUID, lifecycle_id: UUID) -> None:
         async with sessions.begin() as session:
-            await reauth.expire(
+            await ending.expire(
                 session, Expire(connection_id=connection_id, lifecycle_id=lifecycle_id, why="nobody came")
             )
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from integrations.db import connections, credentials, leases, reauth, refresh, tasks
+from integrations.db import connections, credentials, ending, leases, refresh, tasks
 from integrations.db.refresh import Claim, Settled
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, Credential, GrantEvent, OperatorTask, OutboxEvent, RefreshLease
@@ -89,7 +89,7 @@ async def lose_the_lease(sessions: Sessions, claim: Claim) -> None:
 async def disconnect(sessions: Sessions, connection_id: UUID) -> None:
     async with sessions.begin() as session:
         row = await connections.lock(session, connection_id)
-        await reauth.give_up(session, row, among=(Status.ACTIVE,), reason="by hand", actor="ada", ended="expired")
+        await ending.give_up(session, row, among=(Status.ACTIVE,), reason="by hand", actor="ada", ended="expired")
 
 
 async def versions(sessions: Sessions) -> dict[int, str]:

@@ -21,13 +21,14 @@ from temporalio.testing import WorkflowEnvironment
 from integrations import temporal
 from integrations.db import connections, consents
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection, ConsentSession
+from integrations.db.tables import Connection, ConsentSession, ConsentState
 from integrations.db.vault import Vault, session_place
 from integrations.providers import catalog
 from integrations.providers.http import make_client
 from integrations.providers.oauth import Providers
 from integrations.settings import Settings
 from starters.embedded.ports import free_port
+from tests.factories import every
 from web.app import Platform, create_app
 
 PROVIDER = "http://127.0.0.1:9"
@@ -64,10 +65,16 @@ class Invitation:
             row = await session.get_one(ConsentSession, self.session_id)
             return {column.name: getattr(row, column.name) for column in ConsentSession.__table__.columns}
 
+    async def press(self) -> ConsentState:
+        """The only time that its button was pressed."""
+        [press] = await every(self.site.sessions, ConsentState, session_id=self.session_id)
+        return press
+
     async def verifier(self) -> str:
-        row = await self.row()
+        press = await self.press()
+        assert press.sealed_verifier is not None
         place = session_place(self.session_id, "verifier")
-        return self.site.vault.open(row["sealed_verifier"], row["key_id"], place).decode()
+        return self.site.vault.open(press.sealed_verifier, press.key_id, place).decode()
 
     async def connection(self) -> Connection:
         async with self.site.sessions.begin() as session:

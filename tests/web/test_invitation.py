@@ -9,10 +9,11 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from integrations.db.vault import digest
+from integrations.db.vault import digest, session_place
 from starters.embedded.ports import free_port
 from tests.web.conftest import PROVIDER, Serve, Site, press
 from web.app import Platform
+from web.invitation import COOKIE
 
 
 def challenge_of(verifier: str) -> str:
@@ -75,7 +76,7 @@ class TestPressingTheButton:
         address, _, query = pressed.headers["location"].partition("?")
         assert address == f"{PROVIDER}/oauth/authorize"
         asked = {name: values[0] for name, values in parse_qs(query).items()}
-        row = await invitation.row()
+        press = await invitation.press()
         assert asked == {
             "response_type": "code",
             "client_id": "runbook",
@@ -85,19 +86,44 @@ class TestPressingTheButton:
             "code_challenge": challenge_of(await invitation.verifier()),
             "code_challenge_method": "S256",
         }
-        assert row["state_hash"] == digest(asked["state"])
+        assert press.state_hash == digest(asked["state"])
         assert len(asked["state"]) >= 43  # 256 bits
 
-    async def test_mints_afresh_each_time_and_voids_what_went_before(self, site: Site) -> None:
+    @pytest.mark.parametrize("answered", [0, 1], ids=["the first tab answers", "the second tab answers"])
+    async def test_in_two_tabs_of_a_browser_takes_whichever_comes_back(self, site: Site, answered: int) -> None:
         invitation = await site.invite()
 
         async with site.browser() as browser:
-            first, second = await press(browser, invitation), await press(browser, invitation)
-            late = await browser.get("/oauth/callback/simulator", params={"state": first, "code": "a code"})
+            states = [await press(browser, invitation), await press(browser, invitation)]
+            taken = await browser.get("/oauth/callback/simulator", params={"state": states[answered], "code": "a"})
+            late = await browser.get("/oauth/callback/simulator", params={"state": states[1 - answered], "code": "b"})
 
-        assert first != second
-        assert late.status_code == 400
-        assert (await invitation.row())["status"] == "invited"
+        assert states[0] != states[1]
+        assert taken.headers["location"] == late.headers["location"] == f"{invitation.path}/status"
+        row = await invitation.row()
+        assert row["status"] == "received"
+        assert site.vault.open(row["sealed_code"], row["key_id"], session_place(row["id"], "code")) == b"a"
+
+    async def test_in_another_browser_does_not_void_what_the_first_one_is_about_to_answer(self, site: Site) -> None:
+        invitation = await site.invite()
+
+        async with site.browser() as phone, site.browser() as laptop:
+            state = await press(phone, invitation)
+            await press(laptop, invitation)
+            stolen = await laptop.get("/oauth/callback/simulator", params={"state": state, "code": "a code"})
+            taken = await phone.get("/oauth/callback/simulator", params={"state": state, "code": "a code"})
+
+        assert (stolen.status_code, taken.status_code) == (400, 303)
+        assert (await invitation.row())["status"] == "received"
+
+    @pytest.mark.parametrize("cookie", ["short", "x" * 44, "é" * 43])
+    async def test_does_not_take_just_anything_for_the_browsers_name(self, site: Site, cookie: str) -> None:
+        invitation = await site.invite()
+
+        async with site.browser() as browser:
+            pressed = await browser.post(invitation.path, headers={"cookie": f"{COOKIE}={cookie}".encode()})
+
+        assert len(SimpleCookie(pressed.headers["set-cookie"])[COOKIE].value) == 43
 
     async def test_gives_the_browser_a_cookie_that_scripts_and_other_sites_do_not_get(self, site: Site) -> None:
         invitation = await site.invite()
@@ -105,11 +131,11 @@ class TestPressingTheButton:
         async with site.browser() as browser:
             pressed = await browser.post(invitation.path)
 
-        cookie = SimpleCookie(pressed.headers["set-cookie"])["runbook_consent"]
+        cookie = SimpleCookie(pressed.headers["set-cookie"])[COOKIE]
         assert cookie["httponly"]
         assert cookie["samesite"].lower() == "lax"
-        assert cookie["path"] == "/oauth/callback"
-        assert (await invitation.row())["browser_hash"] == digest(cookie.value)
+        assert cookie["max-age"] == "3600"
+        assert (await invitation.press()).browser_hash == digest(cookie.value)
 
     async def test_goes_nowhere_else_whatever_the_request_says(self, site: Site) -> None:
         invitation = await site.invite()
@@ -175,7 +201,7 @@ class TestASiteBehindTls:
         async with behind.browser() as browser:
             pressed = await browser.post(invitation.path)
 
-        assert SimpleCookie(pressed.headers["set-cookie"])["runbook_consent"]["secure"]
+        assert SimpleCookie(pressed.headers["set-cookie"])[COOKIE]["secure"]
         assert pressed.headers["strict-transport-security"]
         back = httpx.URL(pressed.headers["location"]).params["redirect_uri"]
         assert urlsplit(back).scheme == "https"

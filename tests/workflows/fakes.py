@@ -40,6 +40,7 @@ from integrations.domain.reauth import (
     Order,
     Proof,
     ReauthRequest,
+    RepairedElsewhere,
 )
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
 from integrations.domain.verdict import Meaning
@@ -91,9 +92,16 @@ class FakeReauth(ReauthActivities):
         activation: Activation = self._next("activate", Activation.ACTIVE)
         return activation
 
+    @activity.defn(name="reauth.prove_and_activate")
+    async def prove_and_activate(self, candidate: Candidate) -> Proof:
+        proof: Proof = self._next("prove", WORKS)
+        activation = self._next("activate", Activation.ACTIVE) if proof.works else None
+        return proof.model_copy(update={"activation": activation})
+
     @activity.defn(name="reauth.expire")
-    async def expire(self, expired: Expire) -> None:
-        self._next("expire", None)
+    async def expire(self, expired: Expire) -> UUID | None:
+        in_time: UUID | None = self._next("expire", None)
+        return in_time
 
 
 class FakeWaiting(WaitingActivities):
@@ -159,11 +167,16 @@ class FakeRefresh(RefreshActivities):
 class FakeDetection(DetectionActivities):
     def __init__(self) -> None:
         self.announced: list[UUID] = []
+        self.repaired: list[str] = []
 
     @activity.defn(name="detection.announce")
     async def announce(self, detection: Detection) -> str:
         self.announced.append(detection.detection_id)
         return "reauth:simulator:…"
+
+    @activity.defn(name="detection.tell_repaired")
+    async def tell_repaired(self, told: RepairedElsewhere) -> None:
+        self.repaired.append(told.workflow_id)
 
 
 class FakeJob(JobActivities):
@@ -246,6 +259,7 @@ async def workers(
                     waiting.snooze,
                     waiting.disconnect,
                     detection.announce,
+                    detection.tell_repaired,
                     reconcile.reauth,
                     keys.left,
                     keys.reencrypt,
@@ -259,7 +273,14 @@ async def workers(
             Worker(
                 client,
                 task_queue=provider_queue("simulator"),
-                activities=[reauth.exchange, reauth.prove, refresh.refresh, refresh.confirm, job.call],
+                activities=[
+                    reauth.exchange,
+                    reauth.prove_and_activate,
+                    reauth.prove,
+                    refresh.refresh,
+                    refresh.confirm,
+                    job.call,
+                ],
             )
         )
         yield

@@ -61,11 +61,11 @@ class SlowActivation(FakeReauth):
         super().__init__(**script)
         self._reached, self._go_on = reached, go_on
 
-    @activity.defn(name="reauth.activate")
-    async def activate(self, candidate: Candidate) -> Activation:
+    @activity.defn(name="reauth.prove_and_activate")
+    async def prove_and_activate(self, candidate: Candidate) -> Proof:
         self._reached.set()
         await self._go_on.wait()
-        return await super().activate(candidate)
+        return await super().prove_and_activate(candidate)
 
 
 class TestALifecycle:
@@ -271,7 +271,9 @@ class TestTheWebUi:
         details = metadata.current_details
         summary = "wait for the owner's consent until"
         assert "✔ open" in details
-        assert "▶ wait: a••@acme.example has until" in details
+        assert "▶ wait: for a••@acme.example to consent" in details
+        assert "**broken**: revoked" in details
+        assert "**deadline**: " in details
         assert f"runbook reauth link {wanted.connection_id}" in details
         assert described.typed_search_attributes.get(STEP) == "wait"
         assert described.status is WorkflowExecutionStatus.RUNNING

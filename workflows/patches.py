@@ -1,0 +1,16 @@
+"""What changed in workflows that may have been running for weeks. A patch's id is in their histories: never renamed.
+
+A branch of `workflow.patched` goes when no run older than it can be open or be queried any more: the recorded history
+that guards it says since when.
+"""
+
+from enum import StrEnum
+
+
+class Patch(StrEnum):
+    PROVE_ACTIVATES = "reauth-prove-activates"
+    """2026-11: what proves a consent also activates it, in one step instead of two."""
+    ATTRIBUTES_AT_START = "reauth-attributes-at-start"
+    """2026-11: step, cause and deadline come with the start, so that a run is found before any worker took it up."""
+    STALE_MAY_COME_AGAIN = "reauth-stale-may-come-again"
+    """2026-11: a consent whose row was not there yet is taken up when it is announced again."""
