@@ -6,6 +6,7 @@ from uuid import UUID
 
 from temporalio import activity
 
+from activities.run import this_run
 from integrations.db import consents, credentials, ending, reauth
 from integrations.db.credentials import Tokens
 from integrations.db.session import Sessions
@@ -44,7 +45,7 @@ class ReauthActivities:
     async def open(self, wanted: OpenLifecycle) -> Opened:
         """Demote, block, open the operator's task and invite the owner: one transaction."""
         async with self._sessions.begin() as session:
-            return await reauth.open_lifecycle(session, self._vault, wanted, self._ask_first, run_id=_run())
+            return await reauth.open_lifecycle(session, self._vault, wanted, self._ask_first, run=this_run())
 
     def _ask_first(self, provider_id: str) -> list[str]:
         return list(self._providers.catalog.provider(provider_id).asked_grants)
@@ -72,7 +73,7 @@ class ReauthActivities:
         if not proof.works:
             return proof
         async with self._sessions.begin() as session:
-            activation = await ending.activate(session, candidate, run_id=_run(), evidence=evidence)
+            activation = await ending.activate(session, candidate, run=this_run(), evidence=evidence)
         return Proof(works=True, activation=activation)
 
     @activity.defn(name="reauth.prove")
@@ -84,13 +85,13 @@ class ReauthActivities:
     async def activate(self, candidate: Candidate) -> Activation:
         """The activation alone, for the same lifecycles."""
         async with self._sessions.begin() as session:
-            return await ending.activate(session, candidate, run_id=_run())
+            return await ending.activate(session, candidate, run=this_run())
 
     @activity.defn(name="reauth.expire")
     async def expire(self, expired: Expire) -> UUID | None:
         """Give the connection up: nobody came before the deadline. Whoever did is the answer: their consent goes on."""
         async with self._sessions.begin() as session:
-            return await ending.expire(session, expired, run_id=_run())
+            return await ending.expire(session, expired, run=this_run())
 
     async def _exchange(self, consent: Consent) -> Exchanged:
         sending: tuple[str, str] | None = None
@@ -192,7 +193,7 @@ class ReauthActivities:
         if missing:
             evidence = {"asked": list(row.asked_grants), "given": list(kept.grants), "missing": missing}
             async with self._sessions.begin() as session:
-                await reauth.lack_grants(session, consent, missing, run_id=_run(), evidence=evidence)
+                await reauth.lack_grants(session, consent, missing, run=this_run(), evidence=evidence)
             why = f"these permissions were not given: {', '.join(missing)}"
             return await self._invite_again(consent, why, evidence)
         async with self._sessions.begin() as session:
@@ -257,10 +258,6 @@ class ReauthActivities:
 def evidence_of(answer: Answer) -> dict[str, Any]:
     """What decided, for whoever asks why: the provider's answer without its secrets, and the rule that it met."""
     return {"answer": answer.heard.words, "verdict": answer.verdict.because, "rule": answer.verdict.rule}
-
-
-def _run() -> str:
-    return activity.info().workflow_run_id or ""
 
 
 def _raise_if_transient(verdict: Verdict, doing: str) -> None:

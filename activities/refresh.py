@@ -3,6 +3,7 @@
 from pydantic import SecretStr
 from temporalio import activity
 
+from activities.run import this_run
 from integrations.db import connections, credentials, leases, refresh
 from integrations.db.credentials import Tokens
 from integrations.db.refresh import Claim
@@ -153,7 +154,7 @@ class RefreshActivities:
                 optional=client.provider.optional_grants,
                 variables=granted.values,
                 expires_at=granted.expires_at,
-                run_id=activity.info().workflow_run_id,
+                run=this_run(),
                 evidence=_evidence(claimed, answer),
             )
         if settled is None:
@@ -180,7 +181,11 @@ class RefreshActivities:
             f"{client.provider.name}'s answer to a routine renewal of the access was lost on its way to us. Asking "
             "again could end the access, so please consent afresh; nobody has revoked anything that we know of"
         )
-        evidence = {"version": claimed.credential.version, "sent_at": claimed.ambiguous_since.isoformat()}
+        evidence: dict[str, object] = {
+            "version": claimed.credential.version,
+            "sent_at": claimed.ambiguous_since.isoformat(),
+            "noticed_in": this_run().model_dump(),
+        }
         return await self._detect(claimed, cause, evidence, Refresh.AMBIGUOUS)
 
     async def _detect(self, claimed: Claim, cause: str, evidence: dict[str, object], outcome: Refresh) -> Refreshed:
@@ -201,7 +206,7 @@ class RefreshActivities:
                 cause=cause,
                 way_out=way_out,
                 evidence=evidence,
-                run_id=activity.info().workflow_run_id,
+                run=this_run(),
             )
         return Refreshed(refresh=Refresh.OPERATOR_MUST_ACT, version=claimed.credential.version, why=cause)
 
@@ -217,4 +222,5 @@ def _evidence(claimed: Claim, answer: Answer) -> dict[str, object]:
         "verdict": answer.verdict.because,
         "rule": answer.verdict.rule,
         "version": claimed.credential.version,
+        "noticed_in": this_run().model_dump(),
     }

@@ -2,6 +2,7 @@
 
 from temporalio import activity
 
+from activities.run import this_run
 from integrations.db import waiting
 from integrations.db.session import Sessions
 from integrations.domain.reauth import Extend, Order
@@ -42,4 +43,4 @@ class WaitingActivities:
     async def disconnect(self, order: Order) -> bool:
         """Give the connection up. False when this lifecycle has no say over it any more."""
         async with self._sessions.begin() as session:
-            return await waiting.disconnect(session, order, run_id=activity.info().workflow_run_id)
+            return await waiting.disconnect(session, order, run=this_run())

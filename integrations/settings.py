@@ -27,6 +27,11 @@ _ELSEWHERE: Final = ("RUNBOOK_PROVIDER_", "RUNBOOK_TEST_")
 """Read by name: a provider's client credentials by the catalog, the test suite's by the test suite."""
 _KEYS: Final = ("key", "key_id", "old_keys", "root_key", "keys_file")
 _NOT_SET: Final = "is not set, and no `make up` is running in this checkout to take it from"
+TERM_VARIABLES: Final = tuple(
+    f"{_PREFIX}{name}"
+    for name in ("REAUTH_PATIENCE", "REAUTH_REMIND_AFTER", "REAUTH_ACKNOWLEDGE_WITHIN", "OWNER_ZONE", "QUIET_HOURS")
+)
+"""What a re-consent is begun with: a person may set them for an embedded stack too."""
 KEY_VARIABLES: Final = tuple(f"{_PREFIX}{name.upper()}" for name in _KEYS)
 
 
@@ -65,8 +70,10 @@ class Settings(BaseSettings):
     temporal_ui_url: str | None = None
     log_json: bool = Field(default=False, description="one JSON object a line instead of text for people")
     reauth_patience: Duration = Field(default=PATIENCE, description="how long an owner is waited for, as 14d")
-    remind_after: Durations = Field(default=_REMINDING.after, description="when an owner is reminded, as `1d 3d 6d`")
-    acknowledge_within: Duration = Field(
+    reauth_remind_after: Durations = Field(
+        default=_REMINDING.after, description="when an owner is reminded, as `1d 3d 6d`"
+    )
+    reauth_acknowledge_within: Duration = Field(
         default=_REMINDING.acknowledge_within, description="after that a blocked connection's task escalates"
     )
     owner_zone: str = Field(default="UTC", description="the clock of owners of whom nothing else is known")
@@ -90,17 +97,22 @@ class Settings(BaseSettings):
         _old_keys(value)
         return value
 
-    @field_validator("reauth_patience", "acknowledge_within")
+    @field_validator("reauth_patience", "reauth_acknowledge_within")
     @classmethod
     def _is_some_time(cls, value: timedelta) -> timedelta:
         if not value:
             raise ValueError("must be longer than nothing")
         return value
 
+    @field_validator("owner_zone")
+    @classmethod
+    def _zone_is_known(cls, value: str) -> str:
+        return QuietHours.read(value, "0-0").zone
+
     @field_validator("quiet_hours")
     @classmethod
-    def _hours_are_of_a_clock(cls, value: str, info: ValidationInfo) -> str:
-        QuietHours.read(info.data.get("owner_zone", "UTC"), value)
+    def _hours_are_of_a_clock(cls, value: str) -> str:
+        QuietHours.read("UTC", value)
         return value
 
     @field_validator("database_url")
@@ -127,7 +139,9 @@ class Settings(BaseSettings):
     def terms(self) -> Terms:
         """What a re-consent is begun with, unless its owner has quiet hours of their own."""
         quiet = QuietHours.read(self.owner_zone, self.quiet_hours)
-        reminding = Reminding(after=self.remind_after, quiet=quiet, acknowledge_within=self.acknowledge_within)
+        reminding = Reminding(
+            after=self.reauth_remind_after, quiet=quiet, acknowledge_within=self.reauth_acknowledge_within
+        )
         return Terms(patience=self.reauth_patience, reminding=reminding)
 
     @property

@@ -239,11 +239,12 @@ async def signal_repaired(client: Client, workflow_id: str, repaired: Repaired) 
     return True
 
 
-def ui_link(settings: Settings, workflow_id: str) -> str | None:
-    """The workflow's page in the Web UI, when it is known where that runs."""
+def ui_link(settings: Settings, workflow_id: str, run_id: str = "") -> str | None:
+    """The page of a workflow, or of one of its runs, in the Web UI, when it is known where that runs."""
     if settings.temporal_ui_url is None:
         return None
     from urllib.parse import quote
 
     namespace = target(settings).namespace
-    return f"{settings.temporal_ui_url}/namespaces/{namespace}/workflows/{quote(workflow_id, safe='')}"
+    run = f"/{run_id}/history" if run_id else ""
+    return f"{settings.temporal_ui_url}/namespaces/{namespace}/workflows/{quote(workflow_id, safe='')}{run}"

@@ -50,12 +50,7 @@ class Platform:
         `variables` complete the provider's addresses where its entry wants that of us, such as a shop's name.
         Raises CatalogError for an unknown provider, WrongUsageError for an owner that is none or a wrong variable.
         """
-        scope_type, _, scope_id = owner.partition(":")
-        if scope_type not in {"user", "org"} or not _ID.fullmatch(scope_id):
-            raise WrongUsageError(
-                f"{owner[:80]!r} is not an owner: write user:ID or org:ID, for example org:acme; an ID has at most 200 "
-                "characters, and no spaces"
-            )
+        scope_type, scope_id = owner_of(owner)
         known = catalog.load(self.settings.providers, self.settings.simulator_url).provider(provider_id)
         given = _checked(known, variables or {})
         async with self.sessions.begin() as session:
@@ -177,6 +172,17 @@ class Platform:
     async def _find(self, connection_id: UUID) -> Connection:
         async with self.sessions.begin() as session:
             return await connections.find(session, connection_id)
+
+
+def owner_of(owner: str) -> tuple[str, str]:
+    """`org:acme` in its two parts. Raises WrongUsageError for what is no owner."""
+    scope_type, _, scope_id = owner.partition(":")
+    if scope_type not in {"user", "org"} or not _ID.fullmatch(scope_id):
+        raise WrongUsageError(
+            f"{owner[:80]!r} is not an owner: write user:ID or org:ID, for example org:acme; an ID has at most 200 "
+            "characters, and no spaces"
+        )
+    return scope_type, scope_id
 
 
 def _checked(provider: Provider, given: Mapping[str, str]) -> dict[str, str]:

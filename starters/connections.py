@@ -15,6 +15,7 @@ from integrations.domain.connection import Status, masked, reauth_id
 from integrations.domain.errors import StopError, WrongUsageError
 from integrations.domain.refresh import Refresh
 from integrations.temporal import ui_link
+from starters import why
 from starters.reach import Reach, changing, reading, warn_without_worker
 from starters.shell import FAILED, By, Json, Reason, as_json, because, command, err, fail, fields, out, run, table
 from workflows.queues import WORKFLOWS, provider_queue
@@ -201,6 +202,9 @@ async def disconnect(connection_id: UUID, by: By, reason: Reason = "") -> None:
         why = because(reason, "runbook connections disconnect")
         given_up = await platform.disconnect(connection_id, by=by, reason=why)
     out.print("Disconnected." if given_up else "It was disconnected already.")
+
+
+app.command("why")(why.why_)
 
 
 async def _result(reach: Reach, handle: WorkflowHandle[Any, R], patience: float) -> R:

@@ -9,7 +9,6 @@ import functools
 import getpass
 import json
 import os
-import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,7 @@ from rich.table import Table
 from temporalio.service import RPCError, RPCStatusCode
 
 from integrations import observability
+from integrations.domain.durations import EXAMPLES, duration
 from integrations.domain.errors import RunbookError, WrongUsageError
 from integrations.settings import SettingsError
 from integrations.temporal import TemporalUnreachableError
@@ -156,20 +156,18 @@ def ago(age: timedelta) -> str:
 
 def future(text: str) -> datetime:
     """A time to come: ISO 8601, local without an offset and then echoed in both, or `10d`, `12h`, `30m` from now."""
-    match = re.fullmatch(r"([0-9]{1,4})([mhd])", text)
-    if match:
-        return datetime.now(UTC) + int(match[1]) * _UNITS[match[2]]
+    try:
+        return datetime.now(UTC) + duration(text)
+    except ValueError:
+        pass
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise WrongUsageError(f"{text[:80]!r} is no time: write 2026-12-24T08:00:00Z, or 10d, 12h or 30m") from None
+        raise WrongUsageError(f"{text[:80]!r} is no time: write 2026-12-24T08:00:00Z, or {EXAMPLES}") from None
     if at.tzinfo is None:
         at = at.astimezone()
         err.print(f"{at:%Y-%m-%d %H:%M %Z} is {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC", markup=False)
     return at.astimezone(UTC)
-
-
-_UNITS: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
 def because(reason: str | None, default: str) -> str:

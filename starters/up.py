@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
+from integrations.settings import TERM_VARIABLES
 from starters.embedded.down import down as stop_stack
 from starters.embedded.down import remove
 from starters.embedded.files import last_lines
@@ -23,7 +24,8 @@ Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Default: a fre
 _CRASH_LOOP: Final = 5.0
 """Seconds: a process that ends sooner than this after its start will not do better the next time."""
 _LOOK: Final = 0.5
-_REPLACEABLE: Final = ("RUNBOOK_DATABASE_URL", "TEMPORAL_")
+_TAKEN_OVER: Final = ("RUNBOOK_DATABASE_URL", "TEMPORAL_", *TERM_VARIABLES)
+"""What of a person's environment is meant for the stack as well."""
 
 
 @command
@@ -44,7 +46,7 @@ async def up(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     ports = {"temporal": temporal_port, "ui": ui_port, "web": web_port, "simulator": simulator_port}
-    outside = {name: value for name, value in os.environ.items() if name.startswith(_REPLACEABLE)}
+    outside = {name: value for name, value in os.environ.items() if name.startswith(_TAKEN_OVER)}
     starting = asyncio.create_task(Stack.start(locate(data), ports=ports, outside=outside, say=_say))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -11,7 +11,7 @@ import typer
 
 from integrations.domain.answer import hear
 from integrations.domain.errors import WrongUsageError
-from integrations.domain.verdict import RULES, Endpoint, Heard, Trouble, judge
+from integrations.domain.verdict import Endpoint, Heard, Trouble, judge, row_of
 from starters.known import known_providers
 from starters.shell import Json, as_json, command, fields
 
@@ -65,15 +65,16 @@ async def verdict(
     else:
         heard, _ = hear(status or 0, _headers(header), _bytes(body), known.reading, now=datetime.now(UTC))
     found = judge(heard, known.vocabulary, endpoint)
-    row = next(number for number, rule in enumerate(RULES, start=1) if rule.name == found.rule)
+    row = row_of(found.rule)
+    assert row is not None
     if json:
-        as_json({"provider": known.id, "endpoint": endpoint, "heard": heard, "verdict": found, "row": row})
+        as_json({"provider": known.id, "endpoint": endpoint, "heard": heard, "verdict": found, "row": row[0]})
         return
     fields(
         [
             ("verdict", found.meaning),
             ("because", found.because),
-            ("rule", f"{found.rule} (row {row} of {len(RULES)}; the first that matches decides)"),
+            ("rule", f"{found.rule} (row {row[0]} of {row[1]}; the first that matches decides)"),
             ("wait", f"{found.after.total_seconds():.0f} s, as the provider asks" if found.after else None),
             ("who acts", found.todo),
         ]

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import consents
 from integrations.db.tables import Connection, ConsentSession
-from integrations.domain.connection import masked
+from integrations.domain.connection import Status, masked
 from web.pages import page, platform, sorry
 
 router = APIRouter()
@@ -98,6 +98,7 @@ async def status(request: Request, token: str) -> Response:
         provider=provider.name,
         row=row,
         under_way=row.status in consents.ON_ITS_WAY,
+        connected=connection.status == Status.ACTIVE,
         # Whoever holds an old link of this lifecycle is its invitee, and may go on with the new one.
         again=f"/reconsent/{parts.vault.link_token(newer)}" if newer else None,
     )

@@ -49,5 +49,8 @@ async def not_ready(request: Request, error: Exception) -> HTMLResponse:
 
 def broken(request: Request) -> HTMLResponse:
     """A bug of ours: the log has it."""
-    text = "Something on our side went wrong. Please try again in a while: your link stays good."
+    text = (
+        "Something on our side went wrong, and nothing is lost. Please reload this page in a while; if that does not "
+        "help, open your invitation again: its link stays good."
+    )
     return sorry(request, "This does not work at the moment", text, status=500)

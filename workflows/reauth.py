@@ -204,6 +204,8 @@ class ReauthWorkflow:
                 return ReauthResult(outcome=ReauthOutcome.DISCONNECTED, why=opened.why)
             self._pressing.expect(opened.remind_at, opened.escalate_at)
             self._account, self._since = opened.account, opened.since or self._opened_at
+            if opened.received and opened.session_id is not None:
+                self._take(opened.session_id)
             self._show_waiting()
             result = await self._wait()
             if result is not None:
@@ -397,10 +399,14 @@ class ReauthWorkflow:
         if in_time is None:
             return ReauthResult(outcome=ReauthOutcome.EXPIRED, why=why)
         self._in_time += 1
-        if in_time not in {consent.session_id for consent in self._consents}:
-            self._taken.add(in_time)
-            self._consents.append(ConsentReceived(session_id=in_time, lifecycle_id=self._lifecycle_id))
+        self._take(in_time)
         return None
+
+    def _take(self, session_id: UUID) -> None:
+        """Take up a consent that a row tells of: its signal was lost, or came before."""
+        if all(consent.session_id != session_id for consent in self._consents):
+            self._taken.add(session_id)
+            self._consents.append(ConsentReceived(session_id=session_id, lifecycle_id=self._lifecycle_id))
 
     def _show_waiting(self) -> None:
         now, connection = workflow.now(), self._request.connection_id

@@ -15,6 +15,7 @@ from integrations.domain.errors import StopError
 from integrations.domain.grants import Change
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import Detected
+from integrations.domain.run import Run
 
 
 async def find(session: AsyncSession, connection_id: UUID) -> Connection:
@@ -56,7 +57,7 @@ async def transition(
     event: str,
     reason: str,
     actor: str,
-    run_id: str | None = None,
+    run: Run | None = None,
     evidence: dict[str, Any] | None = None,
     payload: dict[str, Any] | None = None,
 ) -> bool:
@@ -79,7 +80,8 @@ async def transition(
             actor=actor,
             evidence=evidence or {},
             lifecycle_id=row.lifecycle_id,
-            run_id=run_id,
+            workflow_id=run.workflow_id if run else None,
+            run_id=run.run_id if run else None,
             event_id=event_id,
         )
     )

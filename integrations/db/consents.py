@@ -34,14 +34,21 @@ async def open_session(session: AsyncSession, lifecycle_id: UUID) -> ConsentSess
 
 
 async def current(session: AsyncSession, connection_id: UUID, lifecycle_id: UUID) -> ConsentSession | None:
-    """A lifecycle's invitation that stands. Those that an earlier lifecycle of the connection left open end here."""
+    """A lifecycle's invitation that stands. Those that an earlier lifecycle of the connection left open end here.
+
+    But for a consent that came back and was never looked at, as when somebody terminated that lifecycle: it is taken
+    over, so that nobody has to consent twice.
+    """
     found = await session.scalars(
         select(ConsentSession).where(ConsentSession.connection_id == connection_id, ConsentSession.status.in_(OPEN))
     )
-    stands = None
-    for row in found.all():
-        if row.lifecycle_id == lifecycle_id:
-            stands = row
+    rows = found.all()
+    stands = next((row for row in rows if row.lifecycle_id == lifecycle_id), None)
+    for row in rows:
+        if row is stands:
+            continue
+        if stands is None and row.status == "received":
+            row.lifecycle_id, stands = lifecycle_id, row
         else:
             await end(session, row.id, "replaced", "a newer invitation takes its place")
     return stands

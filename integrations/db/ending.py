@@ -16,6 +16,7 @@ from integrations.db.tables import Connection, ConsentSession, GrantEvent
 from integrations.domain.connection import BLOCKED, Status, masked
 from integrations.domain.grants import compare
 from integrations.domain.reauth import Activation, Candidate, Expire, Lifecycle
+from integrations.domain.run import Run
 
 _ACTOR: Final = "ReauthWorkflow"
 
@@ -35,7 +36,7 @@ async def close(session: AsyncSession, row: Connection, *, ended: str, reason: s
 
 
 async def activate(
-    session: AsyncSession, candidate: Candidate, *, run_id: str | None = None, evidence: dict[str, Any] | None = None
+    session: AsyncSession, candidate: Candidate, *, run: Run | None = None, evidence: dict[str, Any] | None = None
 ) -> Activation:
     """The candidate becomes the active version and the connection active: one transaction, or nothing."""
     row = await locked_by(session, candidate)
@@ -61,7 +62,7 @@ async def activate(
         event="connection.connected" if first else "connection.repaired",
         reason="the owner consented, and a call with the new credential worked",
         actor=_ACTOR,
-        run_id=run_id,
+        run=run,
         evidence=told | (evidence or {}),
         payload=told,
     )
@@ -86,7 +87,7 @@ async def activate(
 
 
 async def repair_elsewhere(
-    session: AsyncSession, row: Connection, *, reason: str, actor: str, run_id: str | None, evidence: dict[str, Any]
+    session: AsyncSession, row: Connection, *, reason: str, actor: str, run: Run | None, evidence: dict[str, Any]
 ) -> None:
     """A blocked, locked connection works again, and its owner had to do nothing."""
     payload = {"version": evidence.get("version")}
@@ -98,14 +99,14 @@ async def repair_elsewhere(
         event="connection.repaired",
         reason=reason,
         actor=actor,
-        run_id=run_id,
+        run=run,
         evidence=evidence,
         payload=payload,
     )
     await close(session, row, ended="replaced", reason=reason, by=actor)
 
 
-async def expire(session: AsyncSession, expired: Expire, *, run_id: str | None = None) -> UUID | None:
+async def expire(session: AsyncSession, expired: Expire, *, run: Run | None = None) -> UUID | None:
     """Nobody came: the connection is given up, and says so.
 
     A consent that is on its way was in time: nothing is given up, and its session is the answer.
@@ -119,7 +120,7 @@ async def expire(session: AsyncSession, expired: Expire, *, run_id: str | None =
         await session.refresh(invitation, ["status"])
         if invitation.status in consents.ON_ITS_WAY:
             return invitation.id
-    await give_up(session, row, among=tuple(BLOCKED), reason=expired.why, actor=_ACTOR, ended="expired", run_id=run_id)
+    await give_up(session, row, among=tuple(BLOCKED), reason=expired.why, actor=_ACTOR, ended="expired", run=run)
     return None
 
 
@@ -131,7 +132,7 @@ async def give_up(
     reason: str,
     actor: str,
     ended: str,
-    run_id: str | None = None,
+    run: Run | None = None,
 ) -> bool:
     """Disconnect a locked connection and end everything that waited for it. False when the status was not `among`."""
     given_up = await connections.transition(
@@ -142,7 +143,7 @@ async def give_up(
         event="connection.disconnected",
         reason=reason,
         actor=actor,
-        run_id=run_id,
+        run=run,
     )
     if given_up:
         await credentials.retire_active(session, row.id)

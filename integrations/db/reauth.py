@@ -18,6 +18,7 @@ from integrations.db.tables import Connection, ConsentSession, Credential, Grant
 from integrations.db.vault import Vault
 from integrations.domain.connection import BLOCKED, Status, masked
 from integrations.domain.reauth import Detected, Lifecycle, Opened, Opening, OpenLifecycle
+from integrations.domain.run import Run
 
 TASK: Final = "reauth"
 _ACTOR: Final = "ReauthWorkflow"
@@ -30,7 +31,7 @@ async def open_lifecycle(
     wanted: OpenLifecycle,
     ask_first: Callable[[str], list[str]],
     *,
-    run_id: str | None = None,
+    run: Run | None = None,
 ) -> Opened:
     """Demote, block, open the task and invite, in the caller's transaction. A repeated call finds it done.
 
@@ -49,7 +50,7 @@ async def open_lifecycle(
         return Opened(opening=Opening.DISCONNECTED, why=f"disconnected: {row.status_reason}", account=account)
     asked = sorted({*row.grants, *row.missing_grants}) or ask_first(row.provider_id)
     row.lifecycle_id = wanted.lifecycle_id
-    demoted = await _demote(session, row, live, run_id)
+    demoted = await _demote(session, row, live, run)
     invitation = await consents.current(session, row.id, wanted.lifecycle_id)
     # A look for which nothing new was found leaves standing what the owner was told last.
     why = live[0].cause if live else invitation.why if invitation else row.status_reason
@@ -67,6 +68,7 @@ async def open_lifecycle(
     return Opened(
         opening=Opening.OPENED,
         session_id=invitation.id,
+        received=invitation.status == "received",
         why=why,
         account=account,
         since=row.status_since if row.status in BLOCKED and not demoted else task.created_at,
@@ -110,7 +112,7 @@ def _asked_for(live: Sequence[GrantEvent]) -> bool:
     return any(event.kind == Detected.REQUESTED for event in live)
 
 
-async def _demote(session: AsyncSession, row: Connection, live: Sequence[GrantEvent], run_id: str | None) -> bool:
+async def _demote(session: AsyncSession, row: Connection, live: Sequence[GrantEvent], run: Run | None) -> bool:
     gravest = live[0] if live else None
     if gravest is None or gravest.kind == Detected.REQUESTED:
         return False
@@ -124,7 +126,7 @@ async def _demote(session: AsyncSession, row: Connection, live: Sequence[GrantEv
         event="connection.pending_reauth" if revoked else "connection.needs_reconsent",
         reason=gravest.cause,
         actor=gravest.actor,
-        run_id=run_id,
+        run=run,
         evidence={"detection": str(gravest.id)} | gravest.evidence,
         payload={"grants_gone": sorted(gone)},
     )
@@ -210,7 +212,7 @@ async def lack_grants(
     lifecycle: Lifecycle,
     missing: list[str],
     *,
-    run_id: str | None = None,
+    run: Run | None = None,
     evidence: dict[str, Any] | None = None,
 ) -> None:
     """A consent came back without grants that are needed: the connection needs them, not a new grant as a whole."""
@@ -226,7 +228,7 @@ async def lack_grants(
         event="connection.needs_reconsent",
         reason=f"the owner's consent lacks {', '.join(missing)}",
         actor=_ACTOR,
-        run_id=run_id,
+        run=run,
         evidence=evidence,
         payload={"grants_gone": missing},
     )

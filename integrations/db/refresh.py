@@ -15,6 +15,7 @@ from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.grants import Change, compare
 from integrations.domain.reauth import Detected
+from integrations.domain.run import Run
 
 LEASE: Final = timedelta(seconds=30)
 """Longer than one call may take (8 s) and its database steps: a later holder finds a dead or voided predecessor."""
@@ -78,7 +79,7 @@ async def settle(
     optional: Iterable[str],
     variables: dict[str, str],
     expires_at: datetime | None,
-    run_id: str | None = None,
+    run: Run | None = None,
     evidence: dict[str, Any] | None = None,
 ) -> Settled | None:
     """Store the new version and retire the old one. None, and nothing stored, when this writer came too late.
@@ -113,7 +114,7 @@ async def settle(
         if change:
             detection = await connections.note_grants(session, row, change, actor=_ACTOR, version=fresh.version)
     told = (evidence or {}) | {"version": fresh.version}
-    repaired = await _works_again(session, row, told, run_id, told_grants=granted is not None)
+    repaired = await _works_again(session, row, told, run, told_grants=granted is not None)
     return Settled(fresh.version, detection, change, repaired)
 
 
@@ -125,7 +126,7 @@ def _restore_grants(row: Connection, has: Iterable[str], optional: Iterable[str]
 
 
 async def _works_again(
-    session: AsyncSession, row: Connection, evidence: dict[str, Any], run_id: str | None, *, told_grants: bool
+    session: AsyncSession, row: Connection, evidence: dict[str, Any], run: Run | None, *, told_grants: bool
 ) -> bool:
     """A refresh is good news: tasks close, and whoever was errored or blocked without need is so no longer."""
     await tasks.close_all(session, row.id, by=_ACTOR, reason=_AGAIN, kinds=(tasks.CONTESTED,))
@@ -139,7 +140,7 @@ async def _works_again(
             event="connection.repaired",
             reason=_AGAIN,
             actor=_ACTOR,
-            run_id=run_id,
+            run=run,
             evidence=evidence,
             payload={"version": evidence["version"]},
         )
@@ -153,7 +154,7 @@ async def _works_again(
             event="connection.needs_reconsent",
             reason=f"{_AGAIN}, without {', '.join(row.missing_grants)}",
             actor=_ACTOR,
-            run_id=run_id,
+            run=run,
             evidence=evidence,
             payload={"grants_gone": row.missing_grants},
         )
@@ -161,7 +162,7 @@ async def _works_again(
     elif status is Status.PENDING_REAUTH or (
         status is Status.NEEDS_RECONSENT and told_grants and not row.missing_grants
     ):
-        await ending.repair_elsewhere(session, row, reason=_AGAIN, actor=_ACTOR, run_id=run_id, evidence=evidence)
+        await ending.repair_elsewhere(session, row, reason=_AGAIN, actor=_ACTOR, run=run, evidence=evidence)
         return True
     return False
 
@@ -193,7 +194,7 @@ async def mark_errored(
     cause: str,
     way_out: str,
     evidence: dict[str, Any],
-    run_id: str | None = None,
+    run: Run | None = None,
 ) -> None:
     """Ours to fix: the connection is `errored`, and a task names the fix."""
     row = await connections.lock(session, claim.connection.id)
@@ -207,7 +208,7 @@ async def mark_errored(
         event="connection.errored",
         reason=cause,
         actor=_ACTOR,
-        run_id=run_id,
+        run=run,
         evidence=evidence,
     )
     if moved:

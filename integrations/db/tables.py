@@ -123,6 +123,7 @@ class Transition(Base):
     actor: Mapped[str]
     evidence: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     lifecycle_id: Mapped[UUID | None]
+    workflow_id: Mapped[str | None]
     run_id: Mapped[str | None]
     """The run of the workflow that did it; none when a person's command did."""
     event_id: Mapped[UUID]

@@ -15,6 +15,7 @@ from integrations.db.outbox import enqueue
 from integrations.db.tables import Connection, ConsentSession, OperatorTask
 from integrations.domain.connection import BLOCKED, Status, masked
 from integrations.domain.reauth import Extend, Order
+from integrations.domain.run import Run
 
 
 async def remind(session: AsyncSession, order: Order) -> bool:
@@ -81,13 +82,13 @@ async def snooze(session: AsyncSession, order: Extend) -> bool:
     return True
 
 
-async def disconnect(session: AsyncSession, order: Order, *, run_id: str | None = None) -> bool:
+async def disconnect(session: AsyncSession, order: Order, *, run: Run | None = None) -> bool:
     """Give the connection up by a person's wish. False when this lifecycle has no say over it any more."""
     row = await ending.locked_by(session, order)
     if row is None:
         return False
     among = tuple(status for status in Status if status is not Status.DISCONNECTED)
-    await ending.give_up(session, row, among=among, reason=order.reason, actor=order.by, ended="expired", run_id=run_id)
+    await ending.give_up(session, row, among=among, reason=order.reason, actor=order.by, ended="expired", run=run)
     return True
 
 

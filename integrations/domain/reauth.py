@@ -145,6 +145,8 @@ class Opening(StrEnum):
 class Opened(Message):
     opening: Opening
     session_id: UUID | None = None
+    received: bool = False
+    """The owner has answered this invitation already: whoever was to be told was not there any more."""
     why: str = ""
     account: str = ""
     """Masked."""

@@ -364,3 +364,9 @@ def judge(heard: Heard, words: Vocabulary | None = None, endpoint: Endpoint = En
 
 
 _WAITING: Final = frozenset({Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED, Meaning.UNKNOWN})
+
+
+def row_of(rule: str) -> tuple[int, int] | None:
+    """Where a rule stands in the table, and how many there are. None for one that is no row, or was one once."""
+    names = [each.name for each in RULES]
+    return (names.index(rule) + 1, len(names)) if rule in names else None

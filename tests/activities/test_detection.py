@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,12 +14,21 @@ from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
 from activities.detection import DetectionActivities
 from activities.reconcile import ReconcileActivities, Reconciled
-from integrations.db import connections, tasks
+from integrations.db import connections, contacts, tasks
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession, GrantEvent
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status, reauth_id
-from integrations.domain.reauth import Detected, Detection, Terms
+from integrations.domain.quiet_hours import QuietHours
+from integrations.domain.reauth import (
+    Detected,
+    Detection,
+    ReauthRequest,
+    Reminding,
+    RepairedElsewhere,
+    Terms,
+)
+from integrations.temporal import CAUSE, DEADLINE, STEP
 from tests.factories import add_connection, add_invitation, every
 
 LONG_AGO = datetime.now(UTC) - timedelta(minutes=5)
@@ -49,6 +59,15 @@ class Told:
             e.workflow_execution_signaled_event_attributes.signal_name for e in history.events if e.event_type == wanted
         ]
 
+    async def request(self, connection: Connection) -> ReauthRequest:
+        """What it was begun with."""
+        workflow_id = reauth_id(connection.provider_id, connection.id)
+        self.opened.add(workflow_id)
+        history = await self._env.client.get_workflow_handle(workflow_id).fetch_history()
+        payloads = history.events[0].workflow_execution_started_event_attributes.input.payloads
+        [found] = await self._env.client.data_converter.decode(list(payloads), [ReauthRequest])
+        return cast("ReauthRequest", found)
+
 
 @pytest.fixture
 async def told(time_skipping: WorkflowEnvironment) -> AsyncIterator[Told]:
@@ -72,9 +91,17 @@ async def detected(sessions: Sessions, connection_id: UUID) -> UUID:
         )
 
 
-async def announced(env: WorkflowEnvironment, sessions: Sessions, detection_id: UUID) -> str:
-    steps = DetectionActivities(sessions, Terms())
+async def announced(
+    env: WorkflowEnvironment, sessions: Sessions, detection_id: UUID, terms: Terms | None = None
+) -> str:
+    steps = DetectionActivities(sessions, terms or Terms())
     return await ActivityEnvironment(client=env.client).run(steps.announce, Detection(detection_id=detection_id))
+
+
+async def repaired(env: WorkflowEnvironment, sessions: Sessions, connection: Connection) -> None:
+    steps = DetectionActivities(sessions, Terms())
+    told = RepairedElsewhere(connection_id=connection.id, provider_id="simulator", by="ada", reason="a refresh works")
+    await ActivityEnvironment(client=env.client).run(steps.tell_repaired, told)
 
 
 async def reconciled(env: WorkflowEnvironment, sessions: Sessions) -> Reconciled:
@@ -91,6 +118,49 @@ class TestAnAnnouncement:
 
         assert ids == [f"reauth:simulator:{connection.id}"] * 2
         assert await told.signals(connection) == ["detected", "detected"]
+
+    async def test_begins_it_on_the_settings_terms_and_with_its_owners_quiet_hours(
+        self, time_skipping: WorkflowEnvironment, sessions: Sessions, connection: Connection, told: Told
+    ) -> None:
+        quiet = QuietHours(zone="Europe/Berlin", starts=22, ends=7)
+        async with sessions.begin() as session:
+            await contacts.put(session, "org", "acme", quiet, by="ada")
+        terms = Terms(patience=timedelta(days=3), reminding=Reminding(after=(timedelta(hours=1),)))
+
+        await announced(time_skipping, sessions, await detected(sessions, connection.id), terms)
+
+        begun = await told.request(connection)
+        assert begun.patience == timedelta(days=3)
+        assert begun.reminding == Reminding(after=(timedelta(hours=1),), quiet=quiet)
+        assert begun.cause == "revoked"
+
+    async def test_can_be_found_by_step_and_cause_before_any_worker_has_seen_it(
+        self, time_skipping: WorkflowEnvironment, sessions: Sessions, connection: Connection, told: Told
+    ) -> None:
+        workflow_id = await announced(time_skipping, sessions, await detected(sessions, connection.id))
+        await told.signals(connection)
+
+        described = await time_skipping.client.get_workflow_handle(workflow_id).describe()
+
+        attributes = described.typed_search_attributes
+        assert (attributes.get(STEP), attributes.get(CAUSE)) == ("open", "revoked")
+        assert attributes.get(DEADLINE) is not None
+
+
+class TestARepairElsewhere:
+    async def test_is_told_to_the_open_lifecycle(
+        self, time_skipping: WorkflowEnvironment, sessions: Sessions, connection: Connection, told: Told
+    ) -> None:
+        await announced(time_skipping, sessions, await detected(sessions, connection.id))
+
+        await repaired(time_skipping, sessions, connection)
+
+        assert await told.signals(connection) == ["detected", "connection_repaired"]
+
+    async def test_is_nothing_when_none_is_open(
+        self, time_skipping: WorkflowEnvironment, sessions: Sessions, connection: Connection
+    ) -> None:
+        await repaired(time_skipping, sessions, connection)
 
 
 class TestReconciling:

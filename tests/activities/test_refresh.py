@@ -611,6 +611,36 @@ class TestTwoRefreshesAtOnce:
         assert (await stored(sessions, RefreshLease, connection.id)).sent_version is None
 
 
+class TestABlockedConnection:
+    @pytest.fixture
+    async def blocked(self, sessions: Sessions, connection: Connection) -> Connection:
+        async with sessions.begin() as session:
+            row = await connections.lock(session, connection.id)
+            row.status, row.grants, row.missing_grants = Status.PENDING_REAUTH, [], list(row.grants)
+        return connection
+
+    async def test_is_repaired_by_a_refresh_that_works(
+        self, steps: RefreshActivities, sessions: Sessions, blocked: Connection
+    ) -> None:
+        result = await refreshed(steps, blocked.id)
+
+        assert (result.refresh, result.version, result.repaired) == (Refresh.REFRESHED, 2, True)
+        assert await status(sessions, blocked) == "active"
+
+    async def test_still_refused_stays_as_it_is_and_needs_no_second_look(
+        self, steps: RefreshActivities, sessions: Sessions, blocked: Connection, person: Person
+    ) -> None:
+        await person.revokes()
+
+        result = await refreshed(steps, blocked.id)
+
+        assert result.refresh is Refresh.NOT_CONNECTED
+        assert "the owner has to consent again: 400 invalid_grant" in result.why
+        assert await person.refreshes() == 1
+        assert await status(sessions, blocked) == "pending_reauth"
+        assert await every(sessions, GrantEvent) == []
+
+
 class TestADisconnectDuringARefresh:
     async def test_wins(
         self, gated: RefreshActivities, gate: Gate, sessions: Sessions, connection: Connection, person: Person

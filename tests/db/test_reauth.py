@@ -1,3 +1,4 @@
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -8,6 +9,7 @@ from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession, Credential, GrantEvent, OperatorTask, OutboxEvent
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
+from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import (
     Activation,
     Candidate,
@@ -17,6 +19,7 @@ from integrations.domain.reauth import (
     Opened,
     Opening,
     OpenLifecycle,
+    Reminding,
 )
 from tests.factories import EVERYTHING, add_connection, add_credential, add_invitation, every, soon, stored
 
@@ -271,6 +274,62 @@ class TestOpening:
         async with sessions.begin() as session:
             stale = Lifecycle(connection_id=connection.id, lifecycle_id=first)
             assert await ending.locked_by(session, stale) is None
+
+
+class TestWhatTheLifecycleHasToKnow:
+    async def test_is_when_to_press_whom_and_since_when_something_is_blocked(
+        self, sessions: Sessions, vault: Vault, connection: Connection
+    ) -> None:
+        await add_credential(sessions, vault, connection.id)
+        await detected(sessions, connection.id)
+        began = datetime.now(UTC)
+        reminding = Reminding(after=(timedelta(hours=1),), quiet=QuietHours(starts=0, ends=0))
+
+        answer = await opened(sessions, vault, connection.id, uuid4(), opened_at=began, reminding=reminding)
+
+        [task] = await every(sessions, OperatorTask)
+        assert answer.remind_at == (began + timedelta(hours=1),)
+        assert answer.escalate_at == task.created_at + reminding.acknowledge_within
+        assert answer.since == task.created_at == (await stored(sessions, Connection, connection.id)).status_since
+
+    async def test_is_that_nobody_escalates_over_a_connection_that_works(
+        self, sessions: Sessions, vault: Vault, connection: Connection
+    ) -> None:
+        await add_credential(sessions, vault, connection.id)
+        await detected(sessions, connection.id, Detected.REQUESTED)
+
+        answer = await opened(sessions, vault, connection.id, uuid4(), opened_at=datetime.now(UTC))
+
+        assert answer.escalate_at is None
+        assert len(answer.remind_at) == 1  # the others are beyond the deadline
+
+    async def test_is_that_nobody_escalates_over_who_has_acknowledged(
+        self, sessions: Sessions, vault: Vault, connection: Connection
+    ) -> None:
+        lifecycle = uuid4()
+        await add_credential(sessions, vault, connection.id)
+        await detected(sessions, connection.id)
+        await opened(sessions, vault, connection.id, lifecycle)
+        [task] = await every(sessions, OperatorTask)
+        async with sessions.begin() as session:
+            await tasks.acknowledge(session, task.id, by="ada")
+
+        assert (await opened(sessions, vault, connection.id, lifecycle, opened_at=soon())).escalate_at is None
+
+    async def test_is_that_a_consent_waits_which_an_ended_lifecycle_never_looked_at(
+        self, sessions: Sessions, vault: Vault
+    ) -> None:
+        connection = await add_connection(sessions, status=Status.PENDING_REAUTH, grants=[], missing_grants=EVERYTHING)
+        left = await add_invitation(sessions, vault, connection, uuid4())
+        async with sessions.begin() as session:
+            (await session.get_one(ConsentSession, left.id)).status = "received"
+        lifecycle = uuid4()
+
+        answer = await opened(sessions, vault, connection.id, lifecycle)
+
+        assert (answer.session_id, answer.received) == (left.id, True)
+        [taken_over] = await every(sessions, ConsentSession)
+        assert (taken_over.lifecycle_id, taken_over.status) == (lifecycle, "received")
 
 
 class TestInvitingAgain:

@@ -128,3 +128,22 @@ class TestAnAbandonedConnection:
             await reconcile.detect_abandoned(session, connection)
 
         assert await every(sessions, GrantEvent) == []
+
+
+class TestALifecycleThatWasNotTold:
+    async def test_is_that_of_a_connection_over_which_it_has_no_say_any_more(self, sessions: Sessions) -> None:
+        repaired = await add_connection(sessions, status_since=SETTLED)
+        given_up = await add_connection(sessions, status=Status.DISCONNECTED, status_since=SETTLED)
+        others = [
+            await add_connection(sessions, status_since=SETTLED, lifecycle_id=uuid4()),
+            await add_connection(sessions, status=Status.PENDING_REAUTH, status_since=SETTLED),
+            await add_connection(sessions, status_since=FRESH),
+            await add_connection(sessions, status_since=SETTLED),
+        ]
+        await add_detection(sessions, others[-1].id)
+        ids = [row.id for row in (repaired, given_up, *others)]
+
+        async with sessions.begin() as session:
+            found = await reconcile.settled_elsewhere(session, ids)
+
+        assert {row.id for row in found} == {repaired.id, given_up.id}

@@ -1,18 +1,30 @@
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from integrations.db import connections, credentials, ending, leases, refresh, tasks
 from integrations.db.refresh import Claim, Settled
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection, Credential, GrantEvent, OperatorTask, OutboxEvent, RefreshLease
+from integrations.db.tables import (
+    Connection,
+    ConsentSession,
+    Credential,
+    GrantEvent,
+    OperatorTask,
+    OutboxEvent,
+    RefreshLease,
+    Transition,
+)
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.reauth import Detected
+from integrations.domain.run import Run
 from integrations.providers.http import TIMEOUT
-from tests.factories import EVERYTHING, add_connection, add_credential, every, stored, tokens
+from tests.factories import EVERYTHING, add_connection, add_credential, add_invitation, every, stored, tokens
+
+LIFE = uuid4()
 
 
 @pytest.fixture
@@ -50,6 +62,8 @@ async def settle(
             optional=optional,
             variables=variables or {},
             expires_at=None,
+            run=Run(workflow_id="refresh:1", run_id="run 1"),
+            evidence={"rule": "success"},
         )
 
 
@@ -353,6 +367,78 @@ class TestOurOwnMistake:
 
         assert (await stored(sessions, Connection, connected.id)).status == before.status
         assert await every(sessions, OperatorTask) == []
+
+
+class TestABlockedConnection:
+    """A person has a dead grant tried once more, and the provider takes it."""
+
+    @pytest.fixture
+    async def blocked(self, sessions: Sessions, vault: Vault) -> Connection:
+        row = await add_connection(
+            sessions,
+            status=Status.PENDING_REAUTH,
+            grants=[],
+            missing_grants=[*EVERYTHING, "notes.delete"],
+            lifecycle_id=LIFE,
+        )
+        await add_credential(sessions, vault, row.id)
+        await add_invitation(sessions, vault, row, LIFE)
+        async with sessions.begin() as session:
+            await tasks.open_task(session, row.id, "reauth", title="t", cause="c", way_out="w")
+        return row
+
+    async def test_works_again_and_nothing_that_waited_for_its_owner_stays(
+        self, sessions: Sessions, vault: Vault, blocked: Connection
+    ) -> None:
+        found = await settle(sessions, vault, await claimed(sessions, blocked.id), optional=("notes.delete",))
+
+        assert found is not None
+        assert found.repaired
+        row = await stored(sessions, Connection, blocked.id)
+        assert (row.status, row.grants, row.missing_grants, row.lifecycle_id) == ("active", EVERYTHING, [], None)
+        assert await versions(sessions) == {1: "retired", 2: "active"}
+        [invitation] = await every(sessions, ConsentSession)
+        assert (invitation.status, invitation.outcome) == ("replaced", "a refresh works again")
+        assert [task.status for task in await every(sessions, OperatorTask)] == ["closed"]
+        [move] = await every(sessions, Transition)
+        assert (move.to_status, move.workflow_id, move.run_id) == ("active", "refresh:1", "run 1")
+        assert move.evidence == {"rule": "success", "version": 2}
+
+    async def test_without_some_grants_still_waits_for_those(
+        self, sessions: Sessions, vault: Vault, blocked: Connection
+    ) -> None:
+        found = await settle(sessions, vault, await claimed(sessions, blocked.id), ["profile"])
+
+        assert found is not None
+        assert not found.repaired
+        row = await stored(sessions, Connection, blocked.id)
+        assert (row.status, row.grants, row.lifecycle_id) == ("needs_reconsent", ["profile"], LIFE)
+        assert row.missing_grants == ["notes.delete", "notes.read", "notes.write"]
+        [invitation] = await every(sessions, ConsentSession)
+        assert invitation.status == "invited"
+
+    async def test_that_only_lacked_grants_works_again_when_they_are_back(
+        self, sessions: Sessions, vault: Vault
+    ) -> None:
+        row = await add_connection(
+            sessions, status=Status.NEEDS_RECONSENT, grants=["profile"], missing_grants=["notes.read", "notes.write"]
+        )
+        await add_credential(sessions, vault, row.id)
+
+        found = await settle(sessions, vault, await claimed(sessions, row.id), EVERYTHING)
+
+        assert found is not None
+        assert found.repaired
+        assert (await stored(sessions, Connection, row.id)).status == "active"
+
+    async def test_given_up_meanwhile_stays_so(self, sessions: Sessions, vault: Vault, blocked: Connection) -> None:
+        claim = await claimed(sessions, blocked.id)
+        async with sessions.begin() as session:
+            row = await connections.lock(session, blocked.id)
+            await ending.give_up(session, row, among=tuple(Status), reason="left", actor="ada", ended="expired")
+
+        assert await settle(sessions, vault, claim) is None
+        assert (await stored(sessions, Connection, blocked.id)).status == "disconnected"
 
 
 class TestWhatMayBeRefreshed:

@@ -67,3 +67,16 @@ class TestReminders:
         pressing = Reminding(after=(timedelta(hours=9), timedelta(hours=10), timedelta(days=3)))
 
         assert pressing.times(opened, opened + timedelta(days=2)) == (utc("2026-01-16T08:00"),)
+
+
+class TestReading:
+    def test_takes_what_a_person_writes(self) -> None:
+        assert QuietHours.read("Europe/Berlin", "22-7") == QuietHours(zone="Europe/Berlin", starts=22, ends=7)
+
+    @pytest.mark.parametrize(
+        ("zone", "hours"),
+        [("UTC", "22"), ("UTC", "22-24"), ("UTC", "a-b"), ("UTC", "-1-7"), ("Nowhere", "22-7"), ("../etc", "22-7")],
+    )
+    def test_names_what_is_wrong(self, zone: str, hours: str) -> None:
+        with pytest.raises(ValueError, match=r"no hours|no time zone"):
+            QuietHours.read(zone, hours)

@@ -1,5 +1,6 @@
 import base64
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 
 from integrations import settings
 from integrations.domain.keyring import Ring, root_of
+from integrations.domain.quiet_hours import QuietHours
+from integrations.domain.reauth import Reminding, Terms
 from integrations.keyring import KeysFile
 from integrations.settings import Settings, SettingsError
 
@@ -187,3 +190,52 @@ class TestAWrongValue:
         monkeypatch.setenv("RUNBOOK_WEB_PORT", "many")
 
         assert refusal(live).startswith("RUNBOOK_WEB_PORT: Input should be a valid integer")
+
+
+class TestTheTermsOfAReconsent:
+    def test_are_the_usual_ones_unless_somebody_says_otherwise(self, live: dict[str, Any]) -> None:
+        assert settings.load(live).terms == Terms()
+
+    def test_are_read_as_people_write_them(self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in {
+            "REAUTH_PATIENCE": "7d",
+            "REAUTH_REMIND_AFTER": "12h 2d",
+            "REAUTH_ACKNOWLEDGE_WITHIN": "30m",
+            "OWNER_ZONE": "Asia/Tokyo",
+            "QUIET_HOURS": "21-9",
+        }.items():
+            monkeypatch.setenv(f"RUNBOOK_{name}", value)
+
+        terms = settings.load(live).terms
+
+        assert terms.patience == timedelta(days=7)
+        assert terms.reminding == Reminding(
+            after=(timedelta(hours=12), timedelta(days=2)),
+            acknowledge_within=timedelta(minutes=30),
+            quiet=QuietHours(zone="Asia/Tokyo", starts=21, ends=9),
+        )
+
+    def test_may_be_that_nobody_is_reminded(self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RUNBOOK_REAUTH_REMIND_AFTER", "")
+
+        assert settings.load(live).terms.reminding.after == ()
+
+    @pytest.mark.parametrize(
+        ("name", "value", "told"),
+        [
+            ("REAUTH_PATIENCE", "two weeks", "'two weeks' is not written like 14d"),
+            ("REAUTH_PATIENCE", "0d", "must be longer than nothing"),
+            ("REAUTH_REMIND_AFTER", "1d, 3d", "'1d,' is not written like 14d"),
+            ("QUIET_HOURS", "20-25", "'20-25' are no hours"),
+            ("OWNER_ZONE", "Europe/Atlantis", "'Europe/Atlantis' is no time zone"),
+        ],
+    )
+    def test_that_are_wrong_are_named(
+        self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+    ) -> None:
+        monkeypatch.setenv(f"RUNBOOK_{name}", value)
+
+        message = refusal(live)
+
+        assert message.startswith(f"RUNBOOK_{name}: ")
+        assert told in message

@@ -10,11 +10,13 @@ import pytest
 from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
+from integrations.db.tables import OutboxEvent
 from integrations.db.vault import session_place
 from integrations.domain.connection import reauth_id
 from integrations.domain.reauth import ConsentDenied, ConsentReceived, ReauthRequest
 from integrations.providers.entry import Variable
 from tests.activities.connected import altered
+from tests.factories import every
 from tests.web.conftest import Invitation, Serve, Site, press
 from web.app import Platform
 
@@ -164,6 +166,78 @@ class TestACode:
         assert answer.headers["location"] == f"{invitation.path}/status"
         assert await invitation.row() == before
         assert before["sealed_code"] is None
+
+
+class TestTheSameAnswerTwiceAtOnce:
+    async def test_is_taken_once_and_both_get_the_page(self, site: Site) -> None:
+        """A person who reloads, or a browser that fetches ahead."""
+        invitation = await site.invite()
+
+        async with site.browser() as browser:
+            state = await press(browser, invitation)
+            answers = await asyncio.gather(
+                *(browser.get(CALLBACK, params={"state": state, "code": f"code-{n}"}) for n in range(8))
+            )
+
+        assert {answer.headers["location"] for answer in answers} == {f"{invitation.path}/status"}
+        row = await invitation.row()
+        assert row["status"] == "received"
+        assert row["signalled_at"] is None  # its lifecycle is not there: reconcile's to tell
+
+    async def test_as_a_decline_and_a_consent_counts_as_the_first_and_waits_for_no_one(self, site: Site) -> None:
+        invitation = await site.invite()
+
+        async with site.browser() as browser:
+            state = await press(browser, invitation)
+            words = [{"code": CODE}, {"error": "access_denied"}] * 4
+            answers = await asyncio.gather(*(browser.get(CALLBACK, params={"state": state} | w) for w in words))
+
+        assert {answer.status_code for answer in answers} == {303}
+        row = await invitation.row()
+        declined = await every(site.sessions, OutboxEvent, name="reauth.declined")
+        assert (row["status"], len(declined)) in {("received", 0), ("invited", 1)}
+
+
+class TestTwoConnectionsInOneBrowser:
+    async def test_each_get_their_own_answer(self, site: Site) -> None:
+        first, second = await site.invite(), await site.invite()
+
+        async with site.browser() as browser:
+            states = [await press(browser, invitation) for invitation in (first, second)]
+            await browser.get(CALLBACK, params={"state": states[1], "code": "for the second"})
+            untouched = await first.row()
+            await browser.get(CALLBACK, params={"state": states[0], "code": "for the first"})
+
+        assert untouched["status"] == "invited"
+        for invitation, code in ((first, b"for the first"), (second, b"for the second")):
+            row = await invitation.row()
+            opened = site.vault.open(row["sealed_code"], row["key_id"], session_place(row["id"], "code"))
+            assert (row["status"], opened) == ("received", code)
+
+
+class TestTheDatabaseBeingDown:
+    async def test_is_a_page_that_says_what_to_do_and_a_reload_finds_the_answer(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        invitation = await site.invite()
+
+        async with site.browser() as browser:
+            state = await press(browser, invitation)
+            query = {"state": state, "code": CODE}
+            with monkeypatch.context() as down:
+                down.setattr("integrations.db.consents.by_state", _refused)
+                while_down = await browser.get(CALLBACK, params=query)
+            reloaded = await browser.get(CALLBACK, params=query)
+
+        assert while_down.status_code == 500
+        assert "reload this page in a while" in while_down.text
+        assert CODE not in while_down.text
+        assert reloaded.status_code == 303
+        assert (await invitation.row())["status"] == "received"
+
+
+async def _refused(*_: object) -> None:
+    raise OSError("connection refused")
 
 
 class TestADecline:

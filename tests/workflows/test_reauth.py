@@ -227,6 +227,66 @@ class TestADetection:
         assert first.result_run_id != second.result_run_id
 
 
+class TestAConsentAtTheLastMoment:
+    async def test_is_finished_although_the_deadline_has_passed(self, time_skipping: WorkflowEnvironment) -> None:
+        """Its signal was lost: the row tells of it."""
+        in_time = uuid4()
+        fake = FakeReauth(expire=[in_time])
+
+        async with workers(time_skipping.client, reauth=fake):
+            handle = await detected(time_skipping.client, request())
+            result = await result_of(handle, time_skipping)
+
+        assert result.outcome is ReauthOutcome.REPAIRED
+        assert fake.steps == ["open", "expire", "exchange", "prove", "activate"]
+        assert fake.sessions == [in_time]
+
+    async def test_that_is_no_repair_leaves_the_deadline_where_it_was(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeReauth(
+            expire=[uuid4()], exchange=[Exchanged(exchange=Exchange.INVITED_AGAIN, why="another account")]
+        )
+
+        async with workers(time_skipping.client, reauth=fake):
+            handle = await detected(time_skipping.client, request())
+            result = await result_of(handle, time_skipping)
+
+        assert result.outcome is ReauthOutcome.EXPIRED
+        assert fake.steps == ["open", "expire", "exchange", "expire"]
+
+
+class TestAConsentThatNobodyWasToldOf:
+    async def test_is_taken_up_when_the_lifecycle_opens(self, time_skipping: WorkflowEnvironment) -> None:
+        left = uuid4()
+        fake = FakeReauth(open=[OPENED.model_copy(update={"session_id": left, "received": True})])
+
+        async with workers(time_skipping.client, reauth=fake):
+            handle = await detected(time_skipping.client, request())
+            result = await result_of(handle, time_skipping)
+
+        assert (result.outcome, fake.sessions) == (ReauthOutcome.REPAIRED, [left])
+
+    async def test_is_taken_up_when_it_is_announced_again_after_its_row_was_not_there(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        fake = FakeReauth(exchange=[Exchanged(exchange=Exchange.STALE, why="there is no session …")])
+
+        async with workers(time_skipping.client, reauth=fake):
+            with time_skipping.with_time_skipping_disabled():
+                handle = await detected(time_skipping.client, request())
+                await until(lambda: "open" in fake.steps)
+                told = consent(fake)
+                await handle.signal(ReauthWorkflow.consent_received, told)
+                await until(lambda: "exchange" in fake.steps)
+                async with asyncio.timeout(20):
+                    while await step_of(handle) != "wait":
+                        await asyncio.sleep(0.05)
+                await handle.signal(ReauthWorkflow.consent_received, told)
+            result = await result_of(handle, time_skipping)
+
+        assert result.outcome is ReauthOutcome.REPAIRED
+        assert fake.sessions == [told.session_id] * 2
+
+
 class TestSomebodyElse:
     async def test_ends_it_by_disconnecting(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeReauth(open=[Opened(opening=Opening.OPENED), Opened(opening=Opening.DISCONNECTED, why="left")])

@@ -30,7 +30,18 @@ class TestARefresh:
 
         assert result.version == 2
         assert fake.steps == ["refresh"]
-        assert detection.announced == []
+        assert (detection.announced, detection.repaired) == ([], [])
+
+    async def test_that_brings_a_blocked_connection_back_tells_its_lifecycle(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        fake = FakeRefresh(refreshed(Refresh.REFRESHED, version=2, repaired=True))
+        detection = FakeDetection()
+
+        async with workers(time_skipping.client, refresh=fake, detection=detection):
+            handle, _ = await outcome(time_skipping)
+
+        assert detection.repaired == [handle.id.replace("refresh:", "reauth:")]
 
     async def test_waits_for_an_outage_to_end_and_demotes_nobody(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeRefresh(OUTAGE, OUTAGE, OUTAGE, refreshed(Refresh.REFRESHED, version=2))

@@ -14,7 +14,8 @@ _NOW = sa.text("now()")
 
 
 def upgrade() -> None:
-    op.add_column("service_connection_transitions", sa.Column("run_id", sa.Text(), nullable=True))
+    for column in ("workflow_id", "run_id"):
+        op.add_column("service_connection_transitions", sa.Column(column, sa.Text(), nullable=True))
     op.add_column(_SESSIONS, sa.Column("evidence", postgresql.JSONB(), server_default="{}", nullable=False))
     op.create_table(
         "service_contacts",
@@ -74,4 +75,5 @@ def downgrade() -> None:
     op.drop_table(_STATES)
     op.drop_table("service_contacts")
     op.drop_column(_SESSIONS, "evidence")
-    op.drop_column("service_connection_transitions", "run_id")
+    for column in ("workflow_id", "run_id"):
+        op.drop_column("service_connection_transitions", column)

@@ -1,0 +1,99 @@
+"""Why a connection is as it is: everything that was decided about it, with what decided."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from integrations.db.tables import ConsentSession, GrantEvent, Transition
+from integrations.domain.message import Message
+from integrations.domain.run import Run
+
+
+class Turn(Message):
+    """One thing that happened. Empty is what was not said, or did not apply."""
+
+    at: datetime
+    what: str
+    """A change of status, `active → pending_reauth`, or what was noticed or refused without one."""
+    reason: str
+    person: str = ""
+    """Who did it, said it, or consented; accounts are masked."""
+    answer: str = ""
+    """The provider's, without its secrets."""
+    rule: str = ""
+    """The row of the verdict table that matched."""
+    noticed_by: Run | None = None
+    run: Run | None = None
+    lifecycle_id: UUID | None = None
+    evidence: dict[str, Any] = Field(default_factory=dict)
+
+
+async def turns(session: AsyncSession, connection_id: UUID) -> list[Turn]:
+    """All of them, the oldest first."""
+    moves = await session.scalars(select(Transition).where(Transition.connection_id == connection_id))
+    told = [_move(row) for row in moves]
+    # What led to a change of status stands with that change.
+    known = {str(turn.evidence.get("detection")) for turn in told}
+    noticed = await session.scalars(select(GrantEvent).where(GrantEvent.connection_id == connection_id))
+    told += [_notice(row) for row in noticed if str(row.id) not in known and row.kind != "granted"]
+    ended = await session.scalars(
+        select(ConsentSession).where(
+            ConsentSession.connection_id == connection_id, ConsentSession.status.in_(("refused", "replaced", "expired"))
+        )
+    )
+    told += [_refusal(row) for row in ended]
+    return sorted(told, key=lambda turn: turn.at)
+
+
+def _move(row: Transition) -> Turn:
+    person = str(row.evidence.get("said_by") or row.evidence.get("account") or "")
+    return Turn(
+        at=row.at,
+        what=f"{row.from_status} → {row.to_status}",
+        reason=row.reason,
+        person=person or _person(row.actor),
+        run=Run(workflow_id=row.workflow_id or "", run_id=row.run_id) if row.run_id else None,
+        lifecycle_id=row.lifecycle_id,
+        **_decided(row.evidence),
+    )
+
+
+def _notice(row: GrantEvent) -> Turn:
+    return Turn(
+        at=row.noticed_at,
+        what=f"{row.kind}, no change of status",
+        reason=row.cause,
+        person=_person(row.actor),
+        lifecycle_id=row.lifecycle_id,
+        **_decided(row.evidence),
+    )
+
+
+def _refusal(row: ConsentSession) -> Turn:
+    return Turn(
+        at=row.ended_at or row.created_at,
+        what=f"invitation {row.status}",
+        reason=row.outcome or "",
+        person=str(row.evidence.get("account") or ""),
+        lifecycle_id=row.lifecycle_id,
+        **_decided(row.evidence),
+    )
+
+
+def _decided(evidence: dict[str, Any]) -> dict[str, Any]:
+    noticed = evidence.get("noticed_in")
+    return {
+        "answer": str(evidence.get("answer") or ""),
+        "rule": str(evidence.get("rule") or ""),
+        "noticed_by": Run(**noticed) if noticed else None,
+        "evidence": evidence,
+    }
+
+
+def _person(actor: str) -> str:
+    """Workflows act under their own names, people under theirs."""
+    return "" if actor.endswith("Workflow") else actor
