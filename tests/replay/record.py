@@ -29,6 +29,7 @@ from integrations.domain.reauth import (
     Opened,
     Opening,
     Proof,
+    Repaired,
     Said,
     SaidUntil,
 )
@@ -137,6 +138,95 @@ async def given_up_on_the_way(client: Client) -> WorkflowHandle[Any, Any]:
     return handle
 
 
+async def proven_and_activated(client: Client) -> WorkflowHandle[Any, Any]:
+    """Since 2026-11: a partial consent and a lost answer, each with a fresh invitation, then the repair."""
+    partial = Exchanged(exchange=Exchange.INVITED_AGAIN, why="these permissions were not given: notes.write")
+    lost = Exchanged(exchange=Exchange.INVITED_AGAIN, why="the answer to the owner's consent was lost")
+    fake = FakeReauth(exchange=[partial, lost])
+    async with workers(client, reauth=fake):
+        handle = await detected(client, request())
+        await _until(fake, "open", 1)
+        for rounds in (1, 2, 3):
+            await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+            await _until(fake, "exchange", rounds)
+        await handle.result()
+    return handle
+
+
+async def in_time(client: Client) -> WorkflowHandle[Any, Any]:
+    """The deadline finds a consent whose signal was lost; it fails its proof, and the next deadline is the end."""
+    fake = FakeReauth(expire=[uuid4()], prove=[Proof(works=False, why="403")])
+    async with workers(client, reauth=fake):
+        handle = await detected(client, request(patience=timedelta(seconds=1)))
+        await handle.result()
+    return handle
+
+
+async def repaired_by_a_refresh(client: Client) -> WorkflowHandle[Any, Any]:
+    fake = FakeReauth(open=[Opened(opening=Opening.OPENED), Opened(opening=Opening.ALREADY_REPAIRED)])
+    async with workers(client, reauth=fake):
+        handle = await detected(client, request())
+        await _until(fake, "open", 1)
+        await handle.signal(ReauthWorkflow.connection_repaired, Repaired(by="ada", reason="a refresh works again"))
+        await handle.result()
+    return handle
+
+
+async def disconnected_by_a_command(client: Client) -> WorkflowHandle[Any, Any]:
+    """A second revocation joins, then a person gives the connection up elsewhere."""
+    ended = Opened(opening=Opening.DISCONNECTED, why="disconnected: the customer left")
+    again = Opened(opening=Opening.OPENED, why="revoked again")
+    fake, wanted = FakeReauth(open=[Opened(opening=Opening.OPENED), again, ended]), request()
+    async with workers(client, reauth=fake):
+        handle = await detected(client, wanted)
+        await _until(fake, "open", 1)
+        await detected(client, wanted)
+        await _until(fake, "open", 2)
+        await handle.signal(ReauthWorkflow.connection_repaired, Repaired(by="ada", reason="disconnected: left"))
+        await handle.result()
+    return handle
+
+
+async def void(client: Client) -> WorkflowHandle[Any, Any]:
+    """Given up while the proof that would have activated ran."""
+    fake = FakeReauth(activate=[Activation.VOID])
+    async with workers(client, reauth=fake):
+        handle = await detected(client, request())
+        await _until(fake, "open", 1)
+        await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+        await handle.result()
+    return handle
+
+
+async def taken_up_late(client: Client) -> WorkflowHandle[Any, Any]:
+    """A consent that waits when the lifecycle opens, stale, announced again, and good then."""
+    left = uuid4()
+    fake = FakeReauth(
+        open=[Opened(opening=Opening.OPENED, session_id=left, received=True)],
+        exchange=[Exchanged(exchange=Exchange.STALE, why="the session is invited")],
+    )
+    async with workers(client, reauth=fake):
+        handle = await detected(client, request())
+        await _until(fake, "exchange", 1)
+        while (await handle.describe()).typed_search_attributes.get(temporal.STEP) != "wait":
+            await asyncio.sleep(0.05)
+        await handle.signal(ReauthWorkflow.consent_received, consent(fake, session_id=left))
+        await handle.result()
+    return handle
+
+
+async def works_again(client: Client) -> WorkflowHandle[Any, Any]:
+    """A blocked connection that a person has refreshed once more."""
+    fake = FakeRefresh(refreshed(Refresh.REFRESHED, version=2, repaired=True))
+    wanted = RefreshRequest(
+        connection_id=uuid4(), provider_id="simulator", tenant="org:acme", by="ada", reason="the provider says so"
+    )
+    async with workers(client, refresh=fake):
+        handle = await temporal.start_refresh(client, wanted)
+        await handle.result()
+    return handle
+
+
 async def confirmed(client: Client) -> WorkflowHandle[Any, Any]:
     fake = FakeRefresh(
         refreshed(Refresh.REFUSED, version=1, why="400 invalid_grant"),
@@ -199,7 +289,14 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "ReauthWorkflow/pressed": pressed,
     "ReauthWorkflow/cancelled": cancelled,
     "ReauthWorkflow/given_up_on_the_way": given_up_on_the_way,
+    "ReauthWorkflow/proven_and_activated": proven_and_activated,
+    "ReauthWorkflow/in_time": in_time,
+    "ReauthWorkflow/repaired_by_a_refresh": repaired_by_a_refresh,
+    "ReauthWorkflow/disconnected_by_a_command": disconnected_by_a_command,
+    "ReauthWorkflow/void": void,
+    "ReauthWorkflow/taken_up_late": taken_up_late,
     "RefreshWorkflow/confirmed": confirmed,
+    "RefreshWorkflow/works_again": works_again,
     "ProviderJobWorkflow/called": called,
     "ReconcileWorkflow/swept": swept,
     "KeysReencryptWorkflow/reencrypted": reencrypted,
