@@ -1,71 +1,15 @@
 """A person with a real browser, from the invitation to "connected"."""
 
 import asyncio
-import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 from uuid import UUID
 
-import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
+from playwright.async_api import Browser, expect
 
 from integrations.db import connections
 from integrations.domain.errors import StopError
 from starters.client import invitation_link
+from tests.browser.phone import fits, phone
 from tests.starters.running import Running
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-gpu",
-    "--no-first-run",
-]
-PHONE = 360
-REPORT_VIOLATIONS = """
-document.addEventListener("securitypolicyviolation", e => console.error(`CSP: ${e.violatedDirective} ${e.blockedURI}`))
-"""
-
-
-@pytest_asyncio.fixture
-async def browser() -> AsyncIterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine: `apt-get install chromium`")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET, headless=True)
-        yield browser
-        await browser.close()
-
-
-class Watched:
-    """What a page asked for, and what its console complained about."""
-
-    def __init__(self, page: Page) -> None:
-        self.hosts: set[str | None] = set()
-        self.complaints: list[str] = []
-        page.on("request", self._asked)
-        page.on("console", self._said)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-
-    def _asked(self, request: Request) -> None:
-        self.hosts.add(urlsplit(request.url).hostname)
-
-    def _said(self, message: ConsoleMessage) -> None:
-        if message.type in {"error", "warning"}:
-            self.complaints.append(f"{message.text} at {message.location['url']}")
-
-
-@asynccontextmanager
-async def phone(browser: Browser) -> AsyncIterator[tuple[Page, Watched]]:
-    page = await browser.new_page(viewport={"width": PHONE, "height": 640})
-    await page.add_init_script(REPORT_VIOLATIONS)
-    yield page, Watched(page)
-    await page.close()
 
 
 async def link_of(running: Running, connection_id: UUID) -> str:
@@ -80,10 +24,6 @@ async def link_of(running: Running, connection_id: UUID) -> str:
 async def status_of(running: Running, connection_id: UUID) -> str:
     async with running.platform.sessions.begin() as session:
         return (await connections.find(session, connection_id)).status
-
-
-async def fits(page: Page) -> bool:
-    return int(await page.evaluate("document.documentElement.scrollWidth")) <= PHONE
 
 
 class TestAnOwnerWithAPhone:

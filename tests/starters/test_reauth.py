@@ -23,7 +23,7 @@ class TestAnOrder:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (["extend", "--until", "soon"], "'soon' is no time: write 2026-12-24T08:00:00Z, or 10d, 12h or 30m"),
+            (["extend", "--until", "soon"], "'soon' is no time: write 2026-12-24T08:00:00Z, or 14d, 12h, 30m or 90s"),
             (["cancel"], "say either --disconnect or --snooze"),
             (["cancel", "--disconnect", "--snooze", "3d"], "say either --disconnect or --snooze"),
         ],
