@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
 from integrations import temporal
-from integrations.db import connections, consents
+from integrations.db import connections, consents, presses
 from integrations.db.tables import Connection, ConsentSession, ConsentState
 from integrations.db.vault import digest
 from integrations.domain.connection import reauth_id
@@ -44,7 +44,7 @@ async def callback(
             request, "Something is missing", "Please open your invitation again and press its button.", status=400
         )
     async with parts.sessions.begin() as session:
-        found = await consents.by_state(session, state)
+        found = await presses.by_state(session, state)
         if found is None:
             text = "It was used before, or is not ours. Please open your invitation again and press its button."
             return sorry(request, "This answer is not expected", text, status=400)
@@ -74,7 +74,7 @@ async def _keep(
 ) -> ConsentReceived | None:
     """What to tell the lifecycle; None for a code that came before, or too late."""
     told = _also_told(request, request.path_params["provider_id"])
-    if not await consents.receive(session, platform(request).vault, row, press, code, told):
+    if not await presses.receive(session, platform(request).vault, row, press, code, told):
         return None
     return ConsentReceived(session_id=row.id, lifecycle_id=row.lifecycle_id)
 
@@ -86,7 +86,7 @@ async def _note(
     declined = error == "access_denied"
     why = DECLINED if declined else _NAMED.get(error, "the provider reported an error")
     await connections.lock(session, connection.id)
-    if not await consents.refuse(session, row, press, declined=declined, why=why) or not declined:
+    if not await presses.refuse(session, row, press, declined=declined, why=why) or not declined:
         return None
     return ConsentDenied(session_id=row.id, lifecycle_id=row.lifecycle_id)
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import consents
+from integrations.db import consents, presses
 from integrations.db.tables import Connection, ConsentSession
 from integrations.domain.connection import Status, masked
 from web.pages import page, platform, sorry
@@ -57,7 +57,7 @@ async def go(request: Request, token: str) -> Response:
         row = await consents.by_link(session, token)
         if row is None:
             return _unknown(request)
-        if not await consents.mint(session, parts.vault, row.id, state=state, verifier=verifier, browser=browser):
+        if not await presses.mint(session, parts.vault, row.id, state=state, verifier=verifier, browser=browser):
             return RedirectResponse(f"/reconsent/{token}/status", status_code=303)
         connection = await session.get_one(Connection, row.connection_id)
     client = parts.providers.client(connection.provider_id, connection.variables)
@@ -72,7 +72,7 @@ async def go(request: Request, token: str) -> Response:
     answer.set_cookie(
         COOKIE,
         browser,
-        max_age=int(consents.PRESS_LIFE.total_seconds()),
+        max_age=int(presses.LIFE.total_seconds()),
         httponly=True,
         samesite="lax",
         secure=parts.base_url.startswith("https://"),

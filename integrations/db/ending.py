@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import connections, consents, credentials, tasks
+from integrations.db import connections, consents, credentials, presses, tasks
 from integrations.db.outbox import enqueue
 from integrations.db.tables import Connection, ConsentSession, GrantEvent
 from integrations.domain.connection import BLOCKED, Status, masked
@@ -116,7 +116,7 @@ async def expire(session: AsyncSession, expired: Expire, *, run: Run | None = No
         return None
     invitation = await consents.open_session(session, expired.lifecycle_id)
     if invitation is not None:
-        await consents.void_presses(session, invitation.id)
+        await presses.void(session, invitation.id)
         await session.refresh(invitation, ["status"])
         if invitation.status in consents.ON_ITS_WAY:
             return invitation.id

@@ -7,7 +7,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.reauth import ReauthActivities
-from integrations.db import connections, consents, credentials, ending
+from integrations.db import connections, consents, credentials, ending, presses
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession, Credential, OperatorTask, Transition
 from integrations.db.vault import Vault
@@ -72,12 +72,12 @@ async def received(
     row = await add_invitation(sessions, vault, connection, LIFE, asked=asked or EVERYTHING)
     state = f"state {row.id}"
     async with sessions.begin() as session:
-        await consents.mint(session, vault, row.id, state=state, verifier=verifier, browser="b")
+        await presses.mint(session, vault, row.id, state=state, verifier=verifier, browser="b")
     async with sessions.begin() as session:
-        found = await consents.by_state(session, state)
+        found = await presses.by_state(session, state)
         assert found is not None
         row, press, _ = found
-        assert await consents.receive(session, vault, row, press, code, {})
+        assert await presses.receive(session, vault, row, press, code, {})
     return Consent(connection_id=connection.id, lifecycle_id=LIFE, session_id=row.id, deadline=soon())
 
 

@@ -7,7 +7,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.job import JobActivities
 from activities.reauth import ReauthActivities
-from integrations.db import consents
+from integrations.db import presses
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, Credential
 from integrations.db.vault import Vault
@@ -54,12 +54,12 @@ async def test_is_consented_to_proven_and_called_with_what_each_step_told(
     code, verifier = await person.gives(completed.client("simulator"))
     row = await add_invitation(sessions, vault, connection, LIFE, asked=EVERYTHING)
     async with sessions.begin() as session:
-        await consents.mint(session, vault, row.id, state="state", verifier=verifier, browser="b")
+        await presses.mint(session, vault, row.id, state="state", verifier=verifier, browser="b")
     async with sessions.begin() as session:
-        found = await consents.by_state(session, "state")
+        found = await presses.by_state(session, "state")
         assert found is not None
         told = completed.catalog.provider("simulator").values_of("callback", {"realmId": "4711", "room": "evil"})
-        assert await consents.receive(session, vault, found[0], found[1], code, told)
+        assert await presses.receive(session, vault, found[0], found[1], code, told)
     consent = Consent(connection_id=connection.id, lifecycle_id=LIFE, session_id=row.id, deadline=soon())
     run = ActivityEnvironment().run
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
-from integrations.db import consents
+from integrations.db import consents, presses
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession, ConsentState, OutboxEvent
 from integrations.db.vault import Vault
@@ -23,7 +23,7 @@ async def invitation(sessions: Sessions, vault: Vault, connection: Connection) -
 
 async def minted(sessions: Sessions, vault: Vault, session_id: UUID, state: str = "the state") -> bool:
     async with sessions.begin() as session:
-        return await consents.mint(
+        return await presses.mint(
             session, vault, session_id, state=state, verifier=f"verifier of {state}", browser="the browser"
         )
 
@@ -31,14 +31,14 @@ async def minted(sessions: Sessions, vault: Vault, session_id: UUID, state: str 
 async def answered(sessions: Sessions, vault: Vault, state: str = "the state", code: str | None = "the code") -> bool:
     """As the callback does it."""
     async with sessions.begin() as session:
-        found = await consents.by_state(session, state)
+        found = await presses.by_state(session, state)
         if found is None:
             return False
         row, press, _ = found
         return (
-            await consents.refuse(session, row, press, declined=True, why="you declined")
+            await presses.refuse(session, row, press, declined=True, why="you declined")
             if code is None
-            else await consents.receive(session, vault, row, press, code, {})
+            else await presses.receive(session, vault, row, press, code, {})
         )
 
 
@@ -136,7 +136,7 @@ class TestTheButton:
     ) -> None:
         await minted(sessions, vault, invitation.id, "forgotten")
         async with sessions.begin() as session:
-            await session.execute(update(ConsentState).values(minted_at=datetime.now(UTC) - 2 * consents.PRESS_LIFE))
+            await session.execute(update(ConsentState).values(minted_at=datetime.now(UTC) - 2 * presses.LIFE))
 
         await minted(sessions, vault, invitation.id, "fresh")
 
@@ -223,14 +223,14 @@ class TestTheAnswer:
         await minted(sessions, vault, invitation.id)
 
         async with sessions.begin() as session:
-            found = await consents.by_state(session, "the state")
+            found = await presses.by_state(session, "the state")
             assert found is not None
             row, press, _ = found
             await answered(sessions, vault, code=None)
             taken = (
-                await consents.refuse(session, row, press, declined=True, why="you declined")
+                await presses.refuse(session, row, press, declined=True, why="you declined")
                 if code is None
-                else await consents.receive(session, vault, row, press, code, {})
+                else await presses.receive(session, vault, row, press, code, {})
             )
 
         assert not taken

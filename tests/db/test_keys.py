@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from integrations.db import consents, credentials, keys, sealed
+from integrations.db import consents, credentials, keys, presses, sealed
 from integrations.db.credentials import opened
 from integrations.db.sealed import SEALED, advance
 from integrations.db.session import Sessions
@@ -54,11 +54,11 @@ async def consenting(sessions: Sessions, vault: Vault, connection: Connection) -
     """An invitation whose button was pressed, and whose code has come."""
     row = await add_invitation(sessions, vault, connection, uuid4())
     async with sessions.begin() as session:
-        assert await consents.mint(session, vault, row.id, state="state", verifier="verifier", browser="browser")
+        assert await presses.mint(session, vault, row.id, state="state", verifier="verifier", browser="browser")
     async with sessions.begin() as session:
-        found = await consents.by_state(session, "state")
+        found = await presses.by_state(session, "state")
         assert found is not None
-        assert await consents.receive(session, vault, found[0], found[1], "code", {})
+        assert await presses.receive(session, vault, found[0], found[1], "code", {})
     return await stored(sessions, ConsentSession, row.id)
 
 
@@ -238,7 +238,7 @@ class TestReencrypting:
     ) -> None:
         row = await add_invitation(sessions, ring, connection, uuid4())
         async with sessions.begin() as session:
-            await consents.mint(session, ring, row.id, state="s", verifier="verifier", browser="b")
+            await presses.mint(session, ring, row.id, state="s", verifier="verifier", browser="b")
 
         await walk(sessions, rotated(file))
 
@@ -454,12 +454,12 @@ async def test_a_consent_on_both_sides_of_a_rotation_is_exchanged(
     connection = await add_connection(sessions)
     row = await add_invitation(sessions, ring, connection, uuid4())
     async with sessions.begin() as session:
-        await consents.mint(session, ring, row.id, state="state", verifier="verifier", browser="browser")
+        await presses.mint(session, ring, row.id, state="state", verifier="verifier", browser="browser")
     after = rotated(file)
     async with sessions.begin() as session:
-        found = await consents.by_state(session, "state")
+        found = await presses.by_state(session, "state")
         assert found is not None
-        assert await consents.receive(session, after, found[0], found[1], "code", {})
+        assert await presses.receive(session, after, found[0], found[1], "code", {})
 
     held = await stored(sessions, ConsentSession, row.id)
 

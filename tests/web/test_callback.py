@@ -225,7 +225,7 @@ class TestTheDatabaseBeingDown:
             state = await press(browser, invitation)
             query = {"state": state, "code": CODE}
             with monkeypatch.context() as down:
-                down.setattr("integrations.db.consents.by_state", _refused)
+                down.setattr("integrations.db.presses.by_state", _refused)
                 while_down = await browser.get(CALLBACK, params=query)
             reloaded = await browser.get(CALLBACK, params=query)
 
