@@ -10,7 +10,5 @@ from enum import StrEnum
 class Patch(StrEnum):
     PROVE_ACTIVATES = "reauth-prove-activates"
     """2026-11: what proves a consent also activates it, in one step instead of two."""
-    ATTRIBUTES_AT_START = "reauth-attributes-at-start"
-    """2026-11: step, cause and deadline come with the start, so that a run is found before any worker took it up."""
     STALE_MAY_COME_AGAIN = "reauth-stale-may-come-again"
     """2026-11: a consent whose row was not there yet is taken up when it is announced again."""

@@ -11,19 +11,15 @@ open ──▶ wait ──consent──▶ exchange ──▶ prove and activate
 """
 
 from collections import deque
-from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeUpdate
 
 with workflow.unsafe.imports_passed_through():
     from activities.reauth import ReauthActivities
     from activities.waiting import WaitingActivities
     from integrations.domain.reauth import (
         Activation,
-        Cancel,
         Candidate,
         Consent,
         ConsentDenied,
@@ -31,7 +27,6 @@ with workflow.unsafe.imports_passed_through():
         Detection,
         Exchange,
         Expire,
-        Extend,
         Opened,
         Opening,
         OpenLifecycle,
@@ -41,10 +36,9 @@ with workflow.unsafe.imports_passed_through():
         ReauthRequest,
         ReauthResult,
         Repaired,
-        Said,
-        SaidUntil,
     )
-    from integrations.temporal import CAUSE, CAUSE_LIMIT, DEADLINE
+    from integrations.temporal import CAUSE, CAUSE_LIMIT, DEADLINE, STEP
+    from workflows.asked import Asked
     from workflows.options import CONSENT, DATABASE
     from workflows.patches import Patch
     from workflows.pressing import Pressing
@@ -52,13 +46,11 @@ with workflow.unsafe.imports_passed_through():
     from workflows.story import Story
 
 
-_LONGEST = timedelta(days=90)
-"""From now: a lifecycle that waits for longer is better given up, and begun again when somebody is there."""
 _CLOCK = "the clock"
 
 
 @workflow.defn(name="ReauthWorkflow")
-class ReauthWorkflow:
+class ReauthWorkflow(Asked):
     """One open run per connection: the workflow's id is the lock. Every step is guarded by the lifecycle's id."""
 
     @workflow.init
@@ -73,9 +65,11 @@ class ReauthWorkflow:
         self._changed = False
         self._consents: deque[ConsentReceived] = deque()
         self._taken: set[UUID] = set()
-        self._story = Story(["open", "wait", "exchange", "prove", "activate"])
+        # Since 2026-11 the start brings the first step's attributes along. They are in the history's first event, so
+        # that a run from before is told apart without a patch, and found before any worker took it up.
+        started_at = workflow.info().typed_search_attributes.get(STEP)
+        self._story = Story(["open", "wait", "exchange", "prove", "activate"], started_at)
         self._since = self._opened_at
-        self._first_look = True
         self._in_time = 0
         """Consents that the deadline found on their way."""
         self._provider_queue = provider_queue(request.provider_id)
@@ -106,83 +100,6 @@ class ReauthWorkflow:
     def connection_repaired(self, repaired: Repaired) -> None:
         self._story.note(f"{repaired.by}: {repaired.reason}")
         self._look_again = True
-
-    @workflow.update(description="Press when you know of it and will see to it: it is not escalated then.")
-    async def acknowledge(self, said: Said) -> str:
-        known = await workflow.execute_activity_method(
-            WaitingActivities.acknowledge, self._order(said), summary=f"acknowledged by {said.by}", **DATABASE
-        )
-        self._pressing.acknowledged()
-        self._changed = True
-        self._story.note(f"acknowledged by {said.by}: {said.reason}")
-        return "acknowledged" if known else "there is no open task"
-
-    @workflow.update(description="Press when the owner should be told once more, now and whatever the hour.")
-    async def remind(self, said: Said) -> str:
-        sent = await workflow.execute_activity_method(
-            WaitingActivities.remind, self._order(said), summary=f"remind the owner, asked by {said.by}", **DATABASE
-        )
-        self._pressing.reminded(workflow.now())
-        self._story.note(f"reminded by {said.by}: {said.reason}")
-        return "the owner is reminded" if sent else "no invitation waits for an answer"
-
-    @workflow.update(description="Press when the owner needs more time, or less: the new deadline, as a time.")
-    async def extend(self, said: SaidUntil) -> str:
-        self._deadline, self._changed = said.until, True
-        await workflow.execute_activity_method(
-            WaitingActivities.extend,
-            self._until(said, said.until),
-            summary=f"extended by {said.by} until {said.until:%Y-%m-%d %H:%M} UTC",
-            **DATABASE,
-        )
-        workflow.upsert_search_attributes([DEADLINE.value_set(said.until)])
-        self._story.note(f"extended by {said.by}: {said.reason}")
-        return f"the owner has until {said.until:%Y-%m-%d %H:%M} UTC"
-
-    @workflow.update(
-        description="Press to give the connection up (disconnect), or to leave everybody alone until a date "
-        "(snooze_until): then it stays blocked, and its task open."
-    )
-    async def cancel(self, how: Cancel) -> str:
-        if how.snooze_until is not None:
-            self._pressing.snooze(how.snooze_until)
-            self._changed = True
-            await workflow.execute_activity_method(
-                WaitingActivities.snooze,
-                self._until(how, how.snooze_until),
-                summary=f"snoozed by {how.by} until {how.snooze_until:%Y-%m-%d %H:%M} UTC",
-                **DATABASE,
-            )
-            self._story.note(f"snoozed by {how.by}: {how.reason}")
-            return f"nobody is reminded until {how.snooze_until:%Y-%m-%d %H:%M} UTC"
-        await workflow.execute_activity_method(
-            WaitingActivities.disconnect, self._order(how), summary=f"disconnect, asked by {how.by}", **DATABASE
-        )
-        self._look_again = True
-        return "disconnected"
-
-    @acknowledge.validator
-    def _check_acknowledge(self, said: Said) -> None:
-        _check(said)
-
-    @remind.validator
-    def _check_remind(self, said: Said) -> None:
-        _check(said)
-
-    @extend.validator
-    def _check_extend(self, said: SaidUntil) -> None:
-        _check(said)
-        _check_date("until", said.until)
-
-    @cancel.validator
-    def _check_cancel(self, how: Cancel) -> None:
-        _check(how)
-        if how.disconnect is (how.snooze_until is not None):
-            raise ValueError("say either disconnect, or snooze_until with a time")
-        if how.snooze_until is not None:
-            _check_date("snooze_until", how.snooze_until)
-            if how.snooze_until >= self._deadline:
-                raise ValueError(f"snooze_until is not before the deadline, {self._deadline}: extend first")
 
     @workflow.run
     async def run(self, request: ReauthRequest) -> ReauthResult:
@@ -227,14 +144,9 @@ class ReauthWorkflow:
 
     async def _open(self) -> Opened:
         self._look_again = False
-        attributes: list[SearchAttributeUpdate[Any]] = [
-            CAUSE.value_set(self._cause),
-            DEADLINE.value_set(self._deadline),
-        ]
-        if self._first_look and workflow.patched(Patch.ATTRIBUTES_AT_START):
-            self._story.begins_at("open")
-        self._first_look = False
-        self._story.at("open", doing=self._cause, attributes=attributes)
+        self._story.at(
+            "open", doing=self._cause, attributes=[CAUSE.value_set(self._cause), DEADLINE.value_set(self._deadline)]
+        )
         opened = await workflow.execute_activity_method(
             ReauthActivities.open,
             OpenLifecycle(
@@ -299,21 +211,6 @@ class ReauthWorkflow:
             by=_CLOCK,
             reason=reason,
         )
-
-    def _order(self, said: Said) -> Order:
-        """A person's order, named by the update that brought it."""
-        info = workflow.current_update_info()
-        assert info is not None
-        return Order(
-            connection_id=self._request.connection_id,
-            lifecycle_id=self._lifecycle_id,
-            key=f"{info.name}-{info.id}",
-            by=said.by,
-            reason=said.reason,
-        )
-
-    def _until(self, said: Said, until: datetime) -> Extend:
-        return Extend(**self._order(said).model_dump(), until=until)
 
     async def _repaired_by(self, received: ConsentReceived) -> ReauthResult | None:
         """Exchange, prove, activate. None when the consent was no repair: its steps have invited afresh."""
@@ -421,17 +318,3 @@ class ReauthWorkflow:
             ],
             unblock=f"runbook reauth link {connection}",
         )
-
-
-def _check(said: Said) -> None:
-    for name in ("by", "reason"):
-        if not getattr(said, name).strip():
-            raise ValueError(f"{name} is empty: say who asks, and why")
-
-
-def _check_date(name: str, at: datetime) -> None:
-    if at.tzinfo is None:
-        raise ValueError(f"{name} has no time zone: write it like 2026-12-24T08:00:00Z")
-    now = workflow.now()
-    if not now < at <= now + _LONGEST:
-        raise ValueError(f"{name} is {at}: it must be in the future, and at most {_LONGEST.days} days away")

@@ -12,18 +12,15 @@ from integrations.temporal import STEP
 class Story:
     """A workflow's current details as a short list. `step` also goes into the search attribute of that name."""
 
-    def __init__(self, steps: Sequence[str]) -> None:
+    def __init__(self, steps: Sequence[str], now: str | None = None) -> None:
+        """`now`: the step whose search attributes came with the workflow's start."""
         self._steps = list(steps)
         self._notes: list[str] = []
-        self._now: str | None = None
+        self._now = now
 
     def note(self, text: str) -> None:
         """Add something that happened on the way: a refused consent, a decline."""
         self._notes = [*self._notes, f"{workflow.now():%Y-%m-%d %H:%M} UTC · {text}"][-5:]
-
-    def begins_at(self, step: str) -> None:
-        """Say that the start brought this step's search attributes along: no event is needed for them."""
-        self._now = step
 
     def at(
         self,
