@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
 from integrations import temporal
-from integrations.db import connections, consents, presses
+from integrations.db import connections, presses
 from integrations.db.tables import Connection, ConsentSession, ConsentState
 from integrations.db.vault import digest
 from integrations.domain.connection import reauth_id
@@ -62,9 +62,9 @@ async def callback(
             if code
             else await _note(session, row, press, connection, error or "")
         )
-    if message is not None and await _tell(request, reauth_id(provider_id, row.connection_id), message):
-        async with parts.sessions.begin() as session:
-            await consents.told(session, row.id)
+    if message is not None:
+        # Not written down: a signal that comes twice counts once, and reconcile sends one that may have been lost.
+        await _tell(request, reauth_id(provider_id, row.connection_id), message)
     # The status page's address holds no code: the browser's history keeps that one.
     return RedirectResponse(f"/reconsent/{parts.vault.link_token(row.id)}/status", status_code=303)
 
@@ -105,10 +105,8 @@ def _same_browser(request: Request, press: ConsentState) -> bool:
     return cookie is not None and hmac.compare_digest(digest(cookie), press.browser_hash)
 
 
-async def _tell(request: Request, workflow_id: str, message: ConsentReceived | ConsentDenied) -> bool:
+async def _tell(request: Request, workflow_id: str, message: ConsentReceived | ConsentDenied) -> None:
     try:
         await temporal.signal_consent(platform(request).temporal, workflow_id, message)
     except (RPCError, RuntimeError) as error:
         log.warning("consent.not_signalled", workflow_id=workflow_id, why=type(error).__name__)
-        return False
-    return True

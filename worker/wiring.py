@@ -149,7 +149,7 @@ async def run(config: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(make_client())
-        engine = make_engine(config.sqlalchemy_url)
+        engine = make_engine(config.sqlalchemy_url, ask_first=False)
         stack.push_async_callback(engine.dispose)
         providers = Providers(catalog.load(config.providers, config.simulator_url), http)
         client = await temporal.connect(config, plugins=(runbook_plugin(),))

@@ -146,7 +146,7 @@ async def by_link(session: AsyncSession, token: str) -> ConsentSession | None:
 
 
 async def told(session: AsyncSession, session_id: UUID) -> None:
-    """Remember that the lifecycle was signalled."""
+    """Remember that the lifecycle was signalled once more."""
     await session.execute(update(ConsentSession).where(ConsentSession.id == session_id).values(signalled_at=func.now()))
 
 

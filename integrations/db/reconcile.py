@@ -27,7 +27,7 @@ async def unhandled_detections(session: AsyncSession) -> Sequence[UUID]:
 
 
 async def unsignalled_consents(session: AsyncSession) -> Sequence[ConsentSession]:
-    """Consents that came back and whose lifecycle was never told, or told long ago and without effect."""
+    """Consents that came back some time ago and were not taken up: whoever was to hear of it may not have."""
     silent = ConsentSession.signalled_at.is_(None) | (ConsentSession.signalled_at < func.now() - TOLD_AGAIN)
     query = select(ConsentSession).where(
         ConsentSession.status == "received", ConsentSession.received_at < func.now() - SETTLED, silent

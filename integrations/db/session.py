@@ -5,13 +5,22 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 Sessions = async_sessionmaker[AsyncSession]
 
 
-def make_engine(url: str, *, pool_size: int = 20) -> AsyncEngine:
+def make_engine(url: str, *, pool_size: int = 20, ask_first: bool = True) -> AsyncEngine:
     """An engine over asyncpg. `url` starts with postgresql+asyncpg://.
 
-    Statement parameters never appear in errors or logs: some of them are ciphertext and hashes.
+    Statement parameters never appear in errors or logs: some of them are ciphertext and hashes. `ask_first`: see that a
+    pooled connection still lives before it is used, one round trip each time. Whoever is retried anyway needs no such
+    question: the first statement that fails empties the pool.
     """
     return create_async_engine(
-        url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True, hide_parameters=True, connect_args={"timeout": 10}
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=ask_first,
+        # The connection that was used last has its statements prepared.
+        pool_use_lifo=True,
+        hide_parameters=True,
+        connect_args={"timeout": 10},
     )
 
 

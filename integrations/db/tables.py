@@ -235,7 +235,7 @@ class ConsentSession(Base):
     key_id: Mapped[str | None]
     received_at: Mapped[datetime | None]
     signalled_at: Mapped[datetime | None]
-    """When the lifecycle was told of the code. Reconcile tells those that were not."""
+    """When reconcile told the lifecycle of a code that it had not taken up."""
     denied_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     variables: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
