@@ -46,11 +46,15 @@ async def measured(names: Sequence[str], scale: float, console: Console) -> list
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"the beginning of one of: {', '.join(BENCHMARKS)}")
-    parser.add_argument("--scale", type=float, default=1.0, help="0.05: only to see that it runs, its numbers say nothing")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="0.05: only to see that it runs, its numbers say nothing"
+    )
     asked = parser.parse_args()
     names = chosen(asked.names)
     if not names:
-        print(f"no benchmark begins with {' or '.join(asked.names)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        print(
+            f"no benchmark begins with {' or '.join(asked.names)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr
+        )
         return WRONG_USAGE
     # It fills a database: it must never hear of any but the one that it started itself.
     for variable in [name for name in os.environ if name.startswith(("RUNBOOK_", "TEMPORAL_"))]:

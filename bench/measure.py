@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Final
 
@@ -47,17 +47,22 @@ class Timed:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many blocks of how many items, and how many of these at once."""
+    """How many blocks of how many items, how many of these at once, and how often somebody looks whether they are done.
+
+    `tick`, in seconds, is the same for both sides: short where a latency is measured, longer where the looking itself
+    would take the processor away from what is measured.
+    """
 
     blocks: int
     product: int
     bound: int
     at_once: int
+    tick: float
     warm_up: int = 5
 
     def scaled(self, scale: float) -> "Plan":
         product, bound = (max(2, round(n * scale)) for n in (self.product, self.bound))
-        return Plan(self.blocks, product, bound, self.at_once, min(self.warm_up, product))
+        return replace(self, product=product, bound=bound, warm_up=min(self.warm_up, product))
 
     @property
     def items(self) -> int:
@@ -65,7 +70,11 @@ class Plan:
 
 
 async def in_turns(
-    product: Side, bound: Side, plan: Plan, advance: Advance = lambda _: None, after: Callable[[int], None] | None = None
+    product: Side,
+    bound: Side,
+    plan: Plan,
+    advance: Advance = lambda _: None,
+    after: Callable[[int], None] | None = None,
 ) -> tuple[Timed, Timed]:
     """Run the blocks: product, bound, bound, product, and so on. `after` hears how many of the product's are done."""
     times = Timed(), Timed()

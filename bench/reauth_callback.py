@@ -20,8 +20,8 @@ from bench.visitor import Visitor, several
 from starters.client import invitation_link
 
 REQUIRED: Final = 0.77
-ONE: Final = Plan(blocks=4, product=15, bound=15, at_once=1)
-FIFTY: Final = Plan(blocks=3, product=100, bound=100, at_once=50, warm_up=10)
+ONE: Final = Plan(blocks=4, product=15, bound=15, at_once=1, tick=0.002)
+FIFTY: Final = Plan(blocks=3, product=100, bound=100, at_once=50, tick=0.02, warm_up=50)
 _BOUND: Final = "a bare workflow: signal, three activities with the same five HTTP calls and one insert each"
 _COOKIE: Final = "runbook_consent"
 
@@ -48,7 +48,7 @@ def _result(name: str, product: Timed, bound: Timed, rates: tuple[float, float],
 async def _measured(stage: Stage, plan: Plan) -> tuple[Timed, Timed]:
     await stage.start_bare("bare_reauth")
     visitor = Visitor(stage.http)
-    return await in_turns(await _product(stage, visitor), await _bare(stage, visitor), plan, stage.advance)
+    return await in_turns(await _product(stage, visitor, plan), await _bare(stage, visitor, plan), plan, stage.advance)
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,10 @@ class Return:
     cookie: str
 
 
-async def _product(stage: Stage, visitor: Visitor) -> Side:
-    waiting = await stage.watch("SELECT id FROM service_connections WHERE id = any($1) AND status = 'pending_reauth'")
-    active = await stage.watch("SELECT id FROM service_connections WHERE id = any($1) AND status = 'active'")
+async def _product(stage: Stage, visitor: Visitor, plan: Plan) -> Side:
+    status = "SELECT id FROM service_connections WHERE id = any($1) AND status"
+    waiting = await stage.watch(f"{status} = 'pending_reauth'", plan.tick)
+    active = await stage.watch(f"{status} = 'active'", plan.tick)
     # Cookies are given by hand: each item is another browser.
     browser = httpx.AsyncClient(trust_env=False, timeout=60.0)
 
@@ -89,9 +90,9 @@ async def _product(stage: Stage, visitor: Visitor) -> Side:
     return Side(prepare, act)
 
 
-async def _bare(stage: Stage, visitor: Visitor) -> Side:
+async def _bare(stage: Stage, visitor: Visitor, plan: Plan) -> Side:
     told = stage.stack.environment
-    done = await stage.watch("SELECT key FROM bench.step WHERE key = any($1) AND name = 'activate'")
+    done = await stage.watch("SELECT key FROM bench.step WHERE key = any($1) AND name = 'activate'", plan.tick)
 
     async def ready(_: int) -> tuple[UUID, str, str]:
         key, verifier = uuid4(), secrets.token_urlsafe(32)

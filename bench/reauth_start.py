@@ -14,7 +14,7 @@ from bench.result import Result
 from bench.stage import Stage
 
 REQUIRED: Final = 0.8
-PLAN: Final = Plan(blocks=20, product=500, bound=100, at_once=50, warm_up=50)
+PLAN: Final = Plan(blocks=20, product=500, bound=100, at_once=50, tick=0.02, warm_up=50)
 FEW: Final = 2_000
 """Waiting lifecycles, of the 10,000, at which memory is read first: twice what the worker's cache holds."""
 _GROWTH: Final = 1.2
@@ -31,7 +31,7 @@ async def start(stage: Stage) -> Sequence[Result]:
     def weigh(waiting: int) -> None:
         weights[waiting] = worker.memory_info().rss / _MEGABYTE
 
-    product, bound = await in_turns(await _product(stage), await _bare(stage), plan, stage.advance, weigh)
+    product, bound = await in_turns(await _product(stage, plan), await _bare(stage, plan), plan, stage.advance, weigh)
     at_few = next(weight for waiting, weight in weights.items() if waiting >= few)
     return [
         Result(
@@ -57,8 +57,9 @@ async def start(stage: Stage) -> Sequence[Result]:
     ]
 
 
-async def _product(stage: Stage) -> Side:
-    waiting = await stage.watch("SELECT id FROM service_connections WHERE id = any($1) AND status = 'pending_reauth'")
+async def _product(stage: Stage, plan: Plan) -> Side:
+    sql = "SELECT id FROM service_connections WHERE id = any($1) AND status = 'pending_reauth'"
+    waiting = await stage.watch(sql, plan.tick)
 
     async def prepare(size: int) -> list[tuple[UUID, UUID]]:
         return await add_revoked(stage, size)
@@ -71,8 +72,8 @@ async def _product(stage: Stage) -> Side:
     return Side(prepare, act)
 
 
-async def _bare(stage: Stage) -> Side:
-    opened = await stage.watch("SELECT key FROM bench.step WHERE key = any($1) AND name = 'open'")
+async def _bare(stage: Stage, plan: Plan) -> Side:
+    opened = await stage.watch("SELECT key FROM bench.step WHERE key = any($1) AND name = 'open'", plan.tick)
 
     async def prepare(size: int) -> list[UUID]:
         return [uuid4() for _ in range(size)]

@@ -18,6 +18,7 @@ from bench.measure import Advance
 from bench.watch import Watcher, watching
 from integrations.db.session import Sessions, make_engine, make_sessions
 from integrations.db.vault import Vault
+from starters.embedded.location import SHARED
 from starters.embedded.process import Command, GuardedProcess
 from starters.stack import Stack
 
@@ -45,8 +46,8 @@ class Stage:
     def vault(self) -> Vault:
         return Vault(self.stack.settings.keys)
 
-    async def watch(self, sql: str) -> Watcher:
-        return await self._open.enter_async_context(watching(self.dsn, sql))
+    async def watch(self, sql: str, tick: float) -> Watcher:
+        return await self._open.enter_async_context(watching(self.dsn, sql, tick))
 
     async def start_bare(self, module: str) -> None:
         """Start a bound's worker, `python -m bench.MODULE`, in a process of its own. It makes the schema `bench`."""
@@ -69,9 +70,7 @@ class Stage:
 @contextlib.asynccontextmanager
 async def staged(scale: float, advance: Advance) -> AsyncIterator[Stage]:
     """A fresh stack, gone afterwards: what one benchmark leaves behind slows no other down."""
-    # As root a place that PostgreSQL's account can reach.
-    folder = Path(tempfile.mkdtemp(prefix="runbook-bench-", dir="/var/tmp" if os.geteuid() == 0 else None))  # noqa: S108
-    folder.chmod(0o711)
+    folder = _folder()
     try:
         async with AsyncExitStack() as opened:
             stack = await Stack.start(folder / "stack")
@@ -83,3 +82,10 @@ async def staged(scale: float, advance: Advance) -> AsyncIterator[Stage]:
             yield Stage(stack, make_sessions(engine), client, http, scale, advance, opened)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder() -> Path:
+    """A new one; as root in a place that PostgreSQL's account can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="runbook-bench-", dir=SHARED if os.geteuid() == 0 else None))
+    folder.chmod(0o711)
+    return folder

@@ -3,21 +3,19 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-TICK: Final = 0.002
-"""Seconds between two looks. The product and its bound are looked at in the same way."""
-
 
 class Watcher:
-    """`sql` takes an array of ids and returns those for which it has happened."""
+    """`sql` takes an array of ids and returns those for which it has happened; `tick` is seconds between two looks."""
 
-    def __init__(self, connection: "asyncpg.Connection[Any]", sql: str) -> None:
+    def __init__(self, connection: "asyncpg.Connection[Any]", sql: str, tick: float) -> None:
         self._connection = connection
         self._sql = sql
+        self._tick = tick
         self._waiting: dict[UUID, asyncio.Event] = {}
         self._wanted = asyncio.Event()
 
@@ -34,13 +32,13 @@ class Watcher:
                 self._waiting.pop(key).set()
             if not self._waiting:
                 self._wanted.clear()
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(self._tick)
 
 
 @contextlib.asynccontextmanager
-async def watching(dsn: str, sql: str) -> AsyncIterator[Watcher]:
+async def watching(dsn: str, sql: str, tick: float) -> AsyncIterator[Watcher]:
     connection = await asyncpg.connect(dsn)
-    watcher = Watcher(connection, sql)
+    watcher = Watcher(connection, sql, tick)
     looking = asyncio.create_task(watcher.run())
     try:
         yield watcher
