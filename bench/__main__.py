@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import reauth_callback, reauth_start
+from bench.neighbours import Neighbours
 from bench.result import Result, tell
 from bench.stage import Stage, staged
 
@@ -24,6 +25,7 @@ BENCHMARKS: Final[Mapping[str, tuple[Benchmark, int]]] = {
 }
 RESULTS: Final = Path(__file__).with_name("results.json")
 WRONG_USAGE: Final = 2
+INTERRUPTED: Final = 130
 
 
 def chosen(names: Sequence[str]) -> list[str]:
@@ -59,11 +61,15 @@ def main() -> int:
     # It fills a database: it must never hear of any but the one that it started itself.
     for variable in [name for name in os.environ if name.startswith(("RUNBOOK_", "TEMPORAL_"))]:
         del os.environ[variable]
-    started = time.monotonic()
-    results = asyncio.run(measured(names, asked.scale, Console(stderr=True)))
+    started, neighbours = time.monotonic(), Neighbours()
+    try:
+        results = asyncio.run(measured(names, asked.scale, Console(stderr=True)))
+    except KeyboardInterrupt:
+        return INTERRUPTED
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
     code = tell(results, RESULTS, out)
-    out.print(f"{time.monotonic() - started:.0f} s; also in {RESULTS}")
+    share = f"other programs took {neighbours.share():.0%} of the processors meanwhile"
+    out.print(f"{time.monotonic() - started:.0f} s; {share}; also in {RESULTS}", soft_wrap=True)
     return code
 
 
