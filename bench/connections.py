@@ -1,5 +1,6 @@
 """Connections in bulk: active, with a credential, and the row that says that its grant was found dead."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -13,6 +14,8 @@ from integrations.domain.connection import Status
 from integrations.domain.reauth import Detected
 
 GRANTS: Final = ["notes.read", "notes.write", "profile"]
+_AHEAD: Final = timedelta(hours=1)
+"""When the rows were noticed: reconcile, which announces what nobody has for 20 s, leaves them to the driver."""
 
 
 async def add_revoked(stage: Stage, count: int) -> list[tuple[UUID, UUID]]:
@@ -63,4 +66,5 @@ def _detection(connection_id: UUID, event_id: UUID) -> dict[str, object]:
         "actor": "RefreshWorkflow",
         "credential_version": 1,
         "evidence": {"status": 400, "error": "invalid_grant"},
+        "noticed_at": datetime.now(UTC) + _AHEAD,
     }
