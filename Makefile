@@ -52,8 +52,8 @@ format: .venv/.dev ## let ruff format the code and fix what it can
 chaos: .venv/.dev ## the full counts: each thing broken on purpose, exactly its check fails
 	@.venv/bin/pytest -m chaos $(ARGS)
 
-bench: ## the benchmarks against their bounds (BENCH=name runs one)
-	@echo "There are no benchmarks in this release yet."
+bench: .venv/.dev ## the benchmarks against their bounds (BENCH=reauth or BENCH=reauth.start runs those)
+	@.venv/bin/python -m bench $(BENCH) $(ARGS)
 
 install: .venv/.dev ## make .venv with everything, for an editor
 

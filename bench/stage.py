@@ -1,0 +1,91 @@
+"""Where a benchmark plays: one embedded stack in a folder of its own, for the product and for its bound."""
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import httpx
+from temporalio.client import Client
+
+from bench.measure import Advance
+from bench.watch import Watcher, watching
+from integrations.db.session import Sessions, make_engine, make_sessions
+from integrations.db.vault import Vault
+from starters.embedded.location import SHARED
+from starters.embedded.process import Command, GuardedProcess
+from starters.stack import Stack
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A running stack, and what the driver reaches it with."""
+
+    stack: Stack
+    sessions: Sessions
+    temporal: Client
+    http: httpx.AsyncClient
+    scale: float
+    advance: Advance
+    _open: AsyncExitStack
+
+    @property
+    def dsn(self) -> str:
+        """The database, as asyncpg itself takes it."""
+        return self.stack.settings.sqlalchemy_url.replace("+asyncpg", "")
+
+    @property
+    def vault(self) -> Vault:
+        return Vault(self.stack.settings.keys)
+
+    async def watch(self, sql: str, tick: float) -> Watcher:
+        return await self._open.enter_async_context(watching(self.dsn, sql, tick))
+
+    async def start_bare(self, module: str) -> None:
+        """Start a bound's worker, `python -m bench.MODULE`, in a process of its own. It makes the schema `bench`."""
+        environment = self.stack.environment | {"PYTHONPATH": str(CHECKOUT), "BENCH_DSN": self.dsn}
+        argv = [sys.executable, "-m", f"bench.{module}"]
+        log = self.stack.logs() / f"{module}.log"
+        process = GuardedProcess.start(Command(module, argv, log, environment))
+        self._open.push_async_callback(process.stop)
+        database = await asyncpg.connect(self.dsn)
+
+        async def has_begun() -> bool:
+            return await database.fetchval("SELECT to_regclass('bench.step')") is not None
+
+        try:
+            await process.wait_until_ready(has_begun, timeout=60)
+        finally:
+            await database.close()
+
+
+@contextlib.asynccontextmanager
+async def staged(scale: float, advance: Advance) -> AsyncIterator[Stage]:
+    """A fresh stack, gone afterwards: what one benchmark leaves behind slows no other down."""
+    folder = _folder()
+    try:
+        async with AsyncExitStack() as opened:
+            stack = await Stack.start(folder / "stack")
+            opened.push_async_callback(stack.stop)
+            engine = make_engine(stack.settings.sqlalchemy_url)
+            opened.push_async_callback(engine.dispose)
+            http = await opened.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=60.0))
+            client = await stack.temporal_client()
+            yield Stage(stack, make_sessions(engine), client, http, scale, advance, opened)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder() -> Path:
+    """A new one; as root in a place that PostgreSQL's account can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="runbook-bench-", dir=SHARED if os.geteuid() == 0 else None))
+    folder.chmod(0o711)
+    return folder
