@@ -18,12 +18,12 @@ from bench.result import Result
 from bench.stage import Stage
 from bench.visitor import Visitor, several
 from starters.client import invitation_link
+from web.invitation import COOKIE
 
 REQUIRED: Final = 0.77
 ONE: Final = Plan(blocks=4, product=15, bound=15, at_once=1, tick=0.002)
 FIFTY: Final = Plan(blocks=3, product=100, bound=100, at_once=50, tick=0.02, warm_up=50)
 _BOUND: Final = "a bare workflow: signal, three activities with the same five HTTP calls and one insert each"
-_COOKIE: Final = "runbook_consent"
 
 
 async def one(stage: Stage) -> Sequence[Result]:
@@ -70,19 +70,19 @@ async def _product(stage: Stage, visitor: Visitor, plan: Plan) -> Side:
     async def ready(ids: tuple[UUID, UUID]) -> Return:
         """Open the lifecycle, press the invitation's button, consent at the provider; the callback is yet to come."""
         connection_id, detection_id = ids
-        await announce(stage.temporal, stage.sessions, detection_id)
+        await announce(stage.temporal, stage.sessions, stage.stack.settings.terms, detection_id)
         await waiting.seen(connection_id)
         link, _ = await invitation_link(stage.stack.settings, stage.sessions, connection_id)
         pressed = await stage.http.post(link)
-        cookie = pressed.cookies[_COOKIE]
-        stage.http.cookies.delete(_COOKIE)
+        cookie = pressed.cookies[COOKIE]
+        stage.http.cookies.delete(COOKIE)
         return Return(connection_id, await visitor.consent(pressed.headers["location"]), cookie)
 
     async def prepare(size: int) -> list[Return]:
         return await several(ready, await add_revoked(stage, size))
 
     async def act(back: Return) -> None:
-        answer = await browser.get(back.address, headers={"Cookie": f"{_COOKIE}={back.cookie}"})
+        answer = await browser.get(back.address, headers={"Cookie": f"{COOKIE}={back.cookie}"})
         if answer.status_code != httpx.codes.SEE_OTHER:
             raise RuntimeError(f"the callback answered {answer.status_code}")
         await active.seen(back.connection_id)

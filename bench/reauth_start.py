@@ -66,7 +66,7 @@ async def _product(stage: Stage, plan: Plan) -> Side:
 
     async def act(ids: tuple[UUID, UUID]) -> None:
         connection_id, detection_id = ids
-        await announce(stage.temporal, stage.sessions, detection_id)
+        await announce(stage.temporal, stage.sessions, stage.stack.settings.terms, detection_id)
         await waiting.seen(connection_id)
 
     return Side(prepare, act)
