@@ -8,7 +8,5 @@ from enum import StrEnum
 
 
 class Patch(StrEnum):
-    PROVE_ACTIVATES = "reauth-prove-activates"
-    """2026-11: what proves a consent also activates it, in one step instead of two."""
     STALE_MAY_COME_AGAIN = "reauth-stale-may-come-again"
     """2026-11: a consent whose row was not there yet is taken up when it is announced again."""

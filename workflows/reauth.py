@@ -65,10 +65,13 @@ class ReauthWorkflow(Asked):
         self._changed = False
         self._consents: deque[ConsentReceived] = deque()
         self._taken: set[UUID] = set()
-        # Since 2026-11 the start brings the first step's attributes along. They are in the history's first event, so
-        # that a run from before is told apart without a patch, and found before any worker took it up.
+        # Since 2026-11 the start brings the first step's attributes along: a run is found before any worker took it up.
+        # They are in the history's first event, which tells runs from before apart at no cost; a patch's marker costs
+        # each run two events, while its owner waits.
         started_at = workflow.info().typed_search_attributes.get(STEP)
-        self._story = Story(["open", "wait", "exchange", "prove", "activate"], started_at)
+        self._proof_activates = started_at is not None
+        last = [] if self._proof_activates else ["activate"]
+        self._story = Story(["open", "wait", "exchange", "prove", *last], started_at)
         self._since = self._opened_at
         self._in_time = 0
         """Consents that the deadline found on their way."""
@@ -241,8 +244,10 @@ class ReauthWorkflow(Asked):
             version=exchanged.version,
             deadline=self._deadline,
         )
-        self._story.at("prove", doing=f"calling {self._request.provider_id} with version {exchanged.version}")
-        if workflow.patched(Patch.PROVE_ACTIVATES):
+        proving = f"calling {self._request.provider_id} with version {exchanged.version}"
+        if self._proof_activates:
+            # Found under the step before: a search attribute for a moment more would cost the owner that moment.
+            self._story.at("prove", doing=proving, found_as="exchange")
             proof = await workflow.execute_activity_method(
                 ReauthActivities.prove_and_activate,
                 candidate,
@@ -252,6 +257,7 @@ class ReauthWorkflow(Asked):
                 **CONSENT,
             )
         else:
+            self._story.at("prove", doing=proving)
             proof = await self._prove_then_activate(candidate, nth)
         if not proof.works:
             self._story.note(f"no repair: {proof.why}")
