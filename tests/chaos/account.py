@@ -35,7 +35,8 @@ class Account:
         row = await ground.platform.add("simulator", "org:acme", by="the test")
         account = cls(ground, row.id)
         await account.consent()
-        await account.is_("active")
+        # Its end too: a detection that comes before it would join this lifecycle, and its deadline.
+        await ground.platform.temporal.get_workflow_handle(reauth_id("simulator", row.id)).result()
         account.version = await ground.one(
             "SELECT version FROM service_credentials WHERE connection_id = :id AND state = 'active'", id=row.id
         )

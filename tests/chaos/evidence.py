@@ -19,7 +19,8 @@ _INVITED = """
     SELECT count(*) AS rows, count(o.event_id) AS events FROM service_consent_sessions s
     LEFT JOIN service_lifecycle_outbox o ON o.event_id = s.id AND o.name = 'reauth.invited'
     WHERE s.lifecycle_id = (
-        SELECT lifecycle_id FROM service_connection_transitions WHERE connection_id = :id AND to_status = 'pending_reauth'
+        SELECT t.lifecycle_id FROM service_connection_transitions t
+        WHERE t.connection_id = :id AND t.to_status = 'pending_reauth'
     )"""
 _MOVES = """
     SELECT t.from_status, t.to_status, count(o.event_id) AS events FROM service_connection_transitions t
