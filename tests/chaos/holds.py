@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 import httpx
+from temporalio.client import WorkflowHandle
 
 from tests.chaos.ground import Ground, until
 
@@ -17,7 +18,13 @@ _LOCK = {
     "session": "SELECT 1 FROM service_consent_sessions WHERE id = $1 FOR UPDATE",
 }
 # pg_locks is read anew each time; pg_stat_activity would be frozen within our transaction.
-_WAITERS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+# Of several who wait, only the first waits for us, and the second for the first.
+_WAITERS = """
+    WITH RECURSIVE waiting AS (
+        SELECT pg_backend_pid() AS pid
+        UNION SELECT l.pid FROM pg_locks l JOIN waiting w ON w.pid = ANY (pg_blocking_pids(l.pid)) WHERE NOT l.granted
+    )
+    SELECT count(*) - 1 FROM waiting"""
 _AT_THE_COMMIT = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid <> $1"
 NOBODY = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'"
 SLOW = 50
@@ -28,13 +35,13 @@ SLOW = 50
 class Lock:
     _holder: "asyncpg.Connection"
 
-    async def is_waited_for(self) -> None:
-        """Somebody is inside a transaction and wants this row."""
+    async def is_waited_for(self, *, by: int = 1) -> None:
+        """Somebody is inside a transaction and wants this row; or some."""
 
         async def probe() -> bool:
-            return bool(await self._holder.fetchval(_WAITERS))
+            return bool(await self._holder.fetchval(_WAITERS) >= by)
 
-        await until("somebody waits for the row's lock", probe)
+        await until(f"{by} wait for the row's lock", probe)
 
 
 @asynccontextmanager
@@ -42,10 +49,11 @@ async def row_locked(ground: Ground, row_id: UUID, kind: str = "connection") -> 
     """Hold a row's lock: whoever changes it hangs in the middle of the transaction, before anything is written."""
     holder = await ground.connect()
     try:
-        async with holder.transaction():
-            await holder.execute(_LOCK[kind], row_id)
-            yield Lock(holder)
+        await holder.execute("BEGIN")
+        await holder.execute(_LOCK[kind], row_id)
+        yield Lock(holder)
     finally:
+        # The server rolls back when it sees us gone; asking it to might find no server.
         holder.terminate()
 
 
@@ -130,3 +138,13 @@ async def was_handled(ground: Ground, code: int) -> None:
         return len(seen) > code and seen[code]["status"] == httpx.codes.OK
 
     await until("the provider used the code up", probe)
+
+
+async def failed_once(handle: WorkflowHandle, activity: str) -> None:  # type: ignore[type-arg]
+    """An attempt of this activity has failed, and the next one is due."""
+
+    async def probe() -> bool:
+        pending = (await handle.describe()).raw_description.pending_activities
+        return any(each.activity_type.name == activity and each.attempt > 1 for each in pending)
+
+    await until(f"an attempt of {activity} has failed", probe)

@@ -1,0 +1,34 @@
+"""Postgres is killed in the middle of a step, and comes back with what was committed."""
+
+import pytest
+
+from tests.chaos import evidence, steps
+from tests.chaos.account import Account
+from tests.chaos.ground import Ground
+from tests.chaos.holds import answer_slow, failed_once, was_handled
+
+pytestmark = pytest.mark.chaos
+
+
+async def test_killed_while_a_code_is_exchanged(ground: Ground, account: Account) -> None:
+    """The provider has used the code up, and there is nowhere to store what it answers."""
+    await account.begin()
+    async with answer_slow(ground):
+        await account.consent()
+        await was_handled(ground, account.codes)
+        await ground.kill_postgres()
+        # The answer arrives, its place is gone.
+        await failed_once(account.handle, "reauth.exchange")
+    await ground.bring_postgres_back()
+
+    await steps.owner_comes_again(account)
+    assert ground.all_live()
+
+
+async def test_killed_while_a_version_is_activated(ground: Ground, account: Account) -> None:
+    async with steps.activating(account):
+        await ground.kill_postgres()
+    await ground.bring_postgres_back()
+
+    await evidence.repaired(account)
+    assert ground.all_live()
