@@ -13,7 +13,8 @@ from integrations.domain.errors import StopError
 from integrations.domain.reauth import PATIENCE, Detected, Detection, ReauthRequest
 from starters.client import invitation_link
 from starters.demo.owner import Owner
-from tests.chaos.ground import Ground, until
+from tests.chaos.ground import Ground
+from tests.chaos.waiting import until
 from workflows.reconcile import SCHEDULE
 
 CAUSE = "the test says that the grant is dead"
@@ -117,3 +118,12 @@ class Account:
         history = await self.handle.fetch_history()
         signals = [event.workflow_execution_signaled_event_attributes for event in history.events]
         return [signal.signal_name for signal in signals if signal.signal_name]
+
+    async def failed_once(self, activity: str) -> None:
+        """An attempt of this activity has failed, or was given up, and the next one is due."""
+
+        async def probe() -> bool:
+            pending = (await self.handle.describe()).raw_description.pending_activities
+            return any(each.activity_type.name == activity and each.attempt > 1 for each in pending)
+
+        await until(f"an attempt of {activity} has failed", probe)

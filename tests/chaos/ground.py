@@ -1,7 +1,5 @@
 """A whole stack of its own that may be shot at, and the means to do so and to look at it from outside."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -11,11 +9,11 @@ import asyncpg
 from integrations import temporal
 from starters.client import Platform
 from starters.demo.evidence import rows
-from starters.demo.simulator import Simulator
 from starters.embedded.postgres import Postgres
 from starters.embedded.process import GuardedProcess
 from starters.embedded.temporal import Temporal
 from starters.stack import Stack
+from tests.chaos.provider import Provider
 
 KILLED = 137
 """128 + SIGKILL, as the guard tells it."""
@@ -25,22 +23,6 @@ class Victim(StrEnum):
     WORKER = "worker"
     WEB = "web"
     TEMPORAL = "temporal"
-
-
-class Provider(Simulator):
-    """The simulator, asked for what only these tests need."""
-
-    async def lift(self) -> None:
-        """End every fault; requests that hang on one are cut."""
-        (await self._http.delete("/admin/faults")).raise_for_status()
-
-    async def holds_a_request(self) -> bool:
-        return any(fault["holding"] for fault in await self._get("/admin/faults"))
-
-    async def codes(self) -> list[dict[str, Any]]:
-        """Every request that brought a code, answered or not, as the provider logged it."""
-        asked = await self.requests("/oauth/token")
-        return [row for row in asked if row["detail"].get("grant_type") == "authorization_code"]
 
 
 @dataclass(frozen=True)
@@ -98,13 +80,3 @@ class Ground:
 async def _shoot(process: GuardedProcess) -> None:
     process.kill()
     assert await process.wait() == KILLED
-
-
-async def until(what: str, probe: Callable[[], Awaitable[bool]], *, within: float = 60) -> None:
-    """Look until it is so; name what it never was."""
-    try:
-        async with asyncio.timeout(within):
-            while not await probe():
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"waited {within:.0f} s in vain: {what}") from None

@@ -1,4 +1,4 @@
-"""Holding a step still at an exact place, so that it can be shot at there: no time is guessed."""
+"""Holding a step still at an exact place of a transaction, so that it can be shot at there: no time is guessed."""
 
 import asyncio
 import contextlib
@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
-import httpx
-from temporalio.client import WorkflowHandle
 
-from tests.chaos.ground import Ground, until
+from tests.chaos.ground import Ground
+from tests.chaos.waiting import until
 
 _LOCK = {
     "connection": "SELECT 1 FROM service_connections WHERE id = $1 FOR UPDATE",
@@ -25,10 +24,7 @@ _WAITERS = """
         UNION SELECT l.pid FROM pg_locks l JOIN waiting w ON w.pid = ANY (pg_blocking_pids(l.pid)) WHERE NOT l.granted
     )
     SELECT count(*) - 1 FROM waiting"""
-_AT_THE_COMMIT = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid <> $1"
-NOBODY = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'"
-SLOW = 50
-"""Bytes a second: a token's answer, some 300 bytes, takes 6 s. The call itself gives up after 8."""
+_AT_THEIR_COMMIT = "SELECT array_agg(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 
 @dataclass(frozen=True)
@@ -60,15 +56,24 @@ async def row_locked(ground: Ground, row_id: UUID, kind: str = "connection") -> 
 @dataclass(frozen=True)
 class Commits:
     _looker: "asyncpg.Connection"
-    _probe: int
+    _own: int
+
+    async def are_held(self) -> None:
+        async def probe() -> bool:
+            return self._own in await self._held()
+
+        await until("the setting is in force", probe)
 
     async def is_waited_for(self) -> None:
         """Somebody's commit is on disk, and its sender has not been told yet."""
 
         async def probe() -> bool:
-            return bool(await self._looker.fetchval(_AT_THE_COMMIT, self._probe))
+            return bool(await self._held() - {self._own})
 
         await until("somebody waits for the answer to a commit", probe)
+
+    async def _held(self) -> set[int]:
+        return set(await self._looker.fetchval(_AT_THEIR_COMMIT) or ())
 
 
 @asynccontextmanager
@@ -77,74 +82,25 @@ async def commits_unanswered(ground: Ground) -> AsyncIterator[Commits]:
 
     PostgreSQL waits there for a standby, and the one that it is told to wait for does not exist.
     """
-    looker, first = await ground.connect(), await ground.connect()
-    await looker.execute(NOBODY)
-    await looker.fetchval("SELECT pg_reload_conf()")
-    commits = Commits(looker, first.get_server_pid())
-    waiting = asyncio.create_task(_commit_until_held(first))
+    looker, canary = await ground.connect(), await ground.connect()
+    committing = asyncio.create_task(_commit_until_held(canary))
     try:
-        own = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = $1"
-
-        async def in_force() -> bool:
-            return bool(await looker.fetchval(own, first.get_server_pid()))
-
-        await until("the setting is in force", in_force)
+        await looker.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        await looker.execute("SELECT pg_reload_conf()")
+        commits = Commits(looker, canary.get_server_pid())
+        await commits.are_held()
         yield commits
     finally:
         await looker.execute("ALTER SYSTEM RESET synchronous_standby_names")
-        await looker.fetchval("SELECT pg_reload_conf()")
-        waiting.cancel()
+        await looker.execute("SELECT pg_reload_conf()")
+        committing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await waiting
+            await committing
+        canary.terminate()
         looker.terminate()
-        first.terminate()
 
 
 async def _commit_until_held(connection: "asyncpg.Connection") -> None:
-    """Commits of our own show when the setting has reached the other processes: one of them does not return."""
+    """Shows when the setting has reached the other processes: then one of these does not return."""
     while True:
         await connection.execute("SELECT pg_logical_emit_message(true, 'chaos', '')")
-
-
-@asynccontextmanager
-async def request_held(ground: Ground, *paths: str) -> AsyncIterator[None]:
-    """Let requests to some paths hang at the provider, which handles nothing of them; cut them at the end."""
-    await ground.provider.fault(kind="hang", path=list(paths))
-    try:
-        yield
-    finally:
-        await ground.provider.lift()
-
-
-@asynccontextmanager
-async def answer_slow(ground: Ground) -> AsyncIterator[None]:
-    """Let the provider handle a code at once and answer byte by byte: used up there, and not yet known here."""
-    await ground.provider.fault(kind="drip", path="/oauth/token", bytes_per_s=SLOW, count=1)
-    try:
-        yield
-    finally:
-        await ground.provider.lift()
-
-
-async def arrived(ground: Ground) -> None:
-    await until("a request hangs at the provider", ground.provider.holds_a_request)
-
-
-async def was_handled(ground: Ground, code: int) -> None:
-    """The provider has used up a code, the nth that it saw."""
-
-    async def probe() -> bool:
-        seen = await ground.provider.codes()
-        return len(seen) > code and seen[code]["status"] == httpx.codes.OK
-
-    await until("the provider used the code up", probe)
-
-
-async def failed_once(handle: WorkflowHandle, activity: str) -> None:  # type: ignore[type-arg]
-    """An attempt of this activity has failed, and the next one is due."""
-
-    async def probe() -> bool:
-        pending = (await handle.describe()).raw_description.pending_activities
-        return any(each.activity_type.name == activity and each.attempt > 1 for each in pending)
-
-    await until(f"an attempt of {activity} has failed", probe)

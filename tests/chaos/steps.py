@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from tests.chaos import evidence
 from tests.chaos.account import Account
-from tests.chaos.holds import answer_slow, arrived, commits_unanswered, request_held, row_locked, was_handled
+from tests.chaos.holds import commits_unanswered, row_locked
 
 SHORT = timedelta(seconds=4)
 """Until the deadline: what opens the lifecycle, and the test's own lock, come before it."""
@@ -38,9 +38,9 @@ async def opened(account: Account) -> AsyncIterator[None]:
 async def sending(account: Account) -> AsyncIterator[None]:
     """The code has arrived at the provider, which has not looked at it yet."""
     await account.begin()
-    async with request_held(account.ground, "/oauth/token"):
+    async with account.ground.provider.holding("/oauth/token"):
         await account.consent()
-        await arrived(account.ground)
+        await account.ground.provider.holds_a_request()
         yield
 
 
@@ -48,9 +48,9 @@ async def sending(account: Account) -> AsyncIterator[None]:
 async def answered(account: Account) -> AsyncIterator[None]:
     """The provider has answered with tokens, and they are about to be stored."""
     await account.begin()
-    async with answer_slow(account.ground):
+    async with account.ground.provider.answering_slowly():
         await account.consent()
-        await was_handled(account.ground, account.codes)
+        await account.ground.provider.has_used(account.codes)
         async with row_locked(account.ground, account.id) as lock:
             await lock.is_waited_for()
             yield
@@ -60,9 +60,9 @@ async def answered(account: Account) -> AsyncIterator[None]:
 async def checking(account: Account) -> AsyncIterator[None]:
     """The tokens are stored, and the provider is asked whose account it is."""
     await account.begin()
-    async with request_held(account.ground, "/api/me"):
+    async with account.ground.provider.holding("/api/me"):
         await account.consent()
-        await arrived(account.ground)
+        await account.ground.provider.holds_a_request()
         yield
 
 
@@ -70,9 +70,9 @@ async def checking(account: Account) -> AsyncIterator[None]:
 async def proving(account: Account) -> AsyncIterator[None]:
     """The candidate is tried."""
     await account.begin()
-    async with request_held(account.ground, *PROBES):
+    async with account.ground.provider.holding(*PROBES):
         await account.consent()
-        await arrived(account.ground)
+        await account.ground.provider.holds_a_request()
         yield
 
 
@@ -80,24 +80,10 @@ async def proving(account: Account) -> AsyncIterator[None]:
 async def activating(account: Account) -> AsyncIterator[None]:
     """Proven; in the transaction, before anything is written."""
     await account.begin()
-    async with row_locked_after_proof(account):
-        yield
-
-
-@asynccontextmanager
-async def activated(account: Account) -> AsyncIterator[None]:
-    """The connection is repaired on disk, and whoever did it does not know."""
-    await account.begin()
-    async with commits_unanswered_after_proof(account):
-        yield
-
-
-@asynccontextmanager
-async def row_locked_after_proof(account: Account) -> AsyncIterator[None]:
-    """Take the lock while the first proof hangs: exchange has let go of it, and activation has not asked yet."""
-    async with request_held(account.ground, *PROBES):
+    async with account.ground.provider.holding(*PROBES):
         await account.consent()
-        await arrived(account.ground)
+        await account.ground.provider.holds_a_request()
+        # The exchange has let go of the row, and the activation has not asked for it yet.
         async with row_locked(account.ground, account.id) as lock:
             await account.ground.provider.lift()
             await lock.is_waited_for()
@@ -105,10 +91,12 @@ async def row_locked_after_proof(account: Account) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def commits_unanswered_after_proof(account: Account) -> AsyncIterator[None]:
-    async with request_held(account.ground, *PROBES):
+async def activated(account: Account) -> AsyncIterator[None]:
+    """The connection is repaired on disk, and whoever did it does not know."""
+    await account.begin()
+    async with account.ground.provider.holding(*PROBES):
         await account.consent()
-        await arrived(account.ground)
+        await account.ground.provider.holds_a_request()
         async with commits_unanswered(account.ground) as commits:
             await account.ground.provider.lift()
             await commits.is_waited_for()

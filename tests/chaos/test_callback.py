@@ -11,8 +11,9 @@ from starters.demo.owner import Owner
 from starters.forms import first_form
 from tests.chaos import evidence
 from tests.chaos.account import Account
-from tests.chaos.ground import Ground, Victim, until
+from tests.chaos.ground import Ground, Victim
 from tests.chaos.holds import commits_unanswered, row_locked
+from tests.chaos.waiting import until
 
 pytestmark = pytest.mark.chaos
 

@@ -10,9 +10,12 @@ import pytest
 from tests.chaos import evidence, steps
 from tests.chaos.account import Account
 from tests.chaos.ground import Ground
-from tests.chaos.holds import answer_slow, failed_once, row_locked, was_handled
+from tests.chaos.holds import row_locked
 
 pytestmark = pytest.mark.chaos
+_STUCK = pytest.mark.xfail(
+    strict=True, reason="the attempt that counts is told that the consent is stale, and nobody goes on with it"
+)
 
 
 @asynccontextmanager
@@ -29,31 +32,16 @@ async def frozen(ground: Ground) -> AsyncIterator[None]:
 async def test_frozen_while_the_answer_arrives(ground: Ground, account: Account) -> None:
     """The code is used up, and its answer lies in the socket of a worker that sleeps for longer than the step."""
     await account.begin()
-    async with answer_slow(ground):
+    async with ground.provider.answering_slowly():
         await account.consent()
-        await was_handled(ground, account.codes)
+        await ground.provider.has_used(account.codes)
         async with frozen(ground):
-            await failed_once(account.handle, "reauth.exchange")
+            await account.failed_once("reauth.exchange")
 
     await steps.owner_comes_again(account)
 
 
-async def test_frozen_with_the_rows_lock_in_hand(ground: Ground, account: Account) -> None:
-    """Nobody else can change the connection until the worker wakes and stores what it has."""
-    await account.begin()
-    async with answer_slow(ground):
-        await account.consent()
-        await was_handled(ground, account.codes)
-        async with row_locked(ground, account.id) as lock:
-            await lock.is_waited_for()
-            sleeping = frozen(ground)
-            await sleeping.__aenter__()
-        await failed_once(account.handle, "reauth.exchange")
-        await sleeping.__aexit__(None, None, None)
-
-    await evidence.repaired(account)
-
-
+@_STUCK
 async def test_marking_the_code_as_sent_takes_longer_than_the_step(ground: Ground, account: Account) -> None:
     """Both attempts find the code unsent and want to mark it; the first one does, and nobody waits for it any more."""
     await account.begin()
@@ -63,7 +51,22 @@ async def test_marking_the_code_as_sent_takes_longer_than_the_step(ground: Groun
         async with frozen(ground):
             await account.consent()
             lock = await held.enter_async_context(row_locked(ground, session, "session"))
-        await failed_once(account.handle, "reauth.exchange")
+        await account.failed_once("reauth.exchange")
+        await lock.is_waited_for(by=2)
+
+    await evidence.repaired(account)
+
+
+@_STUCK
+async def test_storing_the_candidate_takes_longer_than_the_step(ground: Ground, account: Account) -> None:
+    """Both attempts know whose account it is and want to keep the candidate."""
+    await account.begin()
+    async with AsyncExitStack() as held:
+        async with ground.provider.holding("/api/me"):
+            await account.consent()
+            await ground.provider.holds_a_request()
+            lock = await held.enter_async_context(row_locked(ground, account.id))
+        await lock.is_waited_for()
         await lock.is_waited_for(by=2)
 
     await evidence.repaired(account)

@@ -5,7 +5,6 @@ import pytest
 from tests.chaos import evidence, steps
 from tests.chaos.account import Account
 from tests.chaos.ground import Ground
-from tests.chaos.holds import answer_slow, failed_once, was_handled
 
 pytestmark = pytest.mark.chaos
 
@@ -13,12 +12,12 @@ pytestmark = pytest.mark.chaos
 async def test_killed_while_a_code_is_exchanged(ground: Ground, account: Account) -> None:
     """The provider has used the code up, and there is nowhere to store what it answers."""
     await account.begin()
-    async with answer_slow(ground):
+    async with ground.provider.answering_slowly():
         await account.consent()
-        await was_handled(ground, account.codes)
+        await ground.provider.has_used(account.codes)
         await ground.kill_postgres()
         # The answer arrives, its place is gone.
-        await failed_once(account.handle, "reauth.exchange")
+        await account.failed_once("reauth.exchange")
     await ground.bring_postgres_back()
 
     await steps.owner_comes_again(account)
