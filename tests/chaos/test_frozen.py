@@ -29,14 +29,18 @@ async def frozen(ground: Ground) -> AsyncIterator[None]:
         os.kill(worker.pid, signal.SIGCONT)
 
 
-async def test_frozen_while_the_answer_arrives(ground: Ground, account: Account) -> None:
-    """The code is used up, and its answer lies in the socket of a worker that sleeps for longer than the step."""
+async def test_frozen_with_the_answer_in_hand(ground: Ground, account: Account) -> None:
+    """It wakes to a second attempt, which finds the code sent and nothing stored: it must not send it again."""
     await account.begin()
-    async with ground.provider.answering_slowly():
-        await account.consent()
-        await ground.provider.has_used(account.codes)
+    async with AsyncExitStack() as held:
+        async with ground.provider.answering_slowly():
+            await account.consent()
+            await ground.provider.has_used(account.codes)
+            lock = await held.enter_async_context(row_locked(ground, account.id))
+            await lock.is_waited_for()
         async with frozen(ground):
             await account.failed_once("reauth.exchange")
+        await lock.is_waited_for(by=2)
 
     await steps.owner_comes_again(account)
 
