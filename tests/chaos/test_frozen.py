@@ -41,6 +41,7 @@ async def test_frozen_with_the_answer_in_hand(ground: Ground, account: Account) 
         async with frozen(ground):
             await account.failed_once("reauth.exchange")
         await lock.is_waited_for(by=2)
+        assert len(await ground.provider.codes()) == account.codes + 1
 
     await steps.owner_comes_again(account)
 
