@@ -1,11 +1,12 @@
 """The steps of re-consent: open, exchange, prove and activate, expire. Each may be run again and does nothing twice."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from temporalio import activity
 
+from activities.heart import beating
 from activities.run import this_run
 from integrations.db import consents, credentials, ending, reauth
 from integrations.db.credentials import Tokens
@@ -28,6 +29,8 @@ from integrations.domain.reauth import (
 from integrations.domain.verdict import Meaning, Trouble, Verdict
 from integrations.providers.granted import Granted
 from integrations.providers.oauth import Account, Answer, IdentityAnswer, OAuthClient, Providers, TokenAnswer
+
+_GONE: Final = Proof(works=False, why="the candidate was dealt with before: see the invitation that took its place")
 
 
 class _StaleError(Exception):
@@ -58,7 +61,8 @@ class ReauthActivities:
         may have been used or not: it is never sent again, and the owner is invited afresh.
         """
         try:
-            return await self._exchange(consent)
+            async with beating():
+                return await self._exchange(consent)
         except _StaleError as found:
             return Exchanged(exchange=Exchange.STALE, why=str(found))
 
@@ -69,12 +73,13 @@ class ReauthActivities:
         Only an answer of the provider counts as proof. One step of two transactions and the calls: activating is safe
         to repeat, and so is a proof.
         """
-        proof, evidence = await self._proven(candidate)
+        async with beating():
+            proof, evidence = await self._proven(candidate)
         if not proof.works:
             return proof
         async with self._sessions.begin() as session:
             activation = await ending.activate(session, candidate, run=this_run(), evidence=evidence)
-        return Proof(works=True, activation=activation)
+        return _GONE if activation is None else Proof(works=True, activation=activation)
 
     @activity.defn(name="reauth.prove")
     async def prove(self, candidate: Candidate) -> Proof:
@@ -85,7 +90,7 @@ class ReauthActivities:
     async def activate(self, candidate: Candidate) -> Activation:
         """The activation alone, for the same lifecycles."""
         async with self._sessions.begin() as session:
-            return await ending.activate(session, candidate, run=this_run())
+            return await ending.activate(session, candidate, run=this_run()) or Activation.VOID
 
     @activity.defn(name="reauth.expire")
     async def expire(self, expired: Expire) -> UUID | None:
@@ -110,7 +115,8 @@ class ReauthActivities:
             if kept is None and row.status == "received":
                 sending = consents.code_and_verifier(self._vault, row)
                 if not await consents.move(session, row.id, "received", "exchanging"):
-                    raise _StaleError("another attempt sends the code at this moment")
+                    # An attempt that Temporal gave up may still be at it: what it brings is found by the next one.
+                    raise TryAgainError("another attempt sends the code at this moment")
         if kept is not None:
             answer = await client.identity(credentials.opened(self._vault, kept).access_token)
             return await self._check(consent, row, connection, kept, client, answer)
@@ -148,13 +154,14 @@ class ReauthActivities:
     async def _store(self, consent: Consent, row: ConsentSession, granted: Granted) -> Credential:
         """Keep what the code brought, unchecked."""
         async with self._sessions.begin() as session:
-            owner = await ending.locked_by(session, consent)
-            if owner is None or not await consents.stands(session, row.id, "exchanging"):
+            if await ending.locked_by(session, consent) is None or not await consents.stands(
+                session, row.id, "exchanging"
+            ):
                 raise _StaleError("the connection or its invitation was ended meanwhile")
             return await credentials.add(
                 session,
                 self._vault,
-                owner.id,
+                consent.connection_id,
                 Tokens(access_token=granted.access_token, refresh_token=granted.refresh_token),
                 state="unchecked",
                 grants=sorted(granted.grants) if granted.grants is not None else list(row.asked_grants),
@@ -199,9 +206,11 @@ class ReauthActivities:
         async with self._sessions.begin() as session:
             if await ending.locked_by(session, consent) is None:
                 raise _StaleError("the connection was given up meanwhile")
-            if not await consents.accept(session, row.id, answer.account.id, answer.account.name):
+            accepted = await consents.accept(session, row.id, answer.account.id, answer.account.name)
+            # Another attempt, which Temporal gave up, may have accepted the same credential a moment ago.
+            if not accepted and not await consents.stands(session, row.id, "exchanged"):
                 raise _StaleError("the invitation was ended meanwhile")
-            if not await credentials.accept(session, row.id, kept.variables | answer.values):
+            if accepted and not await credentials.accept(session, row.id, kept.variables | answer.values):
                 raise _StaleError("the consent was dealt with meanwhile")
         return Exchanged(exchange=Exchange.CANDIDATE, version=kept.version)
 
@@ -216,8 +225,7 @@ class ReauthActivities:
         async with self._sessions.begin() as session:
             found = await credentials.with_connection(session, candidate.connection_id, candidate.version)
         if found is None:
-            why = "the candidate was dealt with before: see the invitation that took its place"
-            return Proof(works=False, why=why), {}
+            return _GONE, {}
         connection, kept = found
         client = self._providers.client(connection.provider_id, credentials.values(connection, kept))
         token = credentials.opened(self._vault, kept).access_token

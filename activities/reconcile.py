@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
+from uuid import UUID
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
@@ -50,7 +51,12 @@ class ReconcileActivities:
     async def _detections(self, client: Client) -> int:
         async with self._sessions.begin() as session:
             ids = await reconcile.unhandled_detections(session)
-        return await self._each(ids, lambda detection_id: announce(client, self._sessions, self._terms, detection_id))
+        return await self._each(ids, lambda detection_id: self._announce(client, detection_id))
+
+    async def _announce(self, client: Client, detection_id: UUID) -> None:
+        await announce(client, self._sessions, self._terms, detection_id)
+        async with self._sessions.begin() as session:
+            await reconcile.announced(session, detection_id)
 
     async def _lifecycles(self, client: Client, running: set[str]) -> int:
         """Whoever waits for an owner has a living lifecycle, and a blocked connection an open task, or gets them."""

@@ -30,6 +30,8 @@ PROVIDER_CALL: Final = Timing(
 CONSENT: Final = Timing(
     # Two or three HTTP calls (token and identity, or the probes) and their database steps, while a person waits.
     start_to_close_timeout=timedelta(seconds=30),
+    # The person looks at a page meanwhile: a killed worker's step is begun again soon.
+    heartbeat_timeout=timedelta(seconds=5),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
 )
 

@@ -114,6 +114,16 @@ class ReauthWorkflow(Asked):
             # A detection that came in while the last step ran would be lost with this run.
             if not self._look_again:
                 return result
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """What comes after an end is another lifecycle, with all of its time: links of the last one are over."""
+        if not self._proof_activates:
+            return  # runs from before went on under the same id
+        self._lifecycle_id = workflow.uuid4()
+        self._opened_at = workflow.now()
+        self._deadline = self._opened_at + self._request.patience
+        self._pressing = Pressing(self._opened_at)
 
     async def _lifecycle(self) -> ReauthResult:
         while True:

@@ -48,6 +48,11 @@ def unknown(connection_id: object) -> StopError:
     return StopError(f"there is no connection {connection_id}; `runbook connections list` shows those there are")
 
 
+def may_move(row: Connection, to: Status, among: Iterable[Status]) -> bool:
+    now = Status(row.status)
+    return now in among and may_become(now, to)
+
+
 async def transition(
     session: AsyncSession,
     row: Connection,
@@ -57,6 +62,7 @@ async def transition(
     event: str,
     reason: str,
     actor: str,
+    lifecycle_id: UUID | None = None,
     run: Run | None = None,
     evidence: dict[str, Any] | None = None,
     payload: dict[str, Any] | None = None,
@@ -64,10 +70,10 @@ async def transition(
     """Move a locked connection to another status, with its history row and its event: all of it or nothing.
 
     False, and nothing written, when the status is not one of `among` or leads nowhere near `to`: somebody else was
-    faster, and the caller decides what that means.
+    faster, and the caller decides what that means. `lifecycle_id`: the one that did it, where it has just ended.
     """
     now = Status(row.status)
-    if now not in among or not may_become(now, to):
+    if not may_move(row, to, among):
         return False
     event_id = uuid4()
     row.status, row.status_reason, row.status_since = to, reason, func.now()
@@ -79,7 +85,7 @@ async def transition(
             reason=reason,
             actor=actor,
             evidence=evidence or {},
-            lifecycle_id=row.lifecycle_id,
+            lifecycle_id=lifecycle_id or row.lifecycle_id,
             workflow_id=run.workflow_id if run else None,
             run_id=run.run_id if run else None,
             event_id=event_id,
@@ -94,13 +100,13 @@ async def transition(
 async def detected(session: AsyncSession, detection_id: UUID) -> tuple[GrantEvent, Connection, QuietHours | None]:
     """A detection, whom it is about, and their owner's quiet hours where they are known."""
     found = await session.execute(
-        select(GrantEvent, Connection)
+        select(GrantEvent, Connection, Contact)
         .join(Connection, Connection.id == GrantEvent.connection_id)
+        .outerjoin(Contact, (Contact.scope_type == Connection.scope_type) & (Contact.scope_id == Connection.scope_id))
         .where(GrantEvent.id == detection_id)
     )
-    event, connection = found.one()
-    contact = await session.get(Contact, (connection.scope_type, connection.scope_id))
-    return event, connection, None if contact is None else quiet_hours_of(contact)
+    event, connection, contact = found.one()
+    return event, connection, quiet_hours_of(contact)
 
 
 async def note_grants(

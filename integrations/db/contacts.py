@@ -10,8 +10,9 @@ from integrations.db.tables import Contact
 from integrations.domain.quiet_hours import QuietHours
 
 
-def quiet_hours_of(row: Contact) -> QuietHours:
-    return QuietHours(zone=row.zone, starts=row.quiet_starts, ends=row.quiet_ends)
+def quiet_hours_of(row: Contact | None) -> QuietHours | None:
+    """None of an owner of whom nothing is known."""
+    return None if row is None else QuietHours(zone=row.zone, starts=row.quiet_starts, ends=row.quiet_ends)
 
 
 async def put(session: AsyncSession, scope_type: str, scope_id: str, quiet: QuietHours, *, by: str) -> None:

@@ -37,16 +37,22 @@ async def close(session: AsyncSession, row: Connection, *, ended: str, reason: s
 
 async def activate(
     session: AsyncSession, candidate: Candidate, *, run: Run | None = None, evidence: dict[str, Any] | None = None
-) -> Activation:
-    """The candidate becomes the active version and the connection active: one transaction, or nothing."""
+) -> Activation | None:
+    """The candidate becomes the active version and the connection active: one transaction, or nothing.
+
+    None: the candidate is gone, and its lifecycle waits for another consent.
+    """
     row = await locked_by(session, candidate)
     invitation = await session.get_one(ConsentSession, candidate.session_id)
     if row is None and invitation.status == "completed":
         return Activation.ACTIVE  # done before the answer was lost
-    fresh = None if row is None else await credentials.activate(session, row.id, candidate.version)
-    if row is None or fresh is None:
+    if row is None:
         await credentials.discard_of(session, candidate.session_id)
         return Activation.VOID
+    fresh = await credentials.activate(session, row.id, candidate.version)
+    if fresh is None:
+        return None
+    row.lifecycle_id = None
     before = {*row.grants, *row.missing_grants}
     row.grants, row.missing_grants = list(fresh.grants), []
     change = compare(before, fresh.grants, wanted={*before, *fresh.grants}, optional=())
@@ -62,6 +68,7 @@ async def activate(
         event="connection.connected" if first else "connection.repaired",
         reason="the owner consented, and a call with the new credential worked",
         actor=_ACTOR,
+        lifecycle_id=candidate.lifecycle_id,
         run=run,
         evidence=told | (evidence or {}),
         payload=told,
@@ -82,7 +89,6 @@ async def activate(
     )
     await consents.end(session, candidate.session_id, "completed", "connected")
     await tasks.close_all(session, row.id, by=_ACTOR, reason=f"repaired with version {candidate.version}")
-    row.lifecycle_id = None
     return Activation.ACTIVE
 
 

@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid5
 
-from sqlalchemy import func, select
+from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import connections, consents, credentials, tasks
 from integrations.db.ending import locked_by
 from integrations.db.outbox import enqueue
-from integrations.db.tables import Connection, ConsentSession, Credential, GrantEvent, OperatorTask
+from integrations.db.tables import Connection, ConsentSession, GrantEvent, OperatorTask
 from integrations.db.vault import Vault
 from integrations.domain.connection import BLOCKED, Status, masked
 from integrations.domain.reauth import Detected, Lifecycle, Opened, Opening, OpenLifecycle
@@ -86,26 +86,24 @@ def _escalate_at(wanted: OpenLifecycle, row: Connection, task: OperatorTask) -> 
 
 async def _take_detections(session: AsyncSession, row: Connection, lifecycle_id: UUID) -> Sequence[GrantEvent]:
     """Mark what was detected as handled. Those that a newer credential has not answered already, the gravest first."""
-    pending = await session.scalars(
-        select(GrantEvent)
+    taken = await session.scalars(
+        update(GrantEvent)
         .where(GrantEvent.connection_id == row.id, GrantEvent.handled_at.is_(None))
-        .order_by(GrantEvent.noticed_at)
+        .values(handled_at=func.now(), lifecycle_id=lifecycle_id)
+        .returning(GrantEvent)
     )
-    active = await credentials.active(session, row.id)
-    live = []
-    for event in pending.all():
-        event.handled_at, event.lifecycle_id = func.now(), lifecycle_id
-        if not _answered(event, row, active):
-            live.append(event)
+    pending = sorted(taken.all(), key=lambda event: event.noticed_at)
+    active = await credentials.active_version(session, row.id) if pending else None
+    live = [event for event in pending if not _answered(event, row, active)]
     gravest = [Detected.REVOKED, Detected.DOWNGRADED, Detected.REQUESTED]
     return sorted(live, key=lambda event: gravest.index(Detected(event.kind)))
 
 
-def _answered(event: GrantEvent, row: Connection, active: Credential | None) -> bool:
+def _answered(event: GrantEvent, row: Connection, active: int | None) -> bool:
     """Has a newer credential answered it? Not a person's request, and not the lack of grants that it lacks as well."""
     if event.kind == Detected.REQUESTED or event.credential_version is None or active is None:
         return False
-    return active.version > event.credential_version and set(event.evidence.get("missing", ())) <= set(row.grants)
+    return active > event.credential_version and set(event.evidence.get("missing", ())) <= set(row.grants)
 
 
 def _asked_for(live: Sequence[GrantEvent]) -> bool:
@@ -117,12 +115,18 @@ async def _demote(session: AsyncSession, row: Connection, live: Sequence[GrantEv
     if gravest is None or gravest.kind == Detected.REQUESTED:
         return False
     revoked = gravest.kind == Detected.REVOKED
+    to = Status.PENDING_REAUTH if revoked else Status.NEEDS_RECONSENT
+    among = _DEMOTABLE if revoked else (Status.ACTIVE,)
+    if not connections.may_move(row, to, among):
+        return False
     gone = set(row.grants) if revoked else set(gravest.evidence.get("missing", ()))
-    demoted = await connections.transition(
+    row.missing_grants = sorted({*row.missing_grants, *gone})
+    row.grants = sorted(set(row.grants) - gone)
+    return await connections.transition(
         session,
         row,
-        Status.PENDING_REAUTH if revoked else Status.NEEDS_RECONSENT,
-        among=_DEMOTABLE if revoked else (Status.ACTIVE,),
+        to,
+        among=among,
         event="connection.pending_reauth" if revoked else "connection.needs_reconsent",
         reason=gravest.cause,
         actor=gravest.actor,
@@ -130,10 +134,6 @@ async def _demote(session: AsyncSession, row: Connection, live: Sequence[GrantEv
         evidence={"detection": str(gravest.id)} | gravest.evidence,
         payload={"grants_gone": sorted(gone)},
     )
-    if demoted:
-        row.missing_grants = sorted({*row.missing_grants, *gone})
-        row.grants = sorted(set(row.grants) - gone)
-    return demoted
 
 
 async def _open_task(session: AsyncSession, row: Connection, invitation: ConsentSession, why: str) -> OperatorTask:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import connections, credentials
@@ -22,8 +22,16 @@ _FOUND: Final = {Status.PENDING_REAUTH: Detected.REVOKED, Status.NEEDS_RECONSENT
 
 
 async def unhandled_detections(session: AsyncSession) -> Sequence[UUID]:
-    query = select(GrantEvent.id).where(GrantEvent.handled_at.is_(None), GrantEvent.noticed_at < func.now() - SETTLED)
+    """Detections that nobody took up. In a backlog they wait their turn: each is announced once more, not each minute."""
+    unheard = GrantEvent.announced_at.is_(None) | (GrantEvent.announced_at < func.now() - TOLD_AGAIN)
+    query = select(GrantEvent.id).where(
+        GrantEvent.handled_at.is_(None), GrantEvent.noticed_at < func.now() - SETTLED, unheard
+    )
     return (await session.scalars(query.order_by(GrantEvent.noticed_at).limit(BATCH))).all()
+
+
+async def announced(session: AsyncSession, detection_id: UUID) -> None:
+    await session.execute(update(GrantEvent).where(GrantEvent.id == detection_id).values(announced_at=func.now()))
 
 
 async def unsignalled_consents(session: AsyncSession) -> Sequence[ConsentSession]:

@@ -3,6 +3,8 @@
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 Sessions = async_sessionmaker[AsyncSession]
+_FROZEN = "20000"
+"""Milliseconds: a process that is stopped in the middle of a transaction must not keep a connection's row for ever."""
 
 
 def make_engine(url: str, *, pool_size: int = 20, ask_first: bool = True) -> AsyncEngine:
@@ -20,9 +22,10 @@ def make_engine(url: str, *, pool_size: int = 20, ask_first: bool = True) -> Asy
         # The connection that was used last has its statements prepared.
         pool_use_lifo=True,
         hide_parameters=True,
-        connect_args={"timeout": 10},
+        connect_args={"timeout": 10, "server_settings": {"idle_in_transaction_session_timeout": _FROZEN}},
     )
 
 
 def make_sessions(engine: AsyncEngine) -> Sessions:
-    return async_sessionmaker(engine, expire_on_commit=False)
+    # What a statement changes is read anew where it matters; finding out for each object in a session costs more.
+    return async_sessionmaker(engine, expire_on_commit=False, execution_options={"synchronize_session": False})

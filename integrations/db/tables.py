@@ -192,6 +192,8 @@ class GrantEvent(Base):
     evidence: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     credential_version: Mapped[int | None]
     noticed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    announced_at: Mapped[datetime | None]
+    """When reconcile announced one that nobody had taken up."""
     handled_at: Mapped[datetime | None]
     lifecycle_id: Mapped[UUID | None]
 

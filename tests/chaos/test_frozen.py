@@ -13,9 +13,6 @@ from tests.chaos.ground import Ground
 from tests.chaos.holds import row_locked
 
 pytestmark = pytest.mark.chaos
-_STUCK = pytest.mark.xfail(
-    strict=True, reason="the attempt that counts is told that the consent is stale, and nobody goes on with it"
-)
 
 
 @asynccontextmanager
@@ -46,7 +43,6 @@ async def test_frozen_with_the_answer_in_hand(ground: Ground, account: Account) 
     await steps.owner_comes_again(account)
 
 
-@_STUCK
 async def test_marking_the_code_as_sent_takes_longer_than_the_step(ground: Ground, account: Account) -> None:
     """Both attempts find the code unsent and want to mark it; the first one does, and nobody waits for it any more."""
     await account.begin()
@@ -62,7 +58,6 @@ async def test_marking_the_code_as_sent_takes_longer_than_the_step(ground: Groun
     await evidence.repaired(account)
 
 
-@_STUCK
 async def test_storing_the_candidate_takes_longer_than_the_step(ground: Ground, account: Account) -> None:
     """Both attempts know whose account it is and want to keep the candidate."""
     await account.begin()

@@ -16,6 +16,8 @@ _NOW = sa.text("now()")
 def upgrade() -> None:
     for column in ("workflow_id", "run_id"):
         op.add_column("service_connection_transitions", sa.Column(column, sa.Text(), nullable=True))
+    announced = sa.Column("announced_at", sa.DateTime(timezone=True), nullable=True)
+    op.add_column("service_grant_events", announced)
     op.add_column(_SESSIONS, sa.Column("evidence", postgresql.JSONB(), server_default="{}", nullable=False))
     op.create_table(
         "service_contacts",
@@ -75,5 +77,6 @@ def downgrade() -> None:
     op.drop_table(_STATES)
     op.drop_table("service_contacts")
     op.drop_column(_SESSIONS, "evidence")
+    op.drop_column("service_grant_events", "announced_at")
     for column in ("workflow_id", "run_id"):
         op.drop_column("service_connection_transitions", column)
