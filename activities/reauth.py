@@ -59,12 +59,23 @@ class ReauthActivities:
 
         The code is marked as sent, and that is committed, before it goes out. Found marked without a credential, it
         may have been used or not: it is never sent again, and the owner is invited afresh.
+
+        The proof follows at once, since a person waits. When the provider has trouble with it just then, the answer
+        has none, and proving is a step of its own that is repeated.
         """
-        try:
-            async with beating():
-                return await self._exchange(consent)
-        except _StaleError as found:
-            return Exchanged(exchange=Exchange.STALE, why=str(found))
+        async with beating():
+            try:
+                exchanged = await self._exchange(consent)
+            except _StaleError as found:
+                return Exchanged(exchange=Exchange.STALE, why=str(found))
+            if exchanged.version is None or not consent.prove:
+                return exchanged
+            try:
+                proof = await self._prove_and_activate(Candidate(**consent.model_dump(), version=exchanged.version))
+            except TryAgainError as trouble:
+                activity.logger.info("proof.postponed", extra={"why": str(trouble)})
+                return exchanged
+        return exchanged.model_copy(update={"proof": proof})
 
     @activity.defn(name="reauth.prove_and_activate")
     async def prove_and_activate(self, candidate: Candidate) -> Proof:
@@ -74,12 +85,7 @@ class ReauthActivities:
         to repeat, and so is a proof.
         """
         async with beating():
-            proof, evidence = await self._proven(candidate)
-        if not proof.works:
-            return proof
-        async with self._sessions.begin() as session:
-            activation = await ending.activate(session, candidate, run=this_run(), evidence=evidence)
-        return _GONE if activation is None else Proof(works=True, activation=activation)
+            return await self._prove_and_activate(candidate)
 
     @activity.defn(name="reauth.prove")
     async def prove(self, candidate: Candidate) -> Proof:
@@ -220,6 +226,14 @@ class ReauthActivities:
         async with self._sessions.begin() as session:
             await reauth.tell_other_account(session, consent, consent.session_id, by=other, why=why)
         return await self._invite_again(consent, why, {"account": other, "belongs_to": ours})
+
+    async def _prove_and_activate(self, candidate: Candidate) -> Proof:
+        proof, evidence = await self._proven(candidate)
+        if not proof.works:
+            return proof
+        async with self._sessions.begin() as session:
+            activation = await ending.activate(session, candidate, run=this_run(), evidence=evidence)
+        return _GONE if activation is None else Proof(works=True, activation=activation)
 
     async def _proven(self, candidate: Candidate) -> tuple[Proof, dict[str, Any]]:
         async with self._sessions.begin() as session:

@@ -236,9 +236,10 @@ class ReauthWorkflow(Asked):
                 lifecycle_id=self._lifecycle_id,
                 session_id=received.session_id,
                 deadline=self._deadline,
+                prove=self._proof_activates,
             ),
             task_queue=self._provider_queue,
-            summary=f"send the code to {self._request.provider_id}, check account and grants",
+            summary=f"send the code to {self._request.provider_id}, check account and grants, prove it",
             activity_id=f"exchange-{nth}",
             **CONSENT,
         )
@@ -255,9 +256,10 @@ class ReauthWorkflow(Asked):
             deadline=self._deadline,
         )
         proving = f"calling {self._request.provider_id} with version {exchanged.version}"
-        if self._proof_activates:
-            # Found under the step before: a search attribute for a moment more would cost the owner that moment.
-            self._story.at("prove", doing=proving, found_as="exchange")
+        if exchanged.proof is not None:
+            proof = exchanged.proof
+        elif self._proof_activates:
+            self._story.at("prove", doing=proving)
             proof = await workflow.execute_activity_method(
                 ReauthActivities.prove_and_activate,
                 candidate,

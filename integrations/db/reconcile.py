@@ -22,7 +22,7 @@ _FOUND: Final = {Status.PENDING_REAUTH: Detected.REVOKED, Status.NEEDS_RECONSENT
 
 
 async def unhandled_detections(session: AsyncSession) -> Sequence[UUID]:
-    """Detections that nobody took up. In a backlog they wait their turn: each is announced once more, not each minute."""
+    """Detections that nobody took up. In a backlog they wait their turn: announced once more, but not each minute."""
     unheard = GrantEvent.announced_at.is_(None) | (GrantEvent.announced_at < func.now() - TOLD_AGAIN)
     query = select(GrantEvent.id).where(
         GrantEvent.handled_at.is_(None), GrantEvent.noticed_at < func.now() - SETTLED, unheard

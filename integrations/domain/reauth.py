@@ -173,6 +173,8 @@ class Extend(Order):
 class Consent(Lifecycle):
     session_id: UUID
     deadline: datetime
+    prove: bool = False
+    """Prove and activate in the same step when that goes at once. Runs from before expect a step for each."""
 
 
 class Exchange(StrEnum):
@@ -182,18 +184,6 @@ class Exchange(StrEnum):
     """It is not, and a fresh invitation says why."""
     STALE = "stale"
     """The session is not of this lifecycle, or was dealt with before."""
-
-
-class Exchanged(Message):
-    exchange: Exchange
-    version: int | None = None
-    why: str = ""
-
-
-class Candidate(Lifecycle):
-    session_id: UUID
-    version: int
-    deadline: datetime
 
 
 class Activation(StrEnum):
@@ -207,6 +197,20 @@ class Proof(Message):
     why: str = ""
     activation: Activation | None = None
     """What became of it, when the step that proves also activates."""
+
+
+class Exchanged(Message):
+    exchange: Exchange
+    version: int | None = None
+    why: str = ""
+    proof: Proof | None = None
+    """What became of the candidate, when that was found out in the same step."""
+
+
+class Candidate(Lifecycle):
+    session_id: UUID
+    version: int
+    deadline: datetime
 
 
 class Expire(Lifecycle):

@@ -55,7 +55,9 @@ WORKS = Proof(works=True)
 class FakeReauth(ReauthActivities):
     """Each step takes its next scripted answer, or the one of the straight path. An exception is raised."""
 
-    def __init__(self, **script: Iterable[Any]) -> None:
+    def __init__(self, *, proves_apart: bool = False, **script: Iterable[Any]) -> None:
+        """`proves_apart`: the provider has trouble with each proof that follows an exchange at once."""
+        self._proves_apart = proves_apart
         self._script = {step: list(answers) for step, answers in script.items()}
         self.steps: list[str] = []
         self.sessions: list[UUID] = []
@@ -80,7 +82,10 @@ class FakeReauth(ReauthActivities):
     async def exchange(self, consent: Consent) -> Exchanged:
         self.sessions.append(consent.session_id)
         exchanged: Exchanged = self._next("exchange", ACCEPTED)
-        return exchanged
+        if exchanged.exchange is not Exchange.CANDIDATE or not consent.prove or self._proves_apart:
+            return exchanged
+        candidate = Candidate(**consent.model_dump(), version=exchanged.version)
+        return exchanged.model_copy(update={"proof": await self.prove_and_activate(candidate)})
 
     @activity.defn(name="reauth.prove")
     async def prove(self, candidate: Candidate) -> Proof:
