@@ -178,7 +178,7 @@ async def signal_detected(client: Client, request: ReauthRequest, detection: Det
         request,
         request.cause,
         [
-            SearchAttributePair(STEP, "open"),
+            SearchAttributePair(STEP, "wait"),
             SearchAttributePair(CAUSE, request.cause[:CAUSE_LIMIT]),
             SearchAttributePair(DEADLINE, datetime.now(UTC) + request.patience),
         ],

@@ -152,7 +152,7 @@ async def run(config: Settings) -> None:
         engine = make_engine(config.sqlalchemy_url, ask_first=False)
         stack.push_async_callback(engine.dispose)
         providers = Providers(catalog.load(config.providers, config.simulator_url), http)
-        client = await temporal.connect(config, plugins=(runbook_plugin(),))
+        client = await temporal.connect(config, plugins=(runbook_plugin(sandboxed=False),))
         await check_attributes(client)
         await check_database(engine, config)
         await schedules.ensure(client)

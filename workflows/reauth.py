@@ -65,12 +65,12 @@ class ReauthWorkflow(Asked):
         self._changed = False
         self._consents: deque[ConsentReceived] = deque()
         self._taken: set[UUID] = set()
-        # Since 2026-11 the start brings the first step's attributes along: a run is found before any worker took it up.
+        # Since 2026-11 the start brings the first search attributes along: a run is found before any worker took it up.
         # They are in the history's first event, which tells runs from before apart at no cost; a patch's marker costs
-        # each run two events, while its owner waits.
+        # each run two events. Found as waiting from the start: opening takes a moment, and one that hangs shows it.
         started_at = workflow.info().typed_search_attributes.get(STEP)
-        self._proof_activates = started_at is not None
-        last = [] if self._proof_activates else ["activate"]
+        self._revised = started_at is not None
+        last = [] if self._revised else ["activate"]
         self._story = Story(["open", "wait", "exchange", "prove", *last], started_at)
         self._since = self._opened_at
         self._in_time = 0
@@ -118,7 +118,7 @@ class ReauthWorkflow(Asked):
 
     def _begin_anew(self) -> None:
         """What comes after an end is another lifecycle, with all of its time: links of the last one are over."""
-        if not self._proof_activates:
+        if not self._revised:
             return  # runs from before went on under the same id
         self._lifecycle_id = workflow.uuid4()
         self._opened_at = workflow.now()
@@ -158,7 +158,10 @@ class ReauthWorkflow(Asked):
     async def _open(self) -> Opened:
         self._look_again = False
         self._story.at(
-            "open", doing=self._cause, attributes=[CAUSE.value_set(self._cause), DEADLINE.value_set(self._deadline)]
+            "open",
+            doing=self._cause,
+            found_as="wait" if self._revised else None,
+            attributes=[CAUSE.value_set(self._cause), DEADLINE.value_set(self._deadline)],
         )
         opened = await workflow.execute_activity_method(
             ReauthActivities.open,
@@ -236,7 +239,7 @@ class ReauthWorkflow(Asked):
                 lifecycle_id=self._lifecycle_id,
                 session_id=received.session_id,
                 deadline=self._deadline,
-                prove=self._proof_activates,
+                prove=self._revised,
             ),
             task_queue=self._provider_queue,
             summary=f"send the code to {self._request.provider_id}, check account and grants, prove it",
@@ -258,7 +261,7 @@ class ReauthWorkflow(Asked):
         proving = f"calling {self._request.provider_id} with version {exchanged.version}"
         if exchanged.proof is not None:
             proof = exchanged.proof
-        elif self._proof_activates:
+        elif self._revised:
             self._story.at("prove", doing=proving)
             proof = await workflow.execute_activity_method(
                 ReauthActivities.prove_and_activate,

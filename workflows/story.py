@@ -29,11 +29,13 @@ class Story:
         doing: str,
         facts: Sequence[tuple[str, str]] = (),
         unblock: str = "",
+        found_as: str | None = None,
         attributes: Sequence[SearchAttributeUpdate[Any]] = (),
     ) -> None:
         """Show where the workflow is. An event is written only when the step is another one.
 
         `facts` are what whoever looks wants to know of a step that waits; `attributes` go into the same event.
+        `found_as`: the step that the search attribute names, when it is not this one.
         """
         position = self._steps.index(step)
         marks = ["✔" if n < position else "▶" if n == position else "○" for n in range(len(self._steps))]
@@ -44,6 +46,7 @@ class Story:
         if unblock:
             lines += ["", f"Unblock: `{unblock}`"]
         workflow.set_current_details("\n".join(lines))
-        if step != self._now:
-            self._now = step
-            workflow.upsert_search_attributes([STEP.value_set(step), *attributes])
+        found_as = found_as or step
+        if found_as != self._now:
+            self._now = found_as
+            workflow.upsert_search_attributes([STEP.value_set(found_as), *attributes])

@@ -143,7 +143,7 @@ class TestAnAnnouncement:
         described = await time_skipping.client.get_workflow_handle(workflow_id).describe()
 
         attributes = described.typed_search_attributes
-        assert (attributes.get(STEP), attributes.get(CAUSE)) == ("open", "revoked")
+        assert (attributes.get(STEP), attributes.get(CAUSE)) == ("wait", "revoked")
         assert attributes.get(DEADLINE) is not None
 
 

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -256,6 +257,15 @@ class TestTheCode:
         assert await session_status(sessions, consent) == "received"
         assert (await exchanged(steps, consent)).exchange is Exchange.CANDIDATE
 
+    async def test_is_sent_once_by_attempts_that_overlap(
+        self, steps: ReauthActivities, sessions: Sessions, consent: Consent, person: Person
+    ) -> None:
+        """Temporal gave some up, which go on all the same; `tests/chaos/test_frozen.py` has each of their races."""
+        answers = await asyncio.gather(*(exchanged(steps, consent) for _ in range(4)), return_exceptions=True)
+
+        assert all(isinstance(answer, Exchanged | TryAgainError) for answer in answers)
+        assert await person.exchanges() == 1
+
     @pytest.mark.parametrize("lacking", ["client secret", "key"])
     async def test_waits_for_what_only_a_person_can_bring(
         self,
@@ -292,6 +302,44 @@ class TestTheCode:
         assert "a mistake on our side" in answer.why
         assert "RUNBOOK_PROVIDER_SIMULATOR_CLIENT_SECRET" in tasks["registration"].way_out
         assert (await stored(sessions, Connection, consent.connection_id)).status == "pending_reauth"
+
+
+class TestTheProofAtOnce:
+    async def test_activates_in_the_same_step(
+        self, steps: ReauthActivities, sessions: Sessions, consent: Consent
+    ) -> None:
+        answer = await exchanged(steps, consent.model_copy(update={"prove": True}))
+
+        assert answer.proof == Proof(works=True, activation=Activation.ACTIVE)
+        assert await states(sessions, consent.connection_id) == {1: "retired", 2: "active"}
+        assert (await stored(sessions, Connection, consent.connection_id)).status == "active"
+
+    async def test_is_left_to_a_step_of_its_own_when_the_provider_has_trouble(
+        self, steps: ReauthActivities, sessions: Sessions, consent: Consent, person: Person
+    ) -> None:
+        await person.breaks(kind="status", path="/api/notes", status=503)
+
+        answer = await exchanged(steps, consent.model_copy(update={"prove": True}))
+
+        assert (answer.exchange, answer.proof) == (Exchange.CANDIDATE, None)
+        assert await states(sessions, consent.connection_id) == {1: "active", 2: "candidate"}
+
+    async def test_that_fails_is_no_repair(
+        self, steps: ReauthActivities, sessions: Sessions, consent: Consent, person: Person
+    ) -> None:
+        await person.breaks(kind="status", path="/api/notes", status=403, body={"error": "insufficient_scope"})
+
+        answer = await exchanged(steps, consent.model_copy(update={"prove": True}))
+
+        assert answer.proof is not None
+        assert not answer.proof.works
+        assert (await fresh_invitation(sessions, consent)).why in answer.proof.why
+
+    async def test_is_not_for_runs_that_expect_a_step_for_each(
+        self, steps: ReauthActivities, sessions: Sessions, consent: Consent
+    ) -> None:
+        assert (await exchanged(steps, consent)).proof is None
+        assert await session_status(sessions, consent) == "exchanged"
 
 
 class TestTheAccount:
@@ -486,6 +534,20 @@ class TestTheEnd:
         assert (row.status, row.grants, row.lifecycle_id) == ("active", EVERYTHING, None)
         assert await states(sessions, consent.connection_id) == {1: "retired", 2: "active"}
         assert await session_status(sessions, consent) == "completed"
+
+    async def test_of_a_candidate_that_gave_way_to_a_fresh_invitation_is_none(
+        self, steps: ReauthActivities, sessions: Sessions, vault: Vault, consent: Consent
+    ) -> None:
+        """Another attempt's proof failed a moment ago."""
+        candidate = candidate_of(consent, (await exchanged(steps, consent)).version)
+        async with sessions.begin() as session:
+            await reauth.invite_again(session, vault, consent, consent.session_id, why="403", deadline=soon())
+
+        proof = await ActivityEnvironment().run(steps.prove_and_activate, candidate)
+
+        assert (proof.works, proof.activation) == (False, None)
+        assert await activated(steps, candidate) is Activation.VOID
+        assert (await stored(sessions, Connection, consent.connection_id)).lifecycle_id == LIFE
 
     async def test_after_a_disconnect_brings_nothing_back(
         self, steps: ReauthActivities, sessions: Sessions, consent: Consent

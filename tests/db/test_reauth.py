@@ -52,7 +52,7 @@ async def opened(sessions: Sessions, vault: Vault, connection_id: UUID, lifecycl
         return await reauth.open_lifecycle(session, vault, wanted, lambda _: FIRST_ASKED)
 
 
-async def activated(sessions: Sessions, candidate: Candidate) -> Activation:
+async def activated(sessions: Sessions, candidate: Candidate) -> Activation | None:
     async with sessions.begin() as session:
         return await ending.activate(session, candidate)
 
@@ -543,8 +543,9 @@ class TestActivating:
 
         answer = await activated(sessions, candidate)
 
-        assert answer is Activation.VOID
+        assert answer is None  # the lifecycle goes on: it has invited afresh
         assert await versions(sessions, connection.id) == {1: "active"}
+        assert (await stored(sessions, Connection, connection.id)).lifecycle_id == lifecycle
 
     @pytest.mark.parametrize("act", ["activate", "give up"])
     async def test_or_giving_up_an_errored_connection_leaves_no_task_behind(

@@ -82,7 +82,13 @@ class Person:
         return [row for row in rows if row["account_id"] == self.id and method in {None, row["method"]}]
 
     async def refreshes(self) -> int:
-        return sum(row["detail"].get("grant_type") == "refresh_token" for row in await self.requests("/oauth/token"))
+        return await self._asked_for("refresh_token")
+
+    async def exchanges(self) -> int:
+        return await self._asked_for("authorization_code")
+
+    async def _asked_for(self, grant_type: str) -> int:
+        return sum(row["detail"].get("grant_type") == grant_type for row in await self.requests("/oauth/token"))
 
 
 async def somebody(simulator_url: str) -> AsyncIterator[Person]:

@@ -187,6 +187,17 @@ async def disconnected_by_a_command(client: Client) -> WorkflowHandle[Any, Any]:
     return handle
 
 
+async def proven_apart(client: Client) -> WorkflowHandle[Any, Any]:
+    """The provider has trouble with the proof that follows the exchange: it becomes a step that is repeated."""
+    fake = FakeReauth(prove=[OUTAGE], proves_apart=True)
+    async with workers(client, reauth=fake):
+        handle = await detected(client, request())
+        await _until(fake, "open", 1)
+        await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+        await handle.result()
+    return handle
+
+
 async def void(client: Client) -> WorkflowHandle[Any, Any]:
     """Given up while the proof that would have activated ran."""
     fake = FakeReauth(activate=[Activation.VOID])
@@ -290,6 +301,7 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "ReauthWorkflow/cancelled": cancelled,
     "ReauthWorkflow/given_up_on_the_way": given_up_on_the_way,
     "ReauthWorkflow/proven_and_activated": proven_and_activated,
+    "ReauthWorkflow/proven_apart": proven_apart,
     "ReauthWorkflow/in_time": in_time,
     "ReauthWorkflow/repaired_by_a_refresh": repaired_by_a_refresh,
     "ReauthWorkflow/disconnected_by_a_command": disconnected_by_a_command,

@@ -60,6 +60,7 @@ class FakeReauth(ReauthActivities):
         self._proves_apart = proves_apart
         self._script = {step: list(answers) for step, answers in script.items()}
         self.steps: list[str] = []
+        self.opened: list[OpenLifecycle] = []
         self.sessions: list[UUID] = []
         """Whose code was sent, in order."""
         self.lifecycle_id: UUID | None = None
@@ -75,6 +76,7 @@ class FakeReauth(ReauthActivities):
     @activity.defn(name="reauth.open")
     async def open(self, wanted: OpenLifecycle) -> Opened:
         self.lifecycle_id = wanted.lifecycle_id
+        self.opened.append(wanted)
         opened: Opened = self._next("open", OPENED)
         return opened
 

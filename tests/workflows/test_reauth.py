@@ -213,6 +213,9 @@ class TestADetection:
 
         assert slow.steps == [*STRAIGHT, "open"]
         assert result.outcome is ReauthOutcome.REPAIRED_ELSEWHERE
+        first, second = slow.opened
+        assert first.lifecycle_id != second.lifecycle_id
+        assert second.deadline > first.deadline  # it has all of its time
 
     async def test_starts_a_new_run_after_the_last_one_closed(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeReauth(open=[Opened(opening=Opening.ALREADY_REPAIRED)] * 2)
@@ -285,6 +288,23 @@ class TestAConsentThatNobodyWasToldOf:
 
         assert result.outcome is ReauthOutcome.REPAIRED
         assert fake.sessions == [told.session_id] * 2
+
+
+class TestAProof:
+    async def test_that_could_not_follow_at_once_is_a_step_that_is_repeated(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        fake = FakeReauth(prove=[OUTAGE, OUTAGE], proves_apart=True)
+
+        async with workers(time_skipping.client, reauth=fake):
+            with time_skipping.with_time_skipping_disabled():
+                handle = await detected(time_skipping.client, request())
+                await until(lambda: "open" in fake.steps)
+            await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+            result = await result_of(handle, time_skipping)
+
+        assert result.outcome is ReauthOutcome.REPAIRED
+        assert fake.steps == ["open", "exchange", "prove", "prove", "prove", "activate"]
 
 
 class TestSomebodyElse:
