@@ -8,7 +8,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.reauth import ReauthActivities
-from integrations.db import connections, consents, credentials, ending, presses
+from integrations.db import connections, consents, credentials, ending, presses, reauth
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession, Credential, OperatorTask, Transition
 from integrations.db.vault import Vault
