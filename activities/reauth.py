@@ -111,10 +111,10 @@ class ReauthActivities:
             if found is None:
                 raise _StaleError(f"there is no session {consent.session_id}")
             row, connection, kept = found
+            if row.lifecycle_id == consent.lifecycle_id and row.status in {"exchanged", "completed"} and kept:
+                return Exchanged(exchange=Exchange.CANDIDATE, version=kept.version)
             if row.lifecycle_id != consent.lifecycle_id or row.status not in consents.ON_ITS_WAY:
                 raise _StaleError(f"the session is {row.status}")
-            if row.status == "exchanged" and kept is not None:
-                return Exchanged(exchange=Exchange.CANDIDATE, version=kept.version)
             # What a person has to bring, a client secret or a key, is found missing before the code counts as sent.
             variables = credentials.values(connection, kept) if kept else connection.variables | row.variables
             client = self._providers.client(connection.provider_id, variables)

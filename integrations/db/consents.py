@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import presses
+from integrations.db import credentials, presses
 from integrations.db.outbox import enqueue
 from integrations.db.tables import Connection, ConsentSession, Credential
 from integrations.db.vault import Vault, digest, session_place
@@ -49,6 +49,7 @@ async def current(session: AsyncSession, connection_id: UUID, lifecycle_id: UUID
         if stands is None and row.status == "received":
             row.lifecycle_id, stands = lifecycle_id, row
         else:
+            await credentials.discard_of(session, row.id)
             await end(session, row.id, "replaced", "a newer invitation takes its place")
     return stands
 

@@ -314,6 +314,16 @@ class TestTheProofAtOnce:
         assert await states(sessions, consent.connection_id) == {1: "retired", 2: "active"}
         assert (await stored(sessions, Connection, consent.connection_id)).status == "active"
 
+    async def test_again_finds_it_done_by_an_attempt_that_was_given_up(
+        self, steps: ReauthActivities, consent: Consent, person: Person
+    ) -> None:
+        wanted = consent.model_copy(update={"prove": True})
+
+        first, second = [await exchanged(steps, wanted) for _ in range(2)]
+
+        assert first == second
+        assert await person.exchanges() == 1
+
     async def test_is_left_to_a_step_of_its_own_when_the_provider_has_trouble(
         self, steps: ReauthActivities, sessions: Sessions, consent: Consent, person: Person
     ) -> None:

@@ -103,6 +103,15 @@ class Account:
 
         await until(f"the connection is {status}", probe)
 
+    async def has_stored_tokens(self) -> None:
+        """What the last consent brought is on disk, unchecked."""
+
+        async def probe() -> bool:
+            sql = "SELECT count(*) FROM service_credentials WHERE connection_id = :id AND state = 'unchecked'"
+            return bool(await self.ground.one(sql, id=self.id))
+
+        await until("the tokens are stored", probe)
+
     async def reconciled(self) -> None:
         """What fell between two commits gets its next step: as the Schedule does each minute, asked for now."""
         # It leaves young rows to whoever wrote them; this one's writer is dead.

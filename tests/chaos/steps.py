@@ -63,6 +63,8 @@ async def checking(account: Account) -> AsyncIterator[None]:
     async with account.ground.provider.holding("/api/me"):
         await account.consent()
         await account.ground.provider.holds_a_request()
+        # It is asked while they are being stored.
+        await account.has_stored_tokens()
         yield
 
 
