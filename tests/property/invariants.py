@@ -1,0 +1,171 @@
+"""What holds whatever happened, read in plain SQL, from Temporal's own view and from the provider's log.
+
+`broken` is never true, not for a moment. `restless` passes by itself, within a bound.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import text
+
+from tests.property.person import Subject
+from tests.property.world import PROVIDER, World
+
+# DESIGN.md, section 7. Written down once more, so that a wrong table in the product is found.
+EDGES = {
+    "active": {"pending_reauth", "needs_reconsent", "errored", "disconnected"},
+    "pending_reauth": {"active", "needs_reconsent", "disconnected"},
+    "needs_reconsent": {"active", "pending_reauth", "disconnected"},
+    "errored": {"active", "pending_reauth", "disconnected"},
+    "disconnected": {"active"},
+}
+BLOCKED = {"pending_reauth", "needs_reconsent"}
+UNDER_WAY = {"received", "exchanging", "exchanged"}
+
+_QUERIES = {
+    "connection": "SELECT status, lifecycle_id, seq FROM service_connections WHERE id = :id",
+    "transitions": """
+        SELECT t.from_status, t.to_status, count(o.event_id) AS events,
+            count(*) FILTER (WHERE o.payload->>'from' = t.from_status AND o.payload->>'to' = t.to_status) AS right
+        FROM service_connection_transitions t LEFT JOIN service_lifecycle_outbox o
+            ON o.event_id = t.event_id AND o.connection_id = t.connection_id
+        WHERE t.connection_id = :id GROUP BY t.id ORDER BY t.id""",
+    "told": "SELECT count(*) FROM service_lifecycle_outbox WHERE connection_id = :id AND payload ? 'from'",
+    "numbers": "SELECT seq FROM service_lifecycle_outbox WHERE connection_id = :id ORDER BY seq",
+    "credentials": "SELECT state FROM service_credentials WHERE connection_id = :id AND state <> 'retired'",
+    "consents": "SELECT status, lifecycle_id FROM service_consent_sessions WHERE connection_id = :id",
+    "tasks": """
+        SELECT id FROM service_operator_tasks
+        WHERE connection_id = :id AND kind = 'reauth' AND status <> 'closed'""",
+    "detections": "SELECT kind FROM service_grant_events WHERE connection_id = :id AND handled_at IS NULL",
+}
+
+
+@dataclass
+class Look:
+    """One subject at one moment: all its rows in one snapshot, then its workflows."""
+
+    subject: Subject
+    rows: dict[str, list[Any]]
+    lifecycle_lives: bool
+    refresh_lives: bool
+    broken: list[str] = field(default_factory=list)
+    restless: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        return str(self.rows["connection"][0].status)
+
+    @property
+    def completed(self) -> int:
+        return sum(row.status == "completed" for row in self.rows["consents"])
+
+    @property
+    def demoted(self) -> int:
+        """How often it stopped being active."""
+        return sum(row.from_status == "active" for row in self.rows["transitions"])
+
+
+async def look(world: World, subject: Subject, *, outage: bool) -> Look:
+    # Temporal first: a lifecycle that ends between the two looks is restless, and looked at again.
+    lives = await world.lives(world.lifecycle(subject.id).id)
+    refreshes = await world.lives(f"refresh:{PROVIDER}:{subject.id}")
+    async with world.sessions.begin() as session:
+        await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        rows = {
+            name: list((await session.execute(text(sql), {"id": subject.id})).all()) for name, sql in _QUERIES.items()
+        }
+    seen = Look(subject, rows, lives, refreshes)
+    seen.broken = [f"{subject.name}: {wrong}" for wrong in [*_history(seen), *_credentials(seen), *_demotions(seen)]]
+    seen.restless = [f"{subject.name}: {wrong}" for wrong in [*_at_rest(seen, outage), *_waiting(seen, outage)]]
+    return seen
+
+
+def _history(seen: Look) -> list[str]:
+    """Every transition is legal, follows the one before it, and has its one event; events are numbered without gaps."""
+    wrong, before = [], "disconnected"
+    for step in seen.rows["transitions"]:
+        edge = f"{step.from_status} -> {step.to_status}"
+        if step.to_status not in EDGES[step.from_status]:
+            wrong.append(f"{edge} is no legal transition")
+        if step.from_status != before:
+            wrong.append(f"{edge} follows a transition to {before}")
+        if (step.events, step.right) != (1, 1):
+            wrong.append(f"{edge} has {step.events} events, {step.right} of which say the same")
+        before = step.to_status
+    if seen.status != before:
+        wrong.append(f"it is {seen.status}, and its last transition led to {before}")
+    if seen.rows["told"][0].count != len(seen.rows["transitions"]):
+        wrong.append(f"{seen.rows['told'][0].count} events tell of {len(seen.rows['transitions'])} transitions")
+    numbers = [row.seq for row in seen.rows["numbers"]]
+    if numbers != list(range(1, seen.rows["connection"][0].seq + 1)):
+        wrong.append(f"its events are numbered {numbers}, and it counts {seen.rows['connection'][0].seq}")
+    return wrong
+
+
+def _credentials(seen: Look) -> list[str]:
+    active = sum(row.state == "active" for row in seen.rows["credentials"])
+    if active > 1 or (seen.status == "active" and active != 1) or (seen.status == "disconnected" and active):
+        return [f"it is {seen.status} with {active} active credentials"]
+    return []
+
+
+def _demotions(seen: Look) -> list[str]:
+    """Whatever the provider answered: nobody touched the grant, so the connection stays as it was."""
+    if seen.demoted > seen.subject.demoted and not seen.subject.harmed:
+        return [f"it was demoted to {seen.status} although nothing was done to its grant"]
+    return []
+
+
+def _at_rest(seen: Look, outage: bool) -> list[str]:
+    wrong = [f"a detection ({row.kind}) is unhandled" for row in seen.rows["detections"]]
+    if outage or seen.subject.orphaned:
+        return wrong
+    if seen.refresh_lives:
+        wrong.append("a refresh is still under way")
+    wrong += [f"a consent is {row.status}" for row in seen.rows["consents"] if row.status in UNDER_WAY]
+    wrong += [f"a credential is {row.state}" for row in seen.rows["credentials"] if row.state != "active"]
+    return wrong
+
+
+def _waiting(seen: Look, outage: bool) -> list[str]:
+    """Blocked: a task, an invitation, a living lifecycle. Nobody waits for: none of the three."""
+    if seen.subject.orphaned:
+        return []
+    row, tasks = seen.rows["connection"][0], len(seen.rows["tasks"])
+    open_ = [each for each in seen.rows["consents"] if each.status == "invited" or each.status in UNDER_WAY]
+    mine = [each for each in open_ if each.lifecycle_id == row.lifecycle_id]
+    waits = row.lifecycle_id is not None
+    wrong = []
+    if row.status in BLOCKED and not waits:
+        wrong.append(f"it is {row.status} and belongs to no lifecycle")
+    if row.status == "disconnected" and waits and not seen.subject.asked:
+        wrong.append("it is disconnected, nobody asked for a consent, and yet it waits for one")
+    if seen.lifecycle_lives != waits:
+        wrong.append(f"it {'waits' if waits else 'does not wait'}, its workflow {_runs(seen.lifecycle_lives)}")
+    if tasks > 1 or (row.status in BLOCKED and tasks != 1) or (tasks and not waits):
+        wrong.append(f"it is {row.status}, {'waits' if waits else 'does not wait'}, and has {tasks} open reauth tasks")
+    if len(open_) != waits or len(mine) != waits:
+        wrong.append(f"it {'waits' if waits else 'does not wait'}, with {len(open_)} open invitations")
+    if waits and not outage and [each.status for each in mine] != ["invited"]:
+        wrong.append("its invitation cannot be answered")
+    return wrong
+
+
+def _runs(lives: bool) -> str:
+    return "runs" if lives else "does not run"
+
+
+async def sent_twice(world: World, accounts: set[str], since_seq: int) -> list[str]:
+    """The provider's own log: no code came to it twice."""
+    rows = (
+        await world.simulator.get(
+            "/admin/requests", params={"path": "/oauth/token", "since_seq": since_seq, "limit": 10_000}
+        )
+    ).json()
+    sent = [
+        row["detail"]["token_fp"]
+        for row in rows
+        if row["detail"].get("grant_type") == "authorization_code" and row["account_id"] in accounts
+    ]
+    return [f"a code was sent {sent.count(code)} times" for code in set(sent) if sent.count(code) > 1]

@@ -1,0 +1,127 @@
+"""One example: its own connections and accounts in a world that goes on, acted on and then looked at."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from tests.property import operators, owners
+from tests.property.browser import Browser
+from tests.property.invariants import Look, look, sent_twice
+from tests.property.operators import Orders
+from tests.property.owners import Consents
+from tests.property.person import Subject
+from tests.property.world import PROVIDER, World
+
+_REST_WITHIN = 10.0
+"""Seconds for everything that was set going to end. On an idle machine it is some hundredths."""
+_NAMES = ("first", "second")
+Race = Callable[["Scene", Subject], Awaitable[object]]
+
+
+class Scene:
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.subjects: list[Subject] = []
+        self.outage: str | None = None
+        self._people = AsyncExitStack()
+        self._faults: list[str] = []
+
+    async def begin(self) -> None:
+        log = (await self.world.simulator.get("/admin/requests", params={"limit": 1})).json()
+        self._since = log[-1]["seq"] if log else 0
+
+    async def add(self) -> Subject:
+        """A connection that nobody has answered the invitation of."""
+        row = await self.world.platform.add(PROVIDER, "org:acme", by="the test")
+        name = _NAMES[len(self.subjects)]
+        account_id, owner = await self._somebody(name)
+        _, stranger = await self._somebody("stranger")
+        self.subjects.append(Subject(name, row.id, account_id, owner, stranger, asked=True))
+        await self.rests()
+        return self.subjects[-1]
+
+    async def consents(self, subject: Subject, how: Consents) -> None:
+        self._faults += await owners.consents(self.world, subject, how)
+
+    async def refresh(self, subject: Subject, how: operators.Refreshes) -> None:
+        self._faults += await operators.refresh(self.world, subject, how, outage=self.outage is not None)
+
+    async def comes_back(self, subject: Subject, how: owners.Callbacks) -> None:
+        others = [each for each in self.subjects if each is not subject]
+        await owners.comes_back(self.world, subject, how, others)
+
+    async def at_once(self, subject: Subject, one: Race, other: Race) -> None:
+        await asyncio.gather(one(self, subject), other(self, subject))
+
+    async def goes_down(self) -> None:
+        """Everything but the pages for people answers 503, with a body that reads like an OAuth error."""
+        self.outage = await self.world.breaks(
+            kind="status",
+            path=["/oauth/token", "/api/"],
+            account_id=[each.account_id for each in self.subjects],
+            body={"error": "invalid_grant"},
+        )
+
+    async def comes_up(self) -> None:
+        if self.outage is not None:
+            await self.world.heals(self.outage)
+        self.outage = None
+
+    async def sweep(self) -> None:
+        """As often as the Schedule would have to: what is killed stays in Temporal's list for a moment."""
+        for subject in self.subjects:
+            subject.orphaned = False
+        for _ in range(20):
+            await self.world.sweep()
+            if await self._restless(within=1):
+                continue
+            return
+
+    async def rests(self) -> None:
+        """Wait until nothing is under way any more; then everything that must hold does."""
+        restless = await self._restless(within=_REST_WITHIN)
+        assert not restless, f"after {_REST_WITHIN:.0f} s: {'; '.join(restless)}"
+        twice = await sent_twice(self.world, {each.account_id for each in self.subjects}, self._since)
+        assert not twice, "; ".join(twice)
+        while self._faults:
+            await self.world.heals(self._faults.pop())
+
+    async def _restless(self, *, within: float) -> list[str]:
+        end = asyncio.get_running_loop().time() + within
+        while True:
+            seen = [await look(self.world, each, outage=self.outage is not None) for each in self.subjects]
+            broken = [wrong for each in seen for wrong in each.broken]
+            assert not broken, "; ".join(broken)
+            restless = [wrong for each in seen for wrong in each.restless]
+            if not restless:
+                for each in seen:
+                    _remember(each)
+            if not restless or asyncio.get_running_loop().time() > end:
+                return restless
+            await asyncio.sleep(0.01)
+
+    async def end(self) -> None:
+        """Leave nothing that another example's sweep, or another test's worker, would take up."""
+        await self.comes_up()
+        while self._faults:
+            await self.world.heals(self._faults.pop())
+        for subject in self.subjects:
+            await operators.order(self.world, subject, Orders.DISCONNECT)
+            await operators.kill_lifecycle(self.world, subject)
+        await self._people.aclose()
+
+    async def _somebody(self, name: str) -> tuple[str, Browser]:
+        who = {"email": f"{name}-{secrets.token_hex(6)}@acme.example", "name": name, "password": Browser.password}
+        account = (await self.world.simulator.post("/admin/accounts", json=who)).raise_for_status().json()
+        browser = Browser(self.world.app, self.world.settings.web_url, who["email"])
+        return account["id"], await self._people.enter_async_context(browser)
+
+
+def _remember(seen: Look) -> None:
+    """What is known of the grant from now on: a consent that was completed and proven made it anew."""
+    subject = seen.subject
+    if seen.completed > subject.completed and not subject.harmed_now:
+        subject.harmed = False
+    subject.completed, subject.demoted = seen.completed, seen.demoted
+    subject.harmed_now = False

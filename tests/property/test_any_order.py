@@ -1,0 +1,41 @@
+"""Whatever happens, in any order: nothing illegal, one event per transition, nobody blocked and forgotten."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.property.machine import AnyOrder
+from tests.property.world import World
+
+pytestmark = pytest.mark.usefixtures("_hasty")
+
+
+async def in_any_order(world: World, **given: Any) -> None:
+    """hypothesis in a thread; what it sets going in the loop in which worker, web app and this test live."""
+    members = {"world": world, "loop": asyncio.get_running_loop()}
+    machine = type("AnyOrder", (AnyOrder,), members)
+    chosen = settings(
+        deadline=None,
+        print_blob=True,
+        report_multiple_bugs=False,
+        phases=(Phase.reuse, Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+        **given,
+    )
+    await asyncio.to_thread(run_state_machine_as_test, machine, settings=chosen)
+
+
+@pytest.mark.timeout(600)  # a failure is shrunk for up to five minutes
+async def test_holds_together(world: World) -> None:
+    """The same examples in every run."""
+    await in_any_order(world, max_examples=6, stateful_step_count=15, derandomize=True)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1200)
+async def test_holds_together_for_longer(world: World) -> None:
+    """New examples in every run; a failure prints how to repeat it."""
+    await in_any_order(world, max_examples=30, stateful_step_count=25)
