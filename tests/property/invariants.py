@@ -3,8 +3,9 @@
 `broken` is never true, not for a moment. `restless` passes by itself, within a bound.
 """
 
+import asyncio
 from dataclasses import dataclass, field
-from typing import Any
+from types import SimpleNamespace
 
 from sqlalchemy import text
 
@@ -39,6 +40,9 @@ _QUERIES = {
         WHERE connection_id = :id AND kind = 'reauth' AND status <> 'closed'""",
     "detections": "SELECT kind FROM service_grant_events WHERE connection_id = :id AND handled_at IS NULL",
 }
+# One statement, and so one snapshot.
+_EACH = (f"(SELECT json_agg(q) FROM ({sql}) q) AS {name}" for name, sql in _QUERIES.items())  # noqa: S608 - our own
+_ALL = text(f"SELECT {', '.join(_EACH)}")
 
 
 @dataclass
@@ -46,7 +50,7 @@ class Look:
     """One subject at one moment: all its rows in one snapshot, then its workflows."""
 
     subject: Subject
-    rows: dict[str, list[Any]]
+    rows: dict[str, list[SimpleNamespace]]
     lifecycle_lives: bool
     refresh_lives: bool
     broken: list[str] = field(default_factory=list)
@@ -68,13 +72,12 @@ class Look:
 
 async def look(world: World, subject: Subject, *, outage: bool) -> Look:
     # Temporal first: a lifecycle that ends between the two looks is restless, and looked at again.
-    lives = await world.lives(world.lifecycle(subject.id).id)
-    refreshes = await world.lives(f"refresh:{PROVIDER}:{subject.id}")
+    lives, refreshes = await asyncio.gather(
+        world.lives(world.lifecycle(subject.id).id), world.lives(f"refresh:{PROVIDER}:{subject.id}")
+    )
     async with world.sessions.begin() as session:
-        await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
-        rows = {
-            name: list((await session.execute(text(sql), {"id": subject.id})).all()) for name, sql in _QUERIES.items()
-        }
+        found = (await session.execute(_ALL, {"id": subject.id})).one()
+    rows = {name: [SimpleNamespace(**row) for row in found_rows or []] for name, found_rows in found._mapping.items()}
     seen = Look(subject, rows, lives, refreshes)
     seen.broken = [f"{subject.name}: {wrong}" for wrong in [*_history(seen), *_credentials(seen), *_demotions(seen)]]
     seen.restless = [f"{subject.name}: {wrong}" for wrong in [*_at_rest(seen, outage), *_waiting(seen, outage)]]
@@ -156,16 +159,21 @@ def _runs(lives: bool) -> str:
     return "runs" if lives else "does not run"
 
 
-async def sent_twice(world: World, accounts: set[str], since_seq: int) -> list[str]:
-    """The provider's own log: no code came to it twice."""
-    rows = (
-        await world.simulator.get(
-            "/admin/requests", params={"path": "/oauth/token", "since_seq": since_seq, "limit": 10_000}
-        )
-    ).json()
-    sent = [
-        row["detail"]["token_fp"]
-        for row in rows
-        if row["detail"].get("grant_type") == "authorization_code" and row["account_id"] in accounts
-    ]
-    return [f"a code was sent {sent.count(code)} times" for code in set(sent) if sent.count(code) > 1]
+@dataclass
+class Codes:
+    """The provider's own log: which codes came to it, and never one twice."""
+
+    since_seq: int
+    seen: set[str] = field(default_factory=set)
+
+    async def sent_again(self, world: World, accounts: set[str]) -> list[str]:
+        asked = {"path": "/oauth/token", "since_seq": self.since_seq, "limit": 10_000}
+        wrong = []
+        for row in (await world.simulator.get("/admin/requests", params=asked)).json():
+            self.since_seq, code = row["seq"], row["detail"].get("token_fp")
+            if row["detail"].get("grant_type") != "authorization_code" or row["account_id"] not in accounts:
+                continue
+            if code in self.seen:
+                wrong.append(f"the code {code} was sent again")
+            self.seen.add(code)
+        return wrong

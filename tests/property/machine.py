@@ -67,20 +67,29 @@ class AnyOrder(RuleBasedStateMachine):
 
     @initialize(target=connections)
     @step
-    async def a_connection_that_works(self) -> Subject:
+    async def one_that_works(self) -> Subject:
         subject = await self.scene.add()
         await self.scene.consents(subject, Consents.WHOLLY)
         return subject
 
-    @rule(target=connections)
-    @precondition(lambda self: len(self.scene.subjects) == 1 and self.scene.outage is None)
+    @initialize(target=connections)
     @step
-    async def another_owner_is_invited(self) -> Subject:
-        return await self.scene.add()
+    async def one_whose_grant_was_revoked(self) -> Subject:
+        subject = await self.scene.add()
+        await self.scene.consents(subject, Consents.WHOLLY)
+        await self.scene.rests()
+        await operators.at_the_provider(self.world, subject, Events.REVOKED)
+        await self.scene.refresh(subject, Refreshes.HEALTHY)
+        return subject
+
+    @rule(connection=connections)
+    @step
+    async def the_owner_consents(self, connection: Subject) -> None:
+        await self.scene.consents(connection, Consents.WHOLLY)
 
     @rule(connection=connections, how=st.sampled_from(Consents))
     @step
-    async def the_owner_consents(self, connection: Subject, how: Consents) -> None:
+    async def a_consent_comes(self, connection: Subject, how: Consents) -> None:
         await self.scene.consents(connection, how)
 
     @rule(connection=connections, how=st.sampled_from(Callbacks))
@@ -93,10 +102,12 @@ class AnyOrder(RuleBasedStateMachine):
     async def it_is_refreshed(self, connection: Subject, how: Refreshes) -> None:
         await self.scene.refresh(connection, how)
 
-    @rule(connection=connections, event=st.sampled_from(Events))
+    @rule(connection=connections, event=st.sampled_from(Events), noticed=st.booleans())
     @step
-    async def at_the_provider(self, connection: Subject, event: Events) -> None:
+    async def at_the_provider(self, connection: Subject, event: Events, *, noticed: bool) -> None:
         await operators.at_the_provider(self.world, connection, event)
+        if noticed:
+            await self.scene.refresh(connection, Refreshes.HEALTHY)
 
     @rule(connection=connections, what=st.sampled_from(Orders))
     @step

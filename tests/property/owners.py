@@ -7,6 +7,7 @@ from typing import Any
 
 from integrations.domain.errors import StopError
 from starters.client import invitation_link
+from tests.property.operators import Orders, order
 from tests.property.person import Subject
 from tests.property.world import PROVIDER, World
 
@@ -44,25 +45,38 @@ class Callbacks(StrEnum):
     OF_ANOTHER_CONNECTION = "with another connection's state"
     DECLINED_AFTERWARDS = "declined after the code"
     WITHOUT_ANYTHING = "without anything"
+    AN_OLD_LINK = "or rather an old link is opened, and its button pressed"
 
 
 async def link_of(world: World, subject: Subject) -> str | None:
-    """The owner's newest link: the open invitation's, or, when nobody is invited any more, the last one there was."""
+    """The open invitation's link."""
     try:
         link, _ = await invitation_link(world.settings, world.sessions, subject.id)
     except StopError:
-        return subject.links[-1] if subject.links else None
+        return None
     if link not in subject.links:
         subject.links.append(link)
     return link
 
 
+async def invited(world: World, subject: Subject) -> str:
+    """The open invitation's link; when there is none, an operator asks first."""
+    link = await link_of(world, subject)
+    if link is None:
+        await order(world, subject, Orders.ASK)
+    async with asyncio.timeout(10):
+        while link is None:
+            await asyncio.sleep(0.01)
+            link = await link_of(world, subject)
+    return link
+
+
 async def consents(world: World, subject: Subject, how: Consents) -> list[str]:
     """The owner opens the link and goes all the way. The faults that are ordered for it, to be lifted afterwards."""
-    link = await link_of(world, subject)
+    link = await invited(world, subject)
     browser = subject.stranger if how is Consents.BY_A_STRANGER else subject.owner
-    asked = await browser.press(link) if link else None
-    if link is None or asked is None:
+    asked = await browser.press(link)
+    if asked is None:  # an earlier consent is on its way
         return []
     ordered = [await world.breaks(account_id=subject.account_id, **FAULTS[how])] if how in FAULTS else []
     if how is Consents.IN_TWO_TABS:
@@ -97,6 +111,9 @@ async def comes_back(world: World, subject: Subject, how: Callbacks, others: lis
             await subject.owner.see(f"{ours}?error=access_denied&state={state}")
         case Callbacks.WITHOUT_ANYTHING:
             await subject.owner.see(ours)
+        case Callbacks.AN_OLD_LINK:
+            for link in subject.links[:1]:
+                await subject.owner.press(link)
         case Callbacks.OF_ANOTHER_CONNECTION:
             for other in others:
                 await _crossed(world, subject, other, ours)
@@ -104,8 +121,7 @@ async def comes_back(world: World, subject: Subject, how: Callbacks, others: lis
 
 async def _crossed(world: World, subject: Subject, other: Subject, ours: str) -> None:
     """The state of this connection's button, with a code that the other one's owner gave and has not used."""
-    links = [await link_of(world, each) for each in (subject, other)]
-    asked = [await each.owner.press(link) if link else None for each, link in zip((subject, other), links, strict=True)]
+    asked = [await each.owner.press(await invited(world, each)) for each in (subject, other)]
     if asked[0] is None or asked[1] is None:
         return
     state = asked[0].partition("state=")[2].partition("&")[0]

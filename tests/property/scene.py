@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 from tests.property import operators, owners
 from tests.property.browser import Browser
-from tests.property.invariants import Look, look, sent_twice
+from tests.property.invariants import Codes, Look, look
 from tests.property.operators import Orders
 from tests.property.owners import Consents
 from tests.property.person import Subject
@@ -15,7 +15,6 @@ from tests.property.world import PROVIDER, World
 
 _REST_WITHIN = 10.0
 """Seconds for everything that was set going to end. On an idle machine it is some hundredths."""
-_NAMES = ("first", "second")
 Race = Callable[["Scene", Subject], Awaitable[object]]
 
 
@@ -29,12 +28,12 @@ class Scene:
 
     async def begin(self) -> None:
         log = (await self.world.simulator.get("/admin/requests", params={"limit": 1})).json()
-        self._since = log[-1]["seq"] if log else 0
+        self._codes = Codes(log[-1]["seq"] if log else 0)
 
     async def add(self) -> Subject:
         """A connection that nobody has answered the invitation of."""
         row = await self.world.platform.add(PROVIDER, "org:acme", by="the test")
-        name = _NAMES[len(self.subjects)]
+        name = ("first", "second")[len(self.subjects)]
         account_id, owner = await self._somebody(name)
         _, stranger = await self._somebody("stranger")
         self.subjects.append(Subject(name, row.id, account_id, owner, stranger, asked=True))
@@ -82,8 +81,8 @@ class Scene:
         """Wait until nothing is under way any more; then everything that must hold does."""
         restless = await self._restless(within=_REST_WITHIN)
         assert not restless, f"after {_REST_WITHIN:.0f} s: {'; '.join(restless)}"
-        twice = await sent_twice(self.world, {each.account_id for each in self.subjects}, self._since)
-        assert not twice, "; ".join(twice)
+        again = await self._codes.sent_again(self.world, {each.account_id for each in self.subjects})
+        assert not again, "; ".join(again)
         while self._faults:
             await self.world.heals(self._faults.pop())
 

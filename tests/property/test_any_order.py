@@ -31,11 +31,11 @@ async def in_any_order(world: World, **given: Any) -> None:
 @pytest.mark.timeout(600)  # a failure is shrunk for up to five minutes
 async def test_holds_together(world: World) -> None:
     """The same examples in every run."""
-    await in_any_order(world, max_examples=6, stateful_step_count=15, derandomize=True)
+    await in_any_order(world, max_examples=15, stateful_step_count=20, derandomize=True)
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
 async def test_holds_together_for_longer(world: World) -> None:
     """New examples in every run; a failure prints how to repeat it."""
-    await in_any_order(world, max_examples=30, stateful_step_count=25)
+    await in_any_order(world, max_examples=80, stateful_step_count=30)
