@@ -5,7 +5,7 @@ lives, and ends when the system has come to rest.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
@@ -29,6 +29,7 @@ RACES: dict[str, Race] = {
     "a stranger consents": lambda scene, subject: scene.consents(subject, Consents.BY_A_STRANGER),
     "the owner revokes": lambda scene, subject: operators.at_the_provider(scene.world, subject, Events.REVOKED),
     "a refresh": lambda scene, subject: scene.refresh(subject, Refreshes.HEALTHY),
+    "a slow refresh": lambda scene, subject: scene.refresh(subject, Refreshes.SLOWLY),
     "an operator asks": lambda scene, subject: operators.order(scene.world, subject, Orders.ASK),
     "an operator calls it dead": lambda scene, subject: operators.order(scene.world, subject, Orders.CALL_DEAD),
     "an operator disconnects": lambda scene, subject: operators.order(scene.world, subject, Orders.DISCONNECT),
@@ -129,11 +130,11 @@ class AnyOrder(RuleBasedStateMachine):
     async def a_sweep(self) -> None:
         await self.scene.sweep()
 
-    @rule()
+    @rule(paths=st.sampled_from([("/api/",), ("/oauth/token", "/api/"), ("/api/notes",)]))
     @precondition(lambda self: self.scene.outage is None)
     @step
-    async def the_provider_goes_down(self) -> None:
-        await self.scene.goes_down()
+    async def the_provider_goes_down(self, paths: Sequence[str]) -> None:
+        await self.scene.goes_down(paths)
 
     @rule()
     @precondition(lambda self: self.scene.outage is not None)

@@ -21,12 +21,14 @@ _REFRESH = {"path": "/oauth/token", "grant_type": "refresh_token"}
 class Refreshes(StrEnum):
     HEALTHY = "while all is well"
     DURING_AN_OUTAGE = "while the token endpoint answers 503 with invalid_grant in it"
+    SLOWLY = "with an answer that drips"
     WITH_A_LOST_ROTATION = "with the rotation's answer lost"
     WITH_A_WRONG_SECRET = "with a client secret that is refused"
 
 
 FAULTS: dict[Refreshes, dict[str, Any]] = {
     Refreshes.DURING_AN_OUTAGE: {"kind": "status", "body": {"error": "invalid_grant"}, "count": 3} | _REFRESH,
+    Refreshes.SLOWLY: {"kind": "drip", "bytes_per_s": 1000, "count": 1} | _REFRESH,
     Refreshes.WITH_A_LOST_ROTATION: {"kind": "drop", "count": 1} | _REFRESH,
     Refreshes.WITH_A_WRONG_SECRET: {"kind": "status", "status": 401, "body": {"error": "invalid_client"}, "count": 1}
     | _REFRESH,
@@ -138,4 +140,4 @@ async def kill_lifecycle(world: World, subject: Subject) -> None:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise
     else:
-        subject.orphaned = True
+        subject.orphaned = subject.was_killed = True

@@ -2,12 +2,12 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
 from tests.property import operators, owners
 from tests.property.browser import Browser
-from tests.property.invariants import Codes, Look, look
+from tests.property.invariants import Codes, Look, grant_in_use, look
 from tests.property.operators import Orders
 from tests.property.owners import Consents
 from tests.property.person import Subject
@@ -53,11 +53,11 @@ class Scene:
     async def at_once(self, subject: Subject, one: Race, other: Race) -> None:
         await asyncio.gather(one(self, subject), other(self, subject))
 
-    async def goes_down(self) -> None:
-        """Everything but the pages for people answers 503, with a body that reads like an OAuth error."""
+    async def goes_down(self, paths: Sequence[str]) -> None:
+        """Everything there answers 503, with a body that reads like an OAuth error."""
         self.outage = await self.world.breaks(
             kind="status",
-            path=["/oauth/token", "/api/"],
+            path=list(paths),
             account_id=[each.account_id for each in self.subjects],
             body={"error": "invalid_grant"},
         )
@@ -73,31 +73,33 @@ class Scene:
             subject.orphaned = False
         for _ in range(20):
             await self.world.sweep()
-            if await self._restless(within=1):
-                continue
-            return
+            if not any(each.restless for each in await self._looks(within=1)):
+                return
 
     async def rests(self) -> None:
         """Wait until nothing is under way any more; then everything that must hold does."""
-        restless = await self._restless(within=_REST_WITHIN)
+        seen = await self._looks(within=_REST_WITHIN)
+        restless = [wrong for each in seen for wrong in each.restless]
         assert not restless, f"after {_REST_WITHIN:.0f} s: {'; '.join(restless)}"
-        again = await self._codes.sent_again(self.world, {each.account_id for each in self.subjects})
-        assert not again, "; ".join(again)
+        wrong = await self._codes.sent_again(self.world, {each.account_id for each in self.subjects})
+        for each in seen:
+            remember_proof(each)
+            if self.outage is None:
+                wrong += await grant_in_use(self.world, each)
+            remember(each)
+        assert not wrong, "; ".join(wrong)
         while self._faults:
             await self.world.heals(self._faults.pop())
 
-    async def _restless(self, *, within: float) -> list[str]:
+    async def _looks(self, *, within: float) -> list[Look]:
+        """Until nobody is restless, or the time is over. Nobody may be broken, not even in between."""
         end = asyncio.get_running_loop().time() + within
         while True:
             seen = [await look(self.world, each, outage=self.outage is not None) for each in self.subjects]
             broken = [wrong for each in seen for wrong in each.broken]
             assert not broken, "; ".join(broken)
-            restless = [wrong for each in seen for wrong in each.restless]
-            if not restless:
-                for each in seen:
-                    _remember(each)
-            if not restless or asyncio.get_running_loop().time() > end:
-                return restless
+            if not any(each.restless for each in seen) or asyncio.get_running_loop().time() > end:
+                return seen
             await asyncio.sleep(0.01)
 
     async def end(self) -> None:
@@ -117,10 +119,12 @@ class Scene:
         return account["id"], await self._people.enter_async_context(browser)
 
 
-def _remember(seen: Look) -> None:
-    """What is known of the grant from now on: a consent that was completed and proven made it anew."""
-    subject = seen.subject
-    if seen.completed > subject.completed and not subject.harmed_now:
-        subject.harmed = False
-    subject.completed, subject.demoted = seen.completed, seen.demoted
-    subject.harmed_now = False
+def remember_proof(seen: Look) -> None:
+    """A consent that was completed, and so proven, made the grant anew."""
+    if seen.completed > seen.subject.completed and not seen.subject.harmed_now:
+        seen.subject.harmed = False
+
+
+def remember(seen: Look) -> None:
+    seen.subject.completed, seen.subject.demoted = seen.completed, seen.demoted
+    seen.subject.harmed_now = False

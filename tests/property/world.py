@@ -16,12 +16,14 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from integrations import temporal
+from integrations.db import credentials
 from integrations.db.session import Sessions, make_sessions
 from integrations.db.vault import Vault
 from integrations.domain.connection import reauth_id
 from integrations.domain.refresh import Refreshed, RefreshRequest
 from integrations.providers.oauth import Providers
 from integrations.settings import Settings
+from simulator.fingerprint import fingerprint
 from starters.client import Platform
 from web import app as web
 from worker.wiring import build_workers
@@ -73,6 +75,18 @@ class World:
     async def rows(self, sql: str, **values: Any) -> list[Any]:
         async with self.sessions.begin() as session:
             return list((await session.execute(text(sql), values)).all())
+
+    async def asks_whose_token(self, connection_id: UUID) -> tuple[int, str | None]:
+        """The provider's answer to a call with the active token, and the grant that it knows this token by."""
+        async with self.sessions.begin() as session:
+            active = await credentials.active(session, connection_id)
+        if active is None:
+            return 0, None
+        token = credentials.opened(Vault(self.settings.keys), active).access_token.get_secret_value()
+        answer = await self.simulator.get("/api/me", headers={"Authorization": f"Bearer {token}"})
+        log = (await self.simulator.get("/admin/requests", params={"path": "/api/me", "limit": 20})).json()
+        mine = [row["grant_id"] for row in log if row["detail"].get("token_fp") == fingerprint(token)]
+        return answer.status_code, mine[-1] if mine else None
 
     async def breaks(self, **order: Any) -> str:
         """Order a fault. Its id."""
