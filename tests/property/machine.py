@@ -29,7 +29,6 @@ RACES: dict[str, Race] = {
     "a stranger consents": lambda scene, subject: scene.consents(subject, Consents.BY_A_STRANGER),
     "the owner revokes": lambda scene, subject: operators.at_the_provider(scene.world, subject, Events.REVOKED),
     "a refresh": lambda scene, subject: scene.refresh(subject, Refreshes.HEALTHY),
-    "a slow refresh": lambda scene, subject: scene.refresh(subject, Refreshes.SLOWLY),
     "an operator asks": lambda scene, subject: operators.order(scene.world, subject, Orders.ASK),
     "an operator calls it dead": lambda scene, subject: operators.order(scene.world, subject, Orders.CALL_DEAD),
     "an operator disconnects": lambda scene, subject: operators.order(scene.world, subject, Orders.DISCONNECT),
@@ -119,6 +118,11 @@ class AnyOrder(RuleBasedStateMachine):
     @step
     async def at_once(self, connection: Subject, one: str, other: str) -> None:
         await self.scene.at_once(connection, RACES[one], RACES[other])
+
+    @rule(connection=connections, consent=st.sampled_from([Consents.WHOLLY, Consents.PARTLY]))
+    @step
+    async def a_consent_overtakes_a_refresh(self, connection: Subject, consent: Consents) -> None:
+        await asyncio.gather(self.scene.refresh(connection, Refreshes.SLOWLY), self.scene.consents(connection, consent))
 
     @rule(connection=connections)
     @step

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.property.machine import AnyOrder
@@ -13,10 +13,15 @@ from tests.property.world import World
 pytestmark = pytest.mark.usefixtures("_hasty")
 
 
-async def in_any_order(world: World, **given: Any) -> None:
+_CHOSEN = 7
+"""Of a thousand seeds the one whose examples meet most of what can happen."""
+
+
+async def in_any_order(world: World, *, chosen_seed: int | None = None, **given: Any) -> None:
     """hypothesis in a thread; what it sets going in the loop in which worker, web app and this test live."""
-    members = {"world": world, "loop": asyncio.get_running_loop()}
-    machine = type("AnyOrder", (AnyOrder,), members)
+    machine = type("AnyOrder", (AnyOrder,), {"world": world, "loop": asyncio.get_running_loop()})
+    if chosen_seed is not None:
+        machine = seed(chosen_seed)(machine)
     chosen = settings(
         deadline=None,
         print_blob=True,
@@ -31,7 +36,7 @@ async def in_any_order(world: World, **given: Any) -> None:
 @pytest.mark.timeout(600)  # a failure is shrunk for up to five minutes
 async def test_holds_together(world: World) -> None:
     """The same examples in every run."""
-    await in_any_order(world, max_examples=15, stateful_step_count=20, derandomize=True)
+    await in_any_order(world, max_examples=15, stateful_step_count=20, database=None, chosen_seed=_CHOSEN)
 
 
 @pytest.mark.chaos
