@@ -81,6 +81,8 @@ class Scene:
         seen = await self._looks(within=_REST_WITHIN)
         restless = [wrong for each in seen for wrong in each.restless]
         assert not restless, f"after {_REST_WITHIN:.0f} s: {'; '.join(restless)}"
+        while self._faults:
+            await self.world.heals(self._faults.pop())
         wrong = await self._codes.sent_again(self.world, {each.account_id for each in self.subjects})
         for each in seen:
             remember_proof(each)
@@ -88,8 +90,6 @@ class Scene:
                 wrong += await grant_in_use(self.world, each)
             remember(each)
         assert not wrong, "; ".join(wrong)
-        while self._faults:
-            await self.world.heals(self._faults.pop())
 
     async def _looks(self, *, within: float) -> list[Look]:
         """Until nobody is restless, or the time is over. Nobody may be broken, not even in between."""
