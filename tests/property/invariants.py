@@ -192,8 +192,10 @@ async def grant_in_use(world: World, seen: Look) -> list[str]:
     A refresh that came too late would bring the old grant back.
     """
     subject, before = seen.subject, seen.subject.grant_id
-    status, subject.grant_id = await world.asks_whose_token(subject.id)
+    status, subject.grant_id, account_id = await world.asks_whose_token(subject.id)
     wrong = []
+    if account_id not in {None, subject.account_id}:
+        wrong.append(f"{subject.name}: it is {seen.status} with somebody else's account")
     if seen.status == "active" and not subject.harmed and status != OK:
         wrong.append(f"{subject.name}: it is active, nothing was done to its grant, and a call with it gets {status}")
     if None not in {before, subject.grant_id} and (seen.completed > subject.completed) != (before != subject.grant_id):

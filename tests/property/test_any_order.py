@@ -13,7 +13,7 @@ from tests.property.world import World
 pytestmark = pytest.mark.usefixtures("_hasty")
 
 
-_CHOSEN = 7
+_CHOSEN = 418
 """Of a thousand seeds the one whose examples meet most of what can happen."""
 
 
@@ -36,7 +36,7 @@ async def in_any_order(world: World, *, chosen_seed: int | None = None, **given:
 @pytest.mark.timeout(600)  # a failure is shrunk for up to five minutes
 async def test_holds_together(world: World) -> None:
     """The same examples in every run."""
-    await in_any_order(world, max_examples=15, stateful_step_count=20, database=None, chosen_seed=_CHOSEN)
+    await in_any_order(world, max_examples=12, stateful_step_count=20, database=None, chosen_seed=_CHOSEN)
 
 
 @pytest.mark.chaos

@@ -76,17 +76,17 @@ class World:
         async with self.sessions.begin() as session:
             return list((await session.execute(text(sql), values)).all())
 
-    async def asks_whose_token(self, connection_id: UUID) -> tuple[int, str | None]:
-        """The provider's answer to a call with the active token, and the grant that it knows this token by."""
+    async def asks_whose_token(self, connection_id: UUID) -> tuple[int, str | None, str | None]:
+        """The provider's answer to a call with the active token, and grant and account that it knows the token by."""
         async with self.sessions.begin() as session:
             active = await credentials.active(session, connection_id)
         if active is None:
-            return 0, None
+            return 0, None, None
         token = credentials.opened(Vault(self.settings.keys), active).access_token.get_secret_value()
         answer = await self.simulator.get("/api/me", headers={"Authorization": f"Bearer {token}"})
         log = (await self.simulator.get("/admin/requests", params={"path": "/api/me", "limit": 20})).json()
-        mine = [row["grant_id"] for row in log if row["detail"].get("token_fp") == fingerprint(token)]
-        return answer.status_code, mine[-1] if mine else None
+        [*_, mine] = [row for row in log if row["detail"].get("token_fp") == fingerprint(token)]
+        return answer.status_code, mine["grant_id"], mine["account_id"]
 
     async def breaks(self, **order: Any) -> str:
         """Order a fault. Its id."""
