@@ -1,5 +1,6 @@
 """A person's browser. The web app answers in this process, the simulator over its socket; redirects stop in between."""
 
+import asyncio
 import ssl
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Browser:
     password: str = "pass"
 
     async def __aenter__(self) -> Self:
+        self._hands = asyncio.Lock()
         ours = {self.web_url: httpx.ASGITransport(self.app)}
         self._http = httpx.AsyncClient(mounts=ours, trust_env=False, verify=_UNUSED_TLS, timeout=20)
         return self
@@ -48,6 +50,11 @@ class Browser:
 
     async def decides(self, asked_at: str, *, decision: str = "allow", without: Collection[str] = ()) -> str:
         """Log in where it is needed, untick some permissions, press a button. The way back, not yet gone."""
+        # One page after the other: two logins at once would void each other's forms.
+        async with self._hands:
+            return await self._decides(asked_at, decision, without)
+
+    async def _decides(self, asked_at: str, decision: str, without: Collection[str]) -> str:
         page = await self._http.get(asked_at)
         form = first_form(page)
         if any(name == "email" for name, _ in form.fields) or form.action == "/login":
