@@ -23,6 +23,8 @@ class Subject:
     """Somebody with a right to do so ended or narrowed the grant, or said that it is over, since it last worked."""
     harmed_now: bool = False
     """… in this very step, so that nothing in it proves the grant alive."""
+    tainted: bool = False
+    """… while an outage may have held a consent, which could be completed all the same."""
     asked: bool = False
     """A person asked for a consent that nobody has withdrawn since."""
     orphaned: bool = False

@@ -2,20 +2,20 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from tests.property import operators, owners
 from tests.property.browser import Browser
 from tests.property.invariants import Codes, Look, grant_in_use, look
-from tests.property.operators import Orders
+from tests.property.operators import Events, Orders, Refreshes
 from tests.property.owners import Consents
 from tests.property.person import Subject
 from tests.property.world import PROVIDER, World
 
 _REST_WITHIN = 10.0
 """Seconds for everything that was set going to end. On an idle machine it is some hundredths."""
-Race = Callable[["Scene", Subject], Awaitable[object]]
+OUTAGES = (("/api/",), ("/oauth/token", "/api/"), ("/api/notes",))
 
 
 class Scene:
@@ -43,31 +43,47 @@ class Scene:
     async def consents(self, subject: Subject, how: Consents) -> None:
         self._faults += await owners.consents(self.world, subject, how)
 
-    async def refresh(self, subject: Subject, how: operators.Refreshes) -> None:
+    async def refresh(self, subject: Subject, how: Refreshes) -> None:
         self._faults += await operators.refresh(self.world, subject, how, outage=self.outage is not None)
 
     async def comes_back(self, subject: Subject, how: owners.Callbacks) -> None:
         others = [each for each in self.subjects if each is not subject]
         await owners.comes_back(self.world, subject, how, others)
 
-    async def at_once(self, subject: Subject, one: Race, other: Race) -> None:
-        await asyncio.gather(one(self, subject), other(self, subject))
+    async def at_the_provider(self, subject: Subject, event: Events) -> None:
+        # What an outage holds in the middle may be completed later, and carries this harm with it.
+        subject.tainted = subject.tainted or self.outage is not None
+        await operators.at_the_provider(self.world, subject, event)
 
-    async def goes_down(self, paths: Sequence[str]) -> None:
-        """Everything there answers 503, with a body that reads like an OAuth error."""
-        self.outage = await self.world.breaks(
-            kind="status",
-            path=list(paths),
-            account_id=[each.account_id for each in self.subjects],
-            body={"error": "invalid_grant"},
-        )
+    async def is_noticed(self, subject: Subject, event: Events) -> None:
+        await self.at_the_provider(subject, event)
+        await self.refresh(subject, Refreshes.HEALTHY)
 
-    async def comes_up(self) -> None:
+    async def order(self, subject: Subject, what: Orders) -> None:
+        await operators.order(self.world, subject, what)
+
+    async def kill(self, subject: Subject) -> None:
+        await operators.kill_lifecycle(self.world, subject)
+
+    async def goes_down(self, _subject: Subject, paths: Sequence[str]) -> None:
+        """Everything there answers 503 to everybody, with a body that reads like an OAuth error."""
+        if self.outage is None:
+            self.outage = await self.world.breaks(
+                kind="status",
+                path=list(paths),
+                account_id=[each.account_id for each in self.subjects],
+                body={"error": "invalid_grant"},
+            )
+
+    async def comes_up(self, _subject: Subject | None = None) -> None:
         if self.outage is not None:
             await self.world.heals(self.outage)
         self.outage = None
 
-    async def sweep(self) -> None:
+    async def sweep_once(self, _subject: Subject) -> None:
+        await self.world.sweep()
+
+    async def sweep(self, _subject: Subject) -> None:
         """As often as the Schedule would have to: what is killed stays in Temporal's list for a moment."""
         for subject in self.subjects:
             subject.orphaned = False
@@ -121,8 +137,9 @@ class Scene:
 
 def remember_proof(seen: Look) -> None:
     """A consent that was completed, and so proven, made the grant anew."""
-    if seen.completed > seen.subject.completed and not seen.subject.harmed_now:
-        seen.subject.harmed = False
+    subject = seen.subject
+    if seen.completed > subject.completed and not subject.harmed_now:
+        subject.harmed, subject.tainted = subject.tainted, False
 
 
 def remember(seen: Look) -> None:
