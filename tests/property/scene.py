@@ -83,7 +83,7 @@ class Scene:
     async def sweep_once(self, _subject: Subject) -> None:
         await self.world.sweep()
 
-    async def sweep(self, _subject: Subject) -> None:
+    async def sweep(self, _subject: Subject | None = None) -> None:
         """As often as the Schedule would have to: what is killed stays in Temporal's list for a moment."""
         for subject in self.subjects:
             subject.orphaned = False

@@ -45,6 +45,9 @@ async def test_each_act_by_itself(world: World) -> None:
         for subject in scene.subjects:
             await act(scene, subject)
             await scene.rests()
+        await scene.comes_up()
+        await scene.sweep()
+        await scene.rests()
         await scene.end()
 
 
