@@ -129,8 +129,7 @@ async def repaired(bad: Bad, before: tuple[str, datetime, int]) -> None:
     await bad.scene.rests()
     status, since, changes = await bad.standing()
     assert status == "active"
-    assert changes == before[2] + (before[0] != "active")
-    assert before[0] != "active" or since == before[1]
+    assert (changes, since == before[1]) == ((before[2], True) if before[0] == "active" else (before[2] + 1, False))
 
 
 class TestARefresh:
