@@ -109,7 +109,7 @@ async def main() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     client = await Client.connect(told["RUNBOOK_TEMPORAL_ADDRESS"], namespace=told["RUNBOOK_TEMPORAL_NAMESPACE"])
-    limits = httpx.Limits(max_connections=int(os.environ.get("BARE_CONNECTIONS", "100")))
+    limits = httpx.Limits(max_connections=100)
     async with (
         asyncpg.create_pool(told["BENCH_DSN"], min_size=10, max_size=10) as pool,
         httpx.AsyncClient(base_url=told["RUNBOOK_SIMULATOR_URL"], trust_env=False, limits=limits) as http,

@@ -11,6 +11,7 @@ open ──▶ wait ──consent──▶ exchange ──▶ prove and activate
 """
 
 from collections import deque
+from datetime import timedelta
 from uuid import UUID
 
 from temporalio import workflow
@@ -97,7 +98,9 @@ class ReauthWorkflow(Asked):
     def consent_denied(self, denied: ConsentDenied) -> None:
         if denied.lifecycle_id == self._lifecycle_id:
             self._story.note("the owner declined; the link stays good")
-            self._show_waiting()
+            # In another tab, perhaps, while a consent is being looked at: then that is what is shown.
+            if self._story.step == "wait" or not self._revised:
+                self._show_waiting()
 
     @workflow.signal(description="Press when the connection was repaired or disconnected elsewhere: it looks again.")
     def connection_repaired(self, repaired: Repaired) -> None:
@@ -305,8 +308,9 @@ class ReauthWorkflow(Asked):
 
     async def _expire(self) -> ReauthResult | None:
         """The end, or None when a consent was in time and is to be taken up first."""
-        days = self._request.patience.days
-        why = f"nobody consented within {days} days" if days else f"nobody consented within {self._request.patience}"
+        # Whole seconds: the deadline may have been moved, by a person's date.
+        had = timedelta(seconds=round((self._deadline - self._opened_at).total_seconds()))
+        why = f"nobody consented within {f'{had.days} days' if had.days else had}"
         in_time = await workflow.execute_activity_method(
             ReauthActivities.expire,
             Expire(connection_id=self._request.connection_id, lifecycle_id=self._lifecycle_id, why=why),

@@ -17,6 +17,8 @@ class Story:
         self._steps = list(steps)
         self._notes: list[str] = []
         self._now = now
+        self.step: str | None = None
+        """Where the workflow is."""
 
     def note(self, text: str) -> None:
         """Add something that happened on the way: a refused consent, a decline."""
@@ -37,6 +39,7 @@ class Story:
         `facts` are what whoever looks wants to know of a step that waits; `attributes` go into the same event.
         `found_as`: the step that the search attribute names, when it is not this one.
         """
+        self.step = step
         position = self._steps.index(step)
         marks = ["✔" if n < position else "▶" if n == position else "○" for n in range(len(self._steps))]
         lines = [f"- {mark} {name}" for mark, name in zip(marks, self._steps, strict=True)]

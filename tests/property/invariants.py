@@ -127,9 +127,7 @@ def _at_rest(seen: Look, outage: bool) -> list[str]:
     if outage or seen.subject.orphaned:
         # A lifecycle that an outage holds in the middle of a consent looks at detections when that is over.
         return [] if under_way else unhandled
-    # Left out until it is mended: when a lifecycle is killed while an outage holds its exchange or proof, the one that
-    # takes its place ends the consent and leaves its tokens lying there (open_lifecycle discards no candidates).
-    left = [row.state for row in seen.rows["credentials"] if row.state != "active" and not seen.subject.was_killed]
+    left = [row.state for row in seen.rows["credentials"] if row.state != "active"]
     return [
         *unhandled,
         *(["a refresh is still under way"] if seen.refresh_lives else []),

@@ -140,4 +140,4 @@ async def kill_lifecycle(world: World, subject: Subject) -> None:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise
     else:
-        subject.orphaned = subject.was_killed = True
+        subject.orphaned = True

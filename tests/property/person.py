@@ -30,9 +30,6 @@ class Subject:
     orphaned: bool = False
     """Its lifecycle was killed by hand, and no sweep has looked since."""
 
-    was_killed: bool = False
-    """… at any time."""
-
     grant_id: str | None = None
     """The provider's id of the grant whose token is the active one, when last looked at."""
     completed: int = 0

@@ -181,6 +181,27 @@ class TestALifecycle:
 
         assert result.outcome is ReauthOutcome.REPAIRED
 
+    async def test_shows_the_consent_that_it_looks_at_when_another_tab_declines_meanwhile(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        reached, go_on = asyncio.Event(), asyncio.Event()
+        slow = SlowActivation(reached, go_on)
+
+        async with workers(time_skipping.client, reauth=slow):
+            with time_skipping.with_time_skipping_disabled():
+                handle = await detected(time_skipping.client, request())
+            await until(lambda: "open" in slow.steps)
+            await handle.signal(ReauthWorkflow.consent_received, consent(slow))
+            await asyncio.wait_for(reached.wait(), 20)
+            denied = ConsentDenied(session_id=uuid4(), lifecycle_id=consent(slow).lifecycle_id)
+            await handle.signal(ReauthWorkflow.consent_denied, denied)
+            details = (await handle.query("__temporal_workflow_metadata")).current_details
+            go_on.set()
+            result = await result_of(handle, time_skipping)
+
+        assert "▶ exchange" in details
+        assert result.outcome is ReauthOutcome.REPAIRED
+
 
 class TestADetection:
     async def test_joins_the_open_lifecycle(self, time_skipping: WorkflowEnvironment) -> None:
