@@ -1,10 +1,8 @@
 """Where a benchmark plays: one embedded stack in a folder of its own, for the product and for its bound."""
 
+import asyncio
 import contextlib
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -18,7 +16,8 @@ from bench.measure import Advance
 from bench.watch import Watcher, watching
 from integrations.db.session import Sessions, make_engine, make_sessions
 from integrations.db.vault import Vault
-from starters.embedded.location import SHARED
+from starters.embedded.down import down, remove
+from starters.embedded.location import locate
 from starters.embedded.process import Command, GuardedProcess
 from starters.stack import Stack
 
@@ -70,10 +69,11 @@ class Stage:
 @contextlib.asynccontextmanager
 async def staged(scale: float, advance: Advance) -> AsyncIterator[Stage]:
     """A fresh stack, gone afterwards: what one benchmark leaves behind slows no other down."""
-    folder = _folder()
+    folder = locate(purpose="bench")
+    await _cleared(folder)
     try:
         async with AsyncExitStack() as opened:
-            stack = await Stack.start(folder / "stack")
+            stack = await Stack.start(folder)
             opened.push_async_callback(stack.stop)
             engine = make_engine(stack.settings.sqlalchemy_url)
             opened.push_async_callback(engine.dispose)
@@ -81,11 +81,10 @@ async def staged(scale: float, advance: Advance) -> AsyncIterator[Stage]:
             client = await stack.temporal_client()
             yield Stage(stack, make_sessions(engine), client, http, scale, advance, opened)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        await _cleared(folder)
 
 
-def _folder() -> Path:
-    """A new one; as root in a place that PostgreSQL's account can reach."""
-    folder = Path(tempfile.mkdtemp(prefix="runbook-bench-", dir=SHARED if os.geteuid() == 0 else None))
-    folder.chmod(0o711)
-    return folder
+async def _cleared(folder: Path) -> None:
+    """Nothing of an earlier run, also of one that was killed."""
+    await asyncio.to_thread(down, folder)
+    await asyncio.to_thread(remove, folder)

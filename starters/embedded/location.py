@@ -8,7 +8,7 @@ SHARED = Path("/var/tmp")  # noqa: S108 - the place for root's folders; each is 
 """Holds root's folders: reachable for the account that PostgreSQL runs as, kept over a reboot, mode left alone."""
 
 
-PURPOSES = ("demo",)
+PURPOSES = ("demo", "bench")
 """Stacks that may run beside the default one, each in a folder of its own."""
 
 
