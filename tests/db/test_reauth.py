@@ -332,6 +332,22 @@ class TestWhatTheLifecycleHasToKnow:
         assert (taken_over.lifecycle_id, taken_over.status) == (lifecycle, "received")
 
 
+    @pytest.mark.parametrize("state", ["unchecked", "candidate"])
+    async def test_is_nothing_of_what_an_ended_lifecycles_consent_brought(
+        self, sessions: Sessions, vault: Vault, state: str
+    ) -> None:
+        connection = await add_connection(sessions, status=Status.PENDING_REAUTH, grants=[], missing_grants=EVERYTHING)
+        left = await add_invitation(sessions, vault, connection, uuid4())
+        await add_credential(sessions, vault, connection.id, state=state, session_id=left.id)
+        async with sessions.begin() as session:
+            (await session.get_one(ConsentSession, left.id)).status = "exchanging"
+
+        await opened(sessions, vault, connection.id, uuid4())
+
+        assert await versions(sessions, connection.id) == {}
+        assert (await stored(sessions, ConsentSession, left.id)).status == "replaced"
+
+
 class TestInvitingAgain:
     async def test_forgets_the_consent_and_says_why(self, sessions: Sessions, vault: Vault) -> None:
         lifecycle = uuid4()
