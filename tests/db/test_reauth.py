@@ -331,7 +331,6 @@ class TestWhatTheLifecycleHasToKnow:
         [taken_over] = await every(sessions, ConsentSession)
         assert (taken_over.lifecycle_id, taken_over.status) == (lifecycle, "received")
 
-
     @pytest.mark.parametrize("state", ["unchecked", "candidate"])
     async def test_is_nothing_of_what_an_ended_lifecycles_consent_brought(
         self, sessions: Sessions, vault: Vault, state: str
