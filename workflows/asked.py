@@ -30,7 +30,10 @@ class Asked:
     _look_again: bool
     """The connection's row has to be looked at."""
 
-    @workflow.update(description="Press when you know of it and will see to it: it is not escalated then.")
+    @workflow.update(
+        description="Press when you know of it and will see to it: it is not escalated then. "
+        'Data: {"by": "you", "reason": "why"}'
+    )
     async def acknowledge(self, said: Said) -> str:
         known = await workflow.execute_activity_method(
             WaitingActivities.acknowledge, self._order(said), summary=f"acknowledged by {said.by}", **DATABASE
@@ -40,7 +43,10 @@ class Asked:
         self._story.note(f"acknowledged by {said.by}: {said.reason}")
         return "acknowledged" if known else "there is no open task"
 
-    @workflow.update(description="Press when the owner should be told once more, now and whatever the hour.")
+    @workflow.update(
+        description="Press when the owner should be told once more, now and whatever the hour. "
+        'Data: {"by": "you", "reason": "why"}'
+    )
     async def remind(self, said: Said) -> str:
         sent = await workflow.execute_activity_method(
             WaitingActivities.remind, self._order(said), summary=f"remind the owner, asked by {said.by}", **DATABASE
@@ -49,7 +55,10 @@ class Asked:
         self._story.note(f"reminded by {said.by}: {said.reason}")
         return "the owner is reminded" if sent else "no invitation waits for an answer"
 
-    @workflow.update(description="Press when the owner needs more time, or less: the new deadline, as a time.")
+    @workflow.update(
+        description="Press when the owner needs more time, or less: the new deadline, as a time. "
+        'Data: {"by": "you", "reason": "why", "until": "2026-12-24T08:00:00Z"}'
+    )
     async def extend(self, said: SaidUntil) -> str:
         self._deadline, self._changed = said.until, True
         await workflow.execute_activity_method(
@@ -64,7 +73,8 @@ class Asked:
 
     @workflow.update(
         description="Press to give the connection up (disconnect), or to leave everybody alone until a date "
-        "(snooze_until): then it stays blocked, and its task open."
+        "(snooze_until): then it stays blocked, and its task open. "
+        'Data: {"by": "you", "reason": "why", "disconnect": true}, or with "snooze_until": "2026-12-24T08:00:00Z"'
     )
     async def cancel(self, how: Cancel) -> str:
         if how.snooze_until is not None:

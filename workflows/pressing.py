@@ -56,7 +56,7 @@ class Pressing:
         """What comes next, for whoever looks; nothing when nothing does."""
         told = [f"snoozed until {_minute(self._snoozed_until)}"] if self._snoozed_until > now else []
         if self._reminders:
-            told.append(f"next reminder {_minute(max(self._reminders[0], self._snoozed_until))}")
+            told.append(f"reminder {_minute(max(self._reminders[0], self._snoozed_until))}")
         if self._escalate_at:
             told.append(f"escalated {_minute(max(self._escalate_at, self._snoozed_until))} unless acknowledged")
         return "; ".join(told)

@@ -59,13 +59,15 @@ class Terms(Message):
         )
 
 
-class ReauthRequest(Terms):
-    """The workflow's input: what the Web UI shows first."""
+class ReauthRequest(Message):
+    """The workflow's input: what the Web UI shows first, whom it is about before anything else."""
 
     connection_id: UUID
     provider_id: str
     tenant: str
     cause: str
+    patience: timedelta = PATIENCE
+    reminding: Reminding = Reminding()
 
     @property
     def key(self) -> str:

@@ -234,11 +234,11 @@ class TestPressing:
         pressing.expect([NOW + DAY], NOW + timedelta(hours=1))
 
         assert pressing.words(NOW) == (
-            "next reminder 2026-01-16 12:00 UTC; escalated 2026-01-15 13:00 UTC unless acknowledged"
+            "reminder 2026-01-16 12:00 UTC; escalated 2026-01-15 13:00 UTC unless acknowledged"
         )
         assert pressing.next(NOW + 14 * DAY) == NOW + timedelta(hours=1)
         pressing.snooze(NOW + 2 * DAY)
-        assert pressing.words(NOW).startswith("snoozed until 2026-01-17 12:00 UTC; next reminder 2026-01-17 12:00 UTC")
+        assert pressing.words(NOW).startswith("snoozed until 2026-01-17 12:00 UTC; reminder 2026-01-17 12:00 UTC")
         assert pressing.next(NOW + 14 * DAY) == NOW + 2 * DAY
         assert pressing.take_reminder(NOW + DAY) is None
         assert pressing.take_escalation(NOW + DAY) is None
