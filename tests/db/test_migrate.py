@@ -1,6 +1,8 @@
 import asyncio
+from collections.abc import Callable
 
 import pytest
+from alembic import command
 from sqlalchemy import inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -70,6 +72,43 @@ class TestAnUpgrade:
             await migrate.upgrade(empty_database)
 
         assert await tables(empty_database) == {"alembic_version"}
+
+
+class TestTheEndings:
+    """Revision 0004: owners who are at the provider while it is deployed come back to find their press."""
+
+    @staticmethod
+    async def move(engine: AsyncEngine, step: Callable[..., None], to: str) -> None:
+        async with engine.begin() as connection:
+            await connection.run_sync(lambda c: step(migrate._config(c), to))
+
+    async def test_moves_a_press_into_a_row_of_its_own_and_back(self, empty_database: AsyncEngine) -> None:
+        await self.move(empty_database, command.upgrade, "0003")
+        await run(
+            empty_database,
+            "INSERT INTO service_connections (id, provider_id, scope_type, scope_id, status, status_reason) "
+            "VALUES ('11111111-1111-4111-8111-111111111111', 'simulator', 'org', 'acme', 'pending_reauth', 'revoked')",
+        )
+        await run(
+            empty_database,
+            "INSERT INTO service_consent_sessions (id, connection_id, lifecycle_id, status, link_hash, asked_grants, "
+            "why, expires_at, state_hash, browser_hash, sealed_verifier, key_id, minted_at) "
+            "SELECT id, id, id, 'invited', 'link', '{}', 'revoked', now(), 'state', 'browser', 'sealed', 'k1', now() "
+            "FROM service_connections",
+        )
+
+        await self.move(empty_database, command.upgrade, "0004")
+        async with empty_database.connect() as connection:
+            pressed = (await connection.execute(text("SELECT * FROM service_consent_states"))).mappings().one()
+            left = await connection.scalar(text("SELECT sealed_verifier FROM service_consent_sessions"))
+        await self.move(empty_database, command.downgrade, "0003")
+        async with empty_database.connect() as connection:
+            back = (await connection.execute(text("SELECT * FROM service_consent_sessions"))).mappings().one()
+
+        assert (pressed["state_hash"], pressed["browser_hash"]) == (b"state", b"browser")
+        assert (pressed["sealed_verifier"], pressed["key_id"]) == (b"sealed", "k1")
+        assert left is None
+        assert (back["state_hash"], back["browser_hash"], back["sealed_verifier"]) == (b"state", b"browser", b"sealed")
 
 
 class TestDrift:
