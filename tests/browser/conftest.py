@@ -2,9 +2,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser
 
-from tests.browser.phone import CHROMIUM, QUIET
+from tests.browser.phone import chromium
 from tests.starters import running
 
 
@@ -15,9 +15,5 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest_asyncio.fixture
 async def browser() -> AsyncIterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine: `apt-get install chromium`")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET, headless=True)
+    async with chromium() as browser:
         yield browser
-        await browser.close()

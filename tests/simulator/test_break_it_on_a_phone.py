@@ -1,22 +1,13 @@
 """The break-it page in a real browser: it can be read and used where there is little room."""
 
-import shutil
 from collections.abc import AsyncIterator
 
-import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 
+from tests.browser.phone import chromium
 from tests.simulator.conftest import Simulator
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 WIDER_THAN_THE_WINDOW = """
 () => [...document.querySelectorAll("body *")]
     .filter(element => element.getBoundingClientRect().right > innerWidth + 1 || element.scrollWidth > innerWidth)
@@ -26,12 +17,8 @@ WIDER_THAN_THE_WINDOW = """
 
 @pytest_asyncio.fixture
 async def browser() -> AsyncIterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine: `apt-get install chromium`")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET, headless=True)
+    async with chromium() as browser:
         yield browser
-        await browser.close()
 
 
 async def opened(browser: Browser, address: str, width: int) -> Page:
