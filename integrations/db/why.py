@@ -40,12 +40,9 @@ async def turns(session: AsyncSession, connection_id: UUID) -> list[Turn]:
     known = {str(turn.evidence.get("detection")) for turn in told}
     noticed = await session.scalars(select(GrantEvent).where(GrantEvent.connection_id == connection_id))
     told += [_notice(row) for row in noticed if str(row.id) not in known and row.kind != "granted"]
-    ended = await session.scalars(
-        select(ConsentSession).where(
-            ConsentSession.connection_id == connection_id, ConsentSession.status.in_(("refused", "replaced", "expired"))
-        )
-    )
-    told += [_refusal(row) for row in ended]
+    invited = (await session.scalars(select(ConsentSession).where(ConsentSession.connection_id == connection_id))).all()
+    told += [_refusal(row) for row in invited if row.status in {"refused", "replaced", "expired"}]
+    told += [_decline(row, row.denied_at) for row in invited if row.denied_at]
     return sorted(told, key=lambda turn: turn.at)
 
 
@@ -82,6 +79,11 @@ def _refusal(row: ConsentSession) -> Turn:
         lifecycle_id=row.lifecycle_id,
         **_decided(row.evidence),
     )
+
+
+def _decline(row: ConsentSession, at: datetime) -> Turn:
+    reason = "the owner declined at the provider, the last time then; the link stayed good"
+    return Turn(at=at, what="invitation declined", reason=reason, lifecycle_id=row.lifecycle_id)
 
 
 def _decided(evidence: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 from uuid import UUID, uuid4
 
-from integrations.db import connections, consents, ending, reauth, why
+from integrations.db import connections, consents, ending, presses, reauth, why
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection
 from integrations.db.vault import Vault
@@ -81,6 +81,21 @@ class TestWhy:
         assert refused.person == "b••@other.example"
         assert (repaired.what, repaired.person) == ("pending_reauth → active", "a••@acme.example")
         assert (repaired.answer, repaired.rule, repaired.run) == ("200", "success", REAUTH)
+
+    async def test_tells_that_the_owner_declined(
+        self, sessions: Sessions, vault: Vault, connection: Connection
+    ) -> None:
+        _, invited = await opened(sessions, vault, connection)
+        async with sessions.begin() as session:
+            await presses.mint(session, vault, invited, state="s", verifier="v", browser="b")
+        async with sessions.begin() as session:
+            found = await presses.by_state(session, "s")
+            assert found is not None
+            await presses.refuse(session, found[0], found[1], declined=True, why="you declined")
+
+        _, declined = await turns(sessions, connection.id)
+
+        assert declined.what == "invitation declined"
 
     async def test_tells_the_person_who_acted_and_no_workflow(self, sessions: Sessions, connection: Connection) -> None:
         async with sessions.begin() as session:
