@@ -75,7 +75,8 @@ async def staged(scale: float, advance: Advance) -> AsyncIterator[Stage]:
         async with AsyncExitStack() as opened:
             stack = await Stack.start(folder)
             opened.push_async_callback(stack.stop)
-            engine = make_engine(stack.settings.sqlalchemy_url)
+            # As a worker has it, which is who announces.
+            engine = make_engine(stack.settings.sqlalchemy_url, ask_first=False)
             opened.push_async_callback(engine.dispose)
             http = await opened.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=60.0))
             client = await stack.temporal_client()
