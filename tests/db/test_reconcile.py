@@ -13,7 +13,7 @@ from integrations.domain.reauth import Detected
 from tests.factories import add_connection, add_credential, add_invitation, every
 
 NOW = datetime.now(UTC)
-SETTLED, FRESH = NOW - timedelta(minutes=1), NOW + timedelta(minutes=1)
+SETTLED, FRESH = NOW - timedelta(minutes=1), NOW + timedelta(days=1)  # read at collection: a suite takes minutes
 
 
 async def add_detection(sessions: Sessions, connection_id: UUID, **changes: Any) -> UUID:
