@@ -26,8 +26,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from integrations import temporal
 from integrations.db import migrate
+from integrations.db.base import Base
 from integrations.db.session import Sessions, make_engine, make_sessions
-from integrations.db.tables import Base
 from integrations.db.vault import Vault
 from integrations.domain.keyring import Ring
 from integrations.keyring import GivenKeys

@@ -10,9 +10,10 @@ from pydantic import SecretStr
 from sqlalchemy import select
 
 from integrations.db import consents, credentials
+from integrations.db.base import Base
 from integrations.db.credentials import Tokens
 from integrations.db.session import Sessions
-from integrations.db.tables import Base, Connection, ConsentSession, Credential
+from integrations.db.tables import Connection, ConsentSession, Credential
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.keyring import Ring

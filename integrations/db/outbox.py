@@ -7,8 +7,9 @@ from sqlalchemy import Table, bindparam, exists, literal, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db.tables import Connection, OutboxEvent
-from integrations.domain.connection import partition_of
+from integrations.db.ledger_tables import OutboxEvent
+from integrations.db.tables import Connection
+from integrations.domain.ledger import partition_of
 
 
 async def enqueue(

@@ -21,8 +21,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from integrations.db.base import Base
 from integrations.db.session import Sessions
-from integrations.db.tables import Base, ConsentSession, ConsentState, Credential
+from integrations.db.tables import ConsentSession, ConsentState, Credential
 from integrations.db.vault import Vault, credential_place, session_place
 from integrations.domain.errors import NotReadyError
 from integrations.domain.keys import Pass

@@ -1,54 +1,28 @@
-"""What we remember: every table, its constraints, and the reason for each index."""
+"""What we remember of connections: every table, its constraints, and the reason for each index.
+
+What is to be delivered, and how far that is, stands in `ledger_tables`.
+"""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     CheckConstraint,
-    DateTime,
     ForeignKey,
     Identity,
     Index,
-    LargeBinary,
-    MetaData,
     SmallInteger,
-    Text,
     UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
+from integrations.db.base import Base, one_of
 from integrations.domain.connection import Status
 from integrations.domain.reauth import Detected
-
-
-def _one_of(column: str, values: type[Status] | type[Detected] | tuple[str, ...], name: str) -> CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=name)
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads this attribute by name
-        str: Text,
-        datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB,
-        list[str]: ARRAY(Text),
-        bytes: LargeBinary,
-    }
 
 
 class Deployment(Base):
@@ -73,7 +47,7 @@ WATCHED = "status IN ('pending_reauth', 'needs_reconsent') OR lifecycle_id IS NO
 class Connection(Base):
     __tablename__ = "service_connections"
     __table_args__ = (
-        _one_of("status", Status, "status"),
+        one_of("status", Status, "status"),
         CheckConstraint("scope_type IN ('user', 'org')", name="scope_type"),
         # What waits for a person is a handful among many: reconcile reads only those.
         Index("ix_service_connections_watched", "id", postgresql_where=text(WATCHED)),
@@ -110,8 +84,8 @@ class Connection(Base):
 class Transition(Base):
     __tablename__ = "service_connection_transitions"
     __table_args__ = (
-        _one_of("from_status", Status, "from_status"),
-        _one_of("to_status", Status, "to_status"),
+        one_of("from_status", Status, "from_status"),
+        one_of("to_status", Status, "to_status"),
         Index(None, "connection_id", "id"),
     )
 
@@ -137,7 +111,7 @@ class Credential(Base):
     __tablename__ = "service_credentials"
     __table_args__ = (
         UniqueConstraint("connection_id", "version"),
-        _one_of("state", ("unchecked", "candidate", "active", "retired"), "state"),
+        one_of("state", ("unchecked", "candidate", "active", "retired"), "state"),
         # Never two active versions, whatever the code does.
         Index("ux_service_credentials_active", "connection_id", unique=True, postgresql_where=text("state = 'active'")),
         # One consent makes one credential: a repeated exchange finds the first one's.
@@ -179,7 +153,7 @@ class GrantEvent(Base):
 
     __tablename__ = "service_grant_events"
     __table_args__ = (
-        _one_of("kind", (*Detected, "granted", "expanded"), "kind"),
+        one_of("kind", (*Detected, "granted", "expanded"), "kind"),
         Index("ix_service_grant_events_unhandled", "noticed_at", postgresql_where=text("handled_at IS NULL")),
         Index(None, "connection_id", "noticed_at"),
     )
@@ -203,7 +177,7 @@ class ConsentSession(Base):
 
     __tablename__ = "service_consent_sessions"
     __table_args__ = (
-        _one_of(
+        one_of(
             "status",
             ("invited", "received", "exchanging", "exchanged", "completed", "refused", "replaced", "expired"),
             "status",
@@ -285,7 +259,7 @@ class Key(Base):
 class OperatorTask(Base):
     __tablename__ = "service_operator_tasks"
     __table_args__ = (
-        _one_of("status", ("open", "acknowledged", "closed"), "status"),
+        one_of("status", ("open", "acknowledged", "closed"), "status"),
         Index(
             "ux_service_operator_tasks_open",
             "connection_id",
@@ -330,29 +304,3 @@ class Contact(Base):
     quiet_ends: Mapped[int] = mapped_column(SmallInteger)
     changed_by: Mapped[str]
     changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class OutboxEvent(Base):
-    """A lifecycle event, committed together with the state it tells of."""
-
-    __tablename__ = "service_lifecycle_outbox"
-    __table_args__ = (
-        _one_of("status", ("pending", "processing", "retrying", "delivered", "dead"), "status"),
-        # The claim's only path: delivered rows, however many, are not in it.
-        Index("ix_service_lifecycle_outbox_pending", "part", "id", postgresql_where=text("status = 'pending'")),
-        Index(None, "connection_id", "seq"),
-    )
-
-    event_id: Mapped[UUID] = mapped_column(primary_key=True)
-    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
-    name: Mapped[str]
-    provider_id: Mapped[str]
-    scope_type: Mapped[str]
-    scope_id: Mapped[str]
-    connection_id: Mapped[UUID | None]
-    order_key: Mapped[str]
-    part: Mapped[int] = mapped_column(SmallInteger)
-    seq: Mapped[int] = mapped_column(BigInteger)
-    payload: Mapped[dict[str, Any]]
-    status: Mapped[str] = mapped_column(server_default="pending")
-    occurred_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -7,13 +7,9 @@ errored ──▶ active | pending_reauth | disconnected
 disconnected ──▶ active
 """
 
-import zlib
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
-
-PARTITIONS: Final = 16
-"""The outbox's fixed number of partitions: dispatchers share them out, so the number never changes."""
 
 
 class Status(StrEnum):
@@ -42,11 +38,6 @@ _NEXT: Final[dict[Status, frozenset[Status]]] = {
 
 def may_become(now: Status, then: Status) -> bool:
     return then in _NEXT[now]
-
-
-def partition_of(order_key: str) -> int:
-    """The outbox partition of everything that must stay in order, 0 to 15. The same in every process and release."""
-    return zlib.crc32(order_key.encode()) % PARTITIONS
 
 
 def reauth_id(provider_id: str, connection_id: UUID) -> str:

@@ -10,8 +10,8 @@ from uuid import UUID
 from sqlalchemy import text
 from temporalio.client import Client
 
+from integrations.db.base import Base
 from integrations.db.session import Sessions
-from integrations.db.tables import Base
 from integrations.domain.job import JobResult
 from starters.demo.check import Check, Name, judged
 from starters.demo.simulator import Simulator, moment_of

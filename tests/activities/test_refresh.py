@@ -10,16 +10,9 @@ from temporalio.testing import ActivityEnvironment
 from activities.reauth import ReauthActivities
 from activities.refresh import RefreshActivities
 from integrations.db import connections, credentials, ending, refresh
+from integrations.db.ledger_tables import OutboxEvent
 from integrations.db.session import Sessions
-from integrations.db.tables import (
-    Connection,
-    ConsentSession,
-    Credential,
-    GrantEvent,
-    OperatorTask,
-    OutboxEvent,
-    RefreshLease,
-)
+from integrations.db.tables import Connection, ConsentSession, Credential, GrantEvent, OperatorTask, RefreshLease
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.errors import NotReadyError, TryAgainError

@@ -6,11 +6,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from integrations.db import connections
+from integrations.db.ledger_tables import OutboxEvent
 from integrations.db.outbox import enqueue
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection, OutboxEvent, Transition
-from integrations.domain.connection import Status, partition_of
+from integrations.db.tables import Connection, Transition
+from integrations.domain.connection import Status
 from integrations.domain.errors import StopError
+from integrations.domain.ledger import partition_of
 from tests.factories import add_connection, every, stored
 
 

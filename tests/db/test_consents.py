@@ -7,8 +7,9 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from integrations.db import consents, presses
+from integrations.db.ledger_tables import OutboxEvent
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection, ConsentSession, ConsentState, OutboxEvent
+from integrations.db.tables import Connection, ConsentSession, ConsentState
 from integrations.db.vault import Vault
 from tests.factories import EVERYTHING, add_invitation, every, stored
 

@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import text
 
 from integrations.db import consents, credentials, keys, presses, sealed
+from integrations.db.base import Base
 from integrations.db.credentials import opened
 from integrations.db.sealed import SEALED, advance
 from integrations.db.session import Sessions
-from integrations.db.tables import Base, Connection, ConsentSession, ConsentState, Credential, Key
+from integrations.db.tables import Connection, ConsentSession, ConsentState, Credential, Key
 from integrations.db.vault import Vault, session_place
 from integrations.domain.errors import NotReadyError, StopError, TryAgainError
 from integrations.domain.keyring import Ring

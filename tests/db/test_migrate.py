@@ -7,7 +7,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from integrations.db import migrate
-from integrations.db.tables import Base
+from integrations.db.base import Base
 from integrations.domain.errors import StopError
 
 

@@ -1,8 +1,9 @@
 from uuid import UUID, uuid4
 
+from integrations.db.ledger_tables import OutboxEvent
 from integrations.db.outbox import enqueue
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection, OutboxEvent
+from integrations.db.tables import Connection
 from tests.factories import every, stored
 
 

@@ -5,8 +5,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from integrations.db import connections, credentials, ending, reauth, tasks
+from integrations.db.ledger_tables import OutboxEvent
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection, ConsentSession, Credential, GrantEvent, OperatorTask, OutboxEvent
+from integrations.db.tables import Connection, ConsentSession, Credential, GrantEvent, OperatorTask
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.quiet_hours import QuietHours

@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from integrations.db import connections, credentials, ending, leases, refresh, tasks
+from integrations.db.ledger_tables import OutboxEvent
 from integrations.db.refresh import Claim, Settled
 from integrations.db.session import Sessions
 from integrations.db.tables import (
@@ -13,7 +14,6 @@ from integrations.db.tables import (
     Credential,
     GrantEvent,
     OperatorTask,
-    OutboxEvent,
     RefreshLease,
     Transition,
 )

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import tasks, waiting
+from integrations.db.ledger_tables import OutboxEvent
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection, ConsentSession, OperatorTask, OutboxEvent
+from integrations.db.tables import Connection, ConsentSession, OperatorTask
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.reauth import Extend, Order

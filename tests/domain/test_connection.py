@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integrations.domain.connection import PARTITIONS, Status, masked, may_become, partition_of, reauth_id
+from integrations.domain.connection import Status, masked, may_become, reauth_id
+from integrations.domain.ledger import PARTITIONS, partition_of
 
 ALLOWED = {
     ("active", "pending_reauth"),

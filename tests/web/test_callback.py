@@ -10,7 +10,7 @@ import pytest
 from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
-from integrations.db.tables import OutboxEvent
+from integrations.db.ledger_tables import OutboxEvent
 from integrations.db.vault import session_place
 from integrations.domain.connection import reauth_id
 from integrations.domain.reauth import ConsentDenied, ConsentReceived, ReauthRequest

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from integrations.db.tables import Base
+from integrations.db.base import Base
 
 context.configure(
     connection=context.config.attributes["connection"],
