@@ -10,12 +10,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.detection import announce
 from integrations import temporal
-from integrations.db import consents, reconcile
+from integrations.db import consents, dispatchers, outbox_lost, reconcile
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession
 from integrations.domain.connection import BLOCKED, connection_of, reauth_id
 from integrations.domain.errors import RunbookError
 from integrations.domain.message import Message
+from integrations.domain.outbox import DeliveryRequest, Retrying
 from integrations.domain.reauth import ConsentReceived, Repaired, Terms
 from integrations.observability import scrubbed
 
@@ -29,12 +30,15 @@ class Reconciled(Message):
     consents: int = 0
     lifecycles: int = 0
     ended: int = 0
+    deliveries: int = 0
+    holds: int = 0
 
 
 class ReconcileActivities:
-    def __init__(self, sessions: Sessions, terms: Terms) -> None:
+    def __init__(self, sessions: Sessions, terms: Terms, retrying: Retrying = Retrying()) -> None:
         self._sessions = sessions
         self._terms = terms
+        self._retrying = retrying
 
     @activity.defn(name="reconcile.reauth")
     async def reauth(self) -> Reconciled:
@@ -47,6 +51,26 @@ class ReconcileActivities:
             consents=await self._consents(client),
             ended=await self._ended(client, running),
         )
+
+    @activity.defn(name="reconcile.outbox")
+    async def outbox(self) -> Reconciled:
+        """Start the dispatchers that do not run, and the attempts at projections that nobody has been at for long."""
+        client = activity.client()
+        async with self._sessions.begin() as session:
+            numbers = range(await dispatchers.wished(session, "outbox"))
+        await self._each(numbers, lambda number: temporal.start_dispatcher(client, number))
+        async with self._sessions.begin() as session:
+            lost = await outbox_lost.deliveries(session)
+            holds = await outbox_lost.release_orphans(session)
+        return Reconciled(deliveries=await self._each(lost, lambda found: self._deliver(client, found)), holds=holds)
+
+    async def _deliver(self, client: Client, found: outbox_lost.Lost) -> None:
+        # One attempt at least, whatever was used up: the last may have ended with its worker.
+        await temporal.start_delivery(
+            client, DeliveryRequest(pair=found.pair, tried=found.attempts, retrying=self._retrying)
+        )
+        async with self._sessions.begin() as session:
+            await outbox_lost.started(session, found.pair)
 
     async def _detections(self, client: Client) -> int:
         async with self._sessions.begin() as session:

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 
 from integrations.domain.durations import duration
 from integrations.domain.keyring import KEY_ID, Ring, key_of, root_of
+from integrations.domain.outbox import BATCH, Retrying
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import PATIENCE, Reminding, Terms
 from integrations.keyring import GivenKeys, Keys, KeysFile
@@ -42,6 +43,7 @@ def _durations(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(lambda value: duration(value) if isinstance(value, str) else value)]
 Durations = Annotated[tuple[timedelta, ...], NoDecode, BeforeValidator(_durations)]
 _REMINDING: Final = Reminding()
+_RETRYING: Final = Retrying()
 
 
 class SettingsError(Exception):
@@ -77,6 +79,10 @@ class Settings(BaseSettings):
         default=_REMINDING.acknowledge_within, description="after that a blocked connection's task escalates"
     )
     owner_zone: str = Field(default="UTC", description="the clock of owners of whom nothing else is known")
+    outbox_batch: int = Field(default=BATCH, ge=1, le=10_000, description="events in one transaction of the drain")
+    outbox_attempts: int = Field(default=_RETRYING.attempts, ge=2, le=1000, description="then a projection is dead")
+    outbox_retry_first: Duration = Field(default=_RETRYING.first, description="the wait before the second retry")
+    outbox_retry_most: Duration = Field(default=_RETRYING.most, description="to which that wait doubles")
     quiet_hours: str = Field(default="20-8", description="hours in which owners are not reminded; 0-0 for none")
 
     @field_validator("key")
@@ -97,7 +103,7 @@ class Settings(BaseSettings):
         _old_keys(value)
         return value
 
-    @field_validator("reauth_patience", "reauth_acknowledge_within")
+    @field_validator("reauth_patience", "reauth_acknowledge_within", "outbox_retry_first", "outbox_retry_most")
     @classmethod
     def _is_some_time(cls, value: timedelta) -> timedelta:
         if not value:
@@ -143,6 +149,13 @@ class Settings(BaseSettings):
             after=self.reauth_remind_after, quiet=quiet, acknowledge_within=self.reauth_acknowledge_within
         )
         return Terms(patience=self.reauth_patience, reminding=reminding)
+
+    @property
+    def retrying(self) -> Retrying:
+        """How a projection is retried. Raises SettingsError when the longest wait is shorter than the first."""
+        if self.outbox_retry_most < self.outbox_retry_first:
+            raise SettingsError("RUNBOOK_OUTBOX_RETRY_MOST is shorter than RUNBOOK_OUTBOX_RETRY_FIRST")
+        return Retrying(attempts=self.outbox_attempts, first=self.outbox_retry_first, most=self.outbox_retry_most)
 
     @property
     def keys(self) -> Keys:

@@ -26,6 +26,7 @@ from integrations.db.binding import Target
 from integrations.domain.errors import RunbookError
 from integrations.domain.job import JobRequest
 from integrations.domain.keys import Reencrypted, ReencryptRequest
+from integrations.domain.outbox import Delivered, DeliveryRequest, DispatchRequest
 from integrations.domain.reauth import ConsentDenied, ConsentReceived, Detection, ReauthRequest, Repaired
 from integrations.domain.refresh import RefreshRequest
 from integrations.settings import Settings
@@ -219,6 +220,43 @@ async def start_reencryption(client: Client, request: ReencryptRequest) -> Workf
         search_attributes=TypedSearchAttributes([SearchAttributePair(FAILURE_MODE, "keys")]),
         static_summary=f"seal everything with {request.key_id}: {request.reason} (by {request.by})",
         result_type=Reencrypted,
+    )
+
+
+async def start_dispatcher(client: Client, number: int) -> WorkflowHandle[Any, Any]:
+    """Start a dispatcher of the outbox, or join the one that runs."""
+    return await client.start_workflow(
+        "OutboxDispatchWorkflow",
+        DispatchRequest(number=number),
+        id=f"outbox-dispatch:{number}",
+        task_queue=WORKFLOWS,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=TypedSearchAttributes([SearchAttributePair(FAILURE_MODE, "outbox")]),
+        static_summary=f"dispatcher {number} of the outbox, always on",
+    )
+
+
+async def start_delivery(client: Client, request: DeliveryRequest) -> WorkflowHandle[Any, Delivered]:
+    """Start the attempts at a projection that left the flow, or join those under way."""
+    pair = request.pair
+    attributes: list[SearchAttributePair[Any]] = [
+        SearchAttributePair(FAILURE_MODE, "outbox"),
+        SearchAttributePair(STEP, "try"),
+        SearchAttributePair(PROVIDER, pair.provider_id),
+        SearchAttributePair(TENANT, pair.tenant),
+        SearchAttributePair(CAUSE, pair.cause[:CAUSE_LIMIT]),
+    ]
+    if pair.connection_id is not None:
+        attributes.append(SearchAttributePair(CONNECTION_ID, str(pair.connection_id)))
+    return await client.start_workflow(
+        "OutboxDeliveryWorkflow",
+        request,
+        id=pair.key,
+        task_queue=WORKFLOWS,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=TypedSearchAttributes(attributes),
+        static_summary=f"{pair.name} of {pair.tenant} at {pair.provider_id}, projector {pair.projector}: {pair.cause}",
+        result_type=Delivered,
     )
 
 

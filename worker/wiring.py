@@ -17,15 +17,17 @@ from temporalio.worker import Worker
 from activities.detection import DetectionActivities
 from activities.job import JobActivities
 from activities.keys import KeysActivities
+from activities.outbox import OutboxActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities
 from activities.refresh import RefreshActivities
 from activities.waiting import WaitingActivities
 from integrations import observability, settings, temporal
-from integrations.db import binding, connections, keys, migrate
+from integrations.db import binding, connections, dispatchers, keys, migrate
 from integrations.db.session import make_engine, make_sessions
 from integrations.db.vault import Vault
 from integrations.domain.errors import RunbookError, StopError
+from integrations.domain.ledger import PARTITIONS
 from integrations.observability import scrubbed
 from integrations.providers import catalog
 from integrations.providers.catalog import Catalog
@@ -36,7 +38,8 @@ from worker import schedules
 from worker.plugin import runbook_plugin
 from workflows.job import ProviderJobWorkflow
 from workflows.keys import KeysReencryptWorkflow
-from workflows.queues import WORKFLOWS, provider_queue
+from workflows.outbox import OutboxDeliveryWorkflow, OutboxDispatchWorkflow
+from workflows.queues import DRAIN, WORKFLOWS, provider_queue
 from workflows.reauth import ReauthWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.refresh import RefreshWorkflow
@@ -48,6 +51,8 @@ WORKFLOW_CLASSES: Final = (
     ProviderJobWorkflow,
     ReconcileWorkflow,
     KeysReencryptWorkflow,
+    OutboxDispatchWorkflow,
+    OutboxDeliveryWorkflow,
 )
 _GRACE: Final = timedelta(seconds=20)
 """Longer than a provider call: what runs at a shutdown finishes as the attempt it is."""
@@ -61,15 +66,17 @@ _LET_CORE_SETTLE: Final = 0.25
 def build_workers(
     client: Client, engine: AsyncEngine, providers: Providers, config: Settings, served: Iterable[str]
 ) -> list[Worker]:
-    """One worker for workflows and database steps, and one for the calls of each provider of `served`."""
+    """One worker for workflows and database steps, one for drains, and one for the calls of each of `served`."""
     sessions = make_sessions(engine)
     vault = Vault(config.keys)
     reauth = ReauthActivities(sessions, vault, providers, config.web_url)
     waiting = WaitingActivities(sessions)
     refresh = RefreshActivities(sessions, vault, providers)
     jobs = JobActivities(sessions, vault, providers)
+    reconcile = ReconcileActivities(sessions, config.terms, config.retrying)
     sealing = KeysActivities(sessions, vault)
     detection = DetectionActivities(sessions, config.terms)
+    outbox = OutboxActivities(sessions, config.sqlalchemy_url, config.retrying, batch=config.outbox_batch)
     core = Worker(
         client,
         task_queue=WORKFLOWS,
@@ -86,12 +93,22 @@ def build_workers(
             waiting.disconnect,
             detection.announce,
             detection.tell_repaired,
-            ReconcileActivities(sessions, config.terms).reauth,
+            reconcile.reauth,
+            reconcile.outbox,
             sealing.left,
             sealing.reencrypt,
+            outbox.deliver,
+            outbox.bury,
         ],
         graceful_shutdown_timeout=_GRACE,
         sticky_queue_schedule_to_start_timeout=_STICKY,
+    )
+    drain = Worker(
+        client,
+        task_queue=DRAIN,
+        activities=[outbox.drain],
+        max_concurrent_activities=PARTITIONS,
+        graceful_shutdown_timeout=_GRACE,
     )
     calls: list[Callable[..., Any]] = [
         reauth.exchange,
@@ -101,7 +118,7 @@ def build_workers(
         refresh.confirm,
         jobs.call,
     ]
-    return [core] + [
+    return [core, drain] + [
         Worker(
             client,
             task_queue=provider_queue(provider_id),
@@ -118,6 +135,14 @@ async def served_providers(engine: AsyncEngine, known: Catalog) -> list[str]:
     async with make_sessions(engine).begin() as session:
         in_use = await connections.providers_in_use(session)
     return [provider.id for provider in known if provider.id in in_use or known.is_configured(provider.id)]
+
+
+async def start_dispatchers(client: Client, engine: AsyncEngine) -> None:
+    """Start those that do not run; reconcile does so later, whenever one was ended by hand."""
+    async with make_sessions(engine).begin() as session:
+        wished = await dispatchers.wished(session, "outbox")
+    for number in range(wished):
+        await temporal.start_dispatcher(client, number)
 
 
 async def check_attributes(client: Client) -> None:
@@ -156,6 +181,7 @@ async def run(config: Settings) -> None:
         await check_attributes(client)
         await check_database(engine, config)
         await schedules.ensure(client)
+        await start_dispatchers(client, engine)
         served = await served_providers(engine, providers.catalog)
         workers = build_workers(client, engine, providers, config, served)
         running = asyncio.gather(*(worker.run() for worker in workers))

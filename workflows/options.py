@@ -5,6 +5,8 @@ from typing import Final, NotRequired, TypedDict
 
 from temporalio.common import RetryPolicy
 
+from integrations.domain.outbox import Retrying
+
 
 class Timing(TypedDict):
     """How long a step may take and how it is retried. What a step is called is said where it is called."""
@@ -57,3 +59,25 @@ REENCRYPT: Final = Timing(
     # No maximum_attempts: a database that is down, or a key that a person has to bring, is waited for.
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
 )
+
+DRAIN: Final = Timing(
+    # It returns every five minutes; this is for one that hangs and beats all the same.
+    start_to_close_timeout=timedelta(minutes=10),
+    # A killed worker's partitions are free at once, and taken up after this.
+    heartbeat_timeout=timedelta(seconds=5),
+    # The database may be down for long. Never given up.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+)
+
+
+def delivery(retrying: Retrying, tried: int) -> Timing:
+    """One projection's attempts: those that are left after the ones before."""
+    return Timing(
+        # A few statements. An event that ends the process shows itself by this.
+        start_to_close_timeout=timedelta(seconds=30),
+        retry_policy=RetryPolicy(
+            initial_interval=retrying.first,
+            maximum_interval=retrying.most,
+            maximum_attempts=max(1, retrying.attempts - tried),
+        ),
+    )

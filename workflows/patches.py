@@ -10,3 +10,5 @@ from enum import StrEnum
 class Patch(StrEnum):
     STALE_MAY_COME_AGAIN = "reauth-stale-may-come-again"
     """2026-11: a consent whose row was not there yet is taken up when it is announced again."""
+    RECONCILES_THE_OUTBOX = "reconcile-outbox"
+    """2026-11: dispatchers that were ended by hand and projections without a workflow get going again."""

@@ -1,8 +1,13 @@
 """Every task queue's name."""
 
+from typing import Final
+
 from integrations.temporal import WORKFLOWS
 
-__all__ = ["WORKFLOWS", "provider_queue"]
+__all__ = ["DRAIN", "WORKFLOWS", "provider_queue"]
+
+DRAIN: Final = "drain"
+"""Long activities that own partitions of a ledger: with slots of their own, so that nothing else waits for one."""
 
 
 def provider_queue(provider_id: str) -> str:

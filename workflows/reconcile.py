@@ -7,6 +7,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.reconcile import ReconcileActivities, Reconciled
     from workflows.options import RECONCILE
+    from workflows.patches import Patch
 
 
 SCHEDULE: Final = "reconcile"
@@ -17,9 +18,18 @@ SCHEDULE: Final = "reconcile"
 class ReconcileWorkflow:
     @workflow.run
     async def run(self) -> Reconciled:
-        return await workflow.execute_activity_method(
+        found = await workflow.execute_activity_method(
             ReconcileActivities.reauth,
             summary="detections, lifecycles and consents without a next step",
             activity_id="reauth",
             **RECONCILE,
         )
+        if not workflow.patched(Patch.RECONCILES_THE_OUTBOX):
+            return found
+        outbox = await workflow.execute_activity_method(
+            ReconcileActivities.outbox,
+            summary="dispatchers that do not run, projections without a workflow",
+            activity_id="outbox",
+            **RECONCILE,
+        )
+        return found.model_copy(update={"deliveries": outbox.deliveries, "holds": outbox.holds})

@@ -18,6 +18,8 @@ PARTITIONS: Final = 16
 """Each ledger's fixed number of partitions: dispatchers share them out, so the number never changes."""
 WHOLE: Final = "*"
 """In the place of an order key: everything that goes to one destination waits, because that fails as a whole."""
+WHOLE_AFTER: Final = 20
+"""So many failures in a row, and not one success, mean that the destination is broken and not the items."""
 _TEXT_LIMIT: Final = 1000
 _CAUSE_LIMIT: Final = 200
 

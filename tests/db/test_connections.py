@@ -66,7 +66,7 @@ class TestATransition:
         }
         async with sessions.begin() as session:
             tables = ("service_connections", "service_connection_transitions", "service_lifecycle_outbox")
-            writers = {await session.scalar(text(f"SELECT xmin::text FROM {table}")) for table in tables}  # noqa: S608
+            writers = {await session.scalar(text(f"SELECT xmin::text FROM {table}")) for table in tables}
         assert len(writers) == 1
 
     async def test_is_undone_as_a_whole_when_the_transaction_is(

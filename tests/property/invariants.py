@@ -42,7 +42,7 @@ _QUERIES = {
     "detections": "SELECT kind FROM service_grant_events WHERE connection_id = :id AND handled_at IS NULL",
 }
 # One statement, and so one snapshot.
-_EACH = (f"(SELECT json_agg(q) FROM ({sql}) q) AS {name}" for name, sql in _QUERIES.items())  # noqa: S608 - our own
+_EACH = (f"(SELECT json_agg(q) FROM ({sql}) q) AS {name}" for name, sql in _QUERIES.items())
 _ALL = text(f"SELECT {', '.join(_EACH)}")
 
 

@@ -1,0 +1,48 @@
+"""Projections in trouble that nobody is at: their workflow never began, or was ended by hand."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from integrations.domain.outbox import Pair
+
+_AT_ONCE: Final = 500
+_LOST: Final = text(f"""
+SELECT item.projector, event.event_id, event.name, event.provider_id,
+  event.scope_type || ':' || event.scope_id AS tenant, event.connection_id, item.cause, item.attempts
+FROM service_projector_ledger AS item JOIN service_lifecycle_outbox AS event USING (event_id)
+WHERE item.status = 'retrying' AND item.lease_until < now() ORDER BY item.lease_until LIMIT {_AT_ONCE}
+""")  # noqa: S608 - ours
+_STARTED: Final = text("""
+UPDATE service_projector_ledger SET lease_until = now() + interval '10 minutes'
+WHERE event_id = :event_id AND projector = :projector AND status = 'retrying' AND lease_until < now()
+""")
+_ORPHANS: Final = text("""
+UPDATE service_ledger_holds AS hold SET released_at = now()
+WHERE ledger = 'outbox' AND released_at IS NULL AND NOT EXISTS (SELECT FROM service_projector_ledger AS item
+  WHERE item.event_id = hold.item_id AND item.projector = hold.destination AND item.status = 'retrying')
+RETURNING part
+""")
+
+
+@dataclass(frozen=True)
+class Lost:
+    pair: Pair
+    attempts: int
+
+
+async def deliveries(session: AsyncSession) -> list[Lost]:
+    """`retrying` past their lease, the longest first. A page of them: the next sweep finds the others."""
+    return [Lost(Pair.model_validate(dict(row)), row["attempts"]) for row in (await session.execute(_LOST)).mappings()]
+
+
+async def started(session: AsyncSession, pair: Pair) -> None:
+    """Its workflow runs: look again when that has not been heard of for long."""
+    await session.execute(_STARTED, {"event_id": pair.event_id, "projector": pair.projector})
+
+
+async def release_orphans(session: AsyncSession) -> int:
+    """Release holds whose item is settled, however that came: by somebody's hand it does not tell the hold."""
+    return len((await session.execute(_ORPHANS)).all())
