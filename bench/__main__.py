@@ -12,7 +12,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import reauth_callback, reauth_start
+from bench import outbox_drain, reauth_callback, reauth_start
 from bench.neighbours import Neighbours
 from bench.result import Result, tell
 from bench.stage import Stage, staged
@@ -22,6 +22,8 @@ BENCHMARKS: Final[Mapping[str, tuple[Benchmark, int]]] = {
     "reauth.callback_one": (reauth_callback.one, reauth_callback.ONE.items),
     "reauth.callback_fifty": (reauth_callback.fifty, reauth_callback.FIFTY.items),
     "reauth.start": (reauth_start.start, reauth_start.PLAN.items),
+    "outbox.drain": (outbox_drain.drain, 2 * outbox_drain.TURNS * outbox_drain.EVENTS),
+    "outbox.drain_10x": (outbox_drain.drain_10x, 2 * outbox_drain.EVENTS + outbox_drain.MANY),
 }
 RESULTS: Final = Path(__file__).with_name("results.json")
 WRONG_USAGE: Final = 2

@@ -3,9 +3,10 @@
 Whoever runs this has the partition's lock on the connection that it runs on (`dedicated`): nobody else claims there.
 Order holds for each order key and projector, by `id`, which within an order key is the order of `seq`.
 
-The plans were measured (docs/decisions/0006). The claim is materialized, and its rows are settled at the place where it
-saw them, since `UPDATE … FROM` a claim of unknown size scans the table. An event that somebody else changed meanwhile
-is not met there; it stays pending, and meets its ledger rows the next time.
+The plans were measured (docs/decisions/0006). Whatever the planner believes of an outbox whose rows are pending for an
+instant only, it has no join to choose wrongly: everything is made of the claim alone, once materialized, and rows are
+settled at the place where the claim saw them. What does not fit into that fails, and is done again one by one: an event
+that has a ledger row already, because its settle missed a row that somebody changed meanwhile, or by somebody's hand.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,54 +28,47 @@ from integrations.domain.ledger import Failure
 from integrations.domain.outbox import Batch, Pair
 
 _PENDING: Final = "status = 'pending' AND part = cast(:part AS smallint) ORDER BY id LIMIT {limit}"
-_NAMED: Final = "event_id = ANY(:ids) ORDER BY id"
+_NAMED: Final = """event_id = ANY(:ids) AND NOT EXISTS (SELECT FROM service_projector_ledger AS item
+  WHERE item.event_id = event.event_id AND item.projector = '{name}') ORDER BY id"""
 _BATCH: Final = """
 WITH waiting AS (
   SELECT destination, order_key FROM service_ledger_holds
-  WHERE ledger = 'outbox' AND part = cast(:part AS smallint) AND destination IN ({names})
+  WHERE ledger = 'outbox' AND part = cast(:part AS smallint)
 ), due AS MATERIALIZED (
-  SELECT ctid AS place, {due}, false AS out_of_order,
-    order_key IN (SELECT order_key FROM waiting) OR '*' IN (SELECT order_key FROM waiting) AS waits
-  FROM service_lifecycle_outbox WHERE {claim}
+  SELECT ctid AS place, {due}, false AS out_of_order, {holds}
+  FROM service_lifecycle_outbox AS event WHERE {claim}
 ), ledger AS (
   INSERT INTO service_projector_ledger (event_id, projector, position, status, part, order_key)
-  SELECT event_id, projector, id, CASE WHEN held THEN 'held' ELSE 'delivered' END,
-    CASE WHEN held THEN part END, CASE WHEN held THEN order_key END
-  FROM (
-    SELECT due.*, projector, waits AND (
-      (projector, order_key) IN (SELECT destination, order_key FROM waiting)
-      OR (projector, '*') IN (SELECT destination, order_key FROM waiting)) AS held
-    FROM due CROSS JOIN (VALUES {values}) AS projectors (projector)
-  ) AS pairs
-  ON CONFLICT DO NOTHING
-  RETURNING event_id, projector, position, status
+  {pairs}
 ), marks AS (
   INSERT INTO service_ledger_watermarks AS mark (ledger, part, destination, position, items, at)
-  SELECT 'outbox', cast(:part AS smallint), projector, max(position), count(*), now()
-  FROM ledger WHERE status = 'delivered' GROUP BY projector
+  {marks}
   ON CONFLICT (ledger, part, destination) DO UPDATE SET
     position = greatest(mark.position, excluded.position), items = mark.items + excluded.items, at = excluded.at
 ){projections}
 """
+_HOLD: Final = """
+    order_key IN (SELECT order_key FROM waiting WHERE destination = '{name}')
+      OR EXISTS (SELECT FROM waiting WHERE destination = '{name}' AND order_key = '*') AS held_{name}"""
+_PAIRS: Final = """SELECT event_id, '{name}', id, CASE WHEN held_{name} THEN 'held' ELSE 'delivered' END,
+    CASE WHEN held_{name} THEN part END, CASE WHEN held_{name} THEN order_key END FROM due"""
+_MARKS: Final = """SELECT 'outbox', cast(:part AS smallint), '{name}', max(id), count(*), now() FROM due
+  WHERE NOT held_{name} HAVING count(*) > 0"""
 _PROJECTION: Final = """, due_{name} AS (
-  SELECT due.* FROM due JOIN ledger USING (event_id) WHERE ledger.projector = '{name}' AND ledger.status = 'delivered'
+  SELECT * FROM due WHERE NOT held_{name}
 ), projected_{name} AS (
   {insert}
 )"""
-_SETTLED: Final = """, known AS (
-  -- Ledger rows from before: of a settle that missed its row, or of somebody's own hand. In the flow there are none.
-  SELECT DISTINCT event_id FROM due JOIN service_projector_ledger USING (event_id)
-  WHERE (SELECT count(*) FROM ledger) < (SELECT count(*) FROM due) * {count}
-), delivered AS (
+_SETTLED: Final = """, delivered AS (
   UPDATE service_lifecycle_outbox SET status = 'delivered' WHERE ctid = ANY(ARRAY(
-    SELECT place FROM due WHERE NOT waits AND event_id NOT IN (SELECT event_id FROM known)))
+    SELECT place FROM due WHERE NOT ({held})))
 ), held AS (
   UPDATE service_lifecycle_outbox SET status = 'held' WHERE ctid = ANY(ARRAY(
-    SELECT place FROM due WHERE waits AND event_id NOT IN (SELECT event_id FROM known)))
+    SELECT place FROM due WHERE {held}))
 )
-SELECT (SELECT count(*) FROM due) AS taken, ARRAY(SELECT event_id FROM known) AS known
+SELECT count(*) FROM due
 """
-_COUNTED: Final = "SELECT count(*) FILTER (WHERE status = 'delivered') AS delivered FROM ledger"
+_COUNTED: Final = "SELECT count(*) FROM due WHERE NOT ({held})"
 _NEXT: Final = "SELECT event_id FROM service_lifecycle_outbox WHERE "
 
 
@@ -91,16 +85,15 @@ class Flow:
         Raises DBAPIError when the database has trouble: then nothing of the batch was committed.
         """
         try:
-            moved = (await connection.execute(self._flow(limit), {"part": part})).one()
+            moved = await connection.execute(self._flow(limit), {"part": part})
         except DBAPIError as error:
             if not is_the_items(error):
                 raise
             return await self._isolated(connection, part, limit)
-        if moved.known:
-            await settle_events(connection, moved.known)
-        if moved.taken:
+        taken = int(moved.scalar_one())
+        if taken:
             self.failed_in_a_row = dict.fromkeys(self._projectors, 0)
-        return Batch(taken=moved.taken)
+        return Batch(taken=taken)
 
     async def next_one(self, connection: AsyncConnection, part: int) -> UUID | None:
         """The event that a batch of one would take."""
@@ -140,7 +133,7 @@ class Flow:
             claimed = await connection.execute(text(_NEXT + _PENDING.format(limit=limit)), {"part": part})
             ids = claimed.scalars().all()
             for name, projector in self._projectors.items():
-                statement = _statement(_NAMED, ((name, projector),), _COUNTED)
+                statement = _statement(_NAMED.format(name=name), ((name, projector),), _COUNTED)
 
                 async def attempt(these: Sequence[UUID], statement: TextClause = statement) -> int:
                     moved = await connection.execute(statement, {"part": part, "ids": list(these)})
@@ -157,12 +150,18 @@ class Flow:
 @cache
 def _statement(claim: str, projectors: tuple[tuple[str, Projector], ...], end: str) -> TextClause:
     names = [name for name, _ in projectors]
-    projections = [_PROJECTION.format(name=name, insert=projector(f"due_{name}")) for name, projector in projectors]
+
+    def each(part: str, between: str) -> str:
+        return between.join(part.format(name=name) for name in names)
+
     batch = _BATCH.format(
-        names=", ".join(f"'{name}'" for name in names),
-        values=", ".join(f"('{name}')" for name in names),
         due=DUE,
         claim=claim,
-        projections="".join(projections),
+        holds=each(_HOLD, ","),
+        pairs=each(_PAIRS, "\n  UNION ALL "),
+        marks=each(_MARKS, "\n  UNION ALL "),
+        projections="".join(
+            _PROJECTION.format(name=name, insert=projector(f"due_{name}")) for name, projector in projectors
+        ),
     )
-    return text(batch + end.format(count=len(names)))
+    return text(batch + end.format(held=each("held_{name}", " OR ")))
