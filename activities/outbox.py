@@ -23,7 +23,7 @@ from integrations.db.outbox_flow import Flow
 from integrations.db.projectors import PROJECTORS, Projector
 from integrations.db.session import Sessions
 from integrations.db.trouble import failure_of, is_the_items
-from integrations.domain.errors import RunbookError, StopError, TryAgainError
+from integrations.domain.errors import StopError, TryAgainError
 from integrations.domain.outbox import (
     BATCH,
     Delivered,
@@ -41,7 +41,7 @@ LEDGER: Final = "outbox"
 _LET_START: Final = 5.0
 
 
-class ProjectionFailedError(RunbookError):
+class ProjectionFailedError(TryAgainError):
     """The projector refuses this event. Its retry policy decides how often it is shown it again."""
 
 

@@ -17,15 +17,18 @@ from uuid import uuid4
 from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
+from activities.outbox import ProjectionFailedError
 from integrations import temporal
 from integrations.domain.job import JobRequest
 from integrations.domain.keys import Pass, ReencryptRequest, Unopened
+from integrations.domain.outbox import DeliveryRequest, Drained, Pair, Retrying
 from integrations.domain.refresh import Refresh, RefreshRequest
 from tests.replay import reauth_scenarios
 from tests.workflows.fakes import (
     OUTAGE,
     FakeJob,
     FakeKeys,
+    FakeOutbox,
     FakeRefresh,
     refreshed,
     workers,
@@ -104,13 +107,57 @@ async def reencrypted(client: Client) -> WorkflowHandle[Any, Any]:
     return handle
 
 
+async def dispatched(client: Client) -> WorkflowHandle[Any, Any]:
+    """Two drains, an outage of the database between them, and a new deal in which it has no part."""
+    drains = [Drained(dispatchers=4, items=12, why="it has been long enough"), OUTAGE]
+    async with workers(client, outbox=FakeOutbox(drains)):
+        handle = await temporal.start_dispatcher(client, 2)
+        await handle.result()
+    return handle
+
+
+def _pair() -> Pair:
+    return Pair(
+        projector="activity",
+        event_id=uuid4(),
+        name="connection.refreshed",
+        provider_id="simulator",
+        tenant="org:acme",
+        connection_id=uuid4(),
+        cause="CheckViolation: it is refused",
+    )
+
+
+async def delivered(client: Client) -> WorkflowHandle[Any, Any]:
+    """Delivered by the second of two attempts; the database was in trouble for as many as there are before."""
+    outbox = FakeOutbox(attempts=[OUTAGE, OUTAGE, ProjectionFailedError("it is refused")])
+    async with workers(client, outbox=outbox):
+        wanted = DeliveryRequest(pair=_pair(), retrying=Retrying(attempts=3))
+        handle = await temporal.start_delivery(client, wanted)
+        await handle.result()
+    return handle
+
+
+async def buried(client: Client) -> WorkflowHandle[Any, Any]:
+    outbox = FakeOutbox(attempts=[ProjectionFailedError("it is refused")] * 2)
+    async with workers(client, outbox=outbox):
+        wanted = DeliveryRequest(pair=_pair(), retrying=Retrying(attempts=3))
+        handle = await temporal.start_delivery(client, wanted)
+        await handle.result()
+    return handle
+
+
 SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]]]]] = {
     **{f"ReauthWorkflow/{scenario.__name__}": scenario for scenario in reauth_scenarios.ALL},
     "RefreshWorkflow/confirmed": confirmed,
     "RefreshWorkflow/works_again": works_again,
     "ProviderJobWorkflow/called": called,
     "ReconcileWorkflow/swept": swept,
+    "ReconcileWorkflow/swept_with_the_outbox": swept,
     "KeysReencryptWorkflow/reencrypted": reencrypted,
+    "OutboxDispatchWorkflow/dispatched": dispatched,
+    "OutboxDeliveryWorkflow/delivered": delivered,
+    "OutboxDeliveryWorkflow/buried": buried,
 }
 
 

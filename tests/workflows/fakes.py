@@ -15,6 +15,7 @@ from temporalio.worker import Worker
 from activities.detection import DetectionActivities
 from activities.job import JobActivities
 from activities.keys import KeysActivities
+from activities.outbox import OutboxActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities, Reconciled
 from activities.refresh import RefreshActivities
@@ -24,6 +25,7 @@ from integrations.domain.errors import TryAgainError
 from integrations.domain.gate import Answer, Decision
 from integrations.domain.job import JobRequest, JobResult
 from integrations.domain.keys import Left, Pass, ReencryptRequest, ReencryptStep
+from integrations.domain.outbox import Delivered, DeliveryStep, DispatchRequest, Drained
 from integrations.domain.reauth import (
     Activation,
     Candidate,
@@ -45,7 +47,7 @@ from integrations.domain.reauth import (
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
 from integrations.domain.verdict import Meaning
 from worker.wiring import WORKFLOW_CLASSES
-from workflows.queues import WORKFLOWS, provider_queue
+from workflows.queues import DRAIN, WORKFLOWS, provider_queue
 
 OPENED = Opened(opening=Opening.OPENED, why="revoked", account="a••@acme.example")
 ACCEPTED = Exchanged(exchange=Exchange.CANDIDATE, version=2)
@@ -199,9 +201,41 @@ class FakeJob(JobActivities):
         return JobResult(decision=Decision(answer=Answer.ALLOWED), meaning=Meaning.OK, because="200", status=200)
 
 
+class FakeOutbox(OutboxActivities):
+    """Drains and attempts from a script. A drain without one ends the dispatcher, an attempt without one delivers."""
+
+    def __init__(self, drains: Iterable[Drained | Exception] = (), attempts: Iterable[Exception] = ()) -> None:
+        self._drains, self._attempts = list(drains), list(attempts)
+        self.drained, self.tried, self.buried = 0, 0, 0
+
+    @activity.defn(name="outbox.drain")
+    async def drain(self, request: DispatchRequest) -> Drained:
+        self.drained += 1
+        answer = self._drains.pop(0) if self._drains else Drained(dispatchers=0, items=0, why="there are none to be")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @activity.defn(name="outbox.deliver")
+    async def deliver(self, step: DeliveryStep) -> Delivered:
+        self.tried += 1
+        if self._attempts:
+            raise self._attempts.pop(0)
+        return Delivered(status="delivered", attempts=step.tried + activity.info().attempt)
+
+    @activity.defn(name="outbox.bury")
+    async def bury(self, step: DeliveryStep) -> Delivered:
+        self.buried += 1
+        return Delivered(status="dead", attempts=step.tried + self.tried, cause="it is refused")
+
+
 class FakeReconcile(ReconcileActivities):
     def __init__(self) -> None:
         self.sweeps = 0
+
+    @activity.defn(name="reconcile.outbox")
+    async def outbox(self) -> Reconciled:
+        return Reconciled(deliveries=2, holds=1)
 
     @activity.defn(name="reconcile.reauth")
     async def reauth(self) -> Reconciled:
@@ -242,13 +276,14 @@ async def workers(
     job: FakeJob | None = None,
     reconcile: FakeReconcile | None = None,
     keys: FakeKeys | None = None,
+    outbox: FakeOutbox | None = None,
     waiting: FakeWaiting | None = None,
     cached: int = 100,
 ) -> AsyncIterator[None]:
     """The production's workflows and queues, with fake steps. `cached=0` replays every workflow at every task."""
     reauth, refresh = reauth or FakeReauth(), refresh or FakeRefresh()
     detection, job, reconcile = detection or FakeDetection(), job or FakeJob(), reconcile or FakeReconcile()
-    keys, waiting = keys or FakeKeys(), waiting or FakeWaiting()
+    keys, waiting, outbox = keys or FakeKeys(), waiting or FakeWaiting(), outbox or FakeOutbox()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
             Worker(
@@ -268,14 +303,18 @@ async def workers(
                     detection.announce,
                     detection.tell_repaired,
                     reconcile.reauth,
+                    reconcile.outbox,
                     keys.left,
                     keys.reencrypt,
+                    outbox.deliver,
+                    outbox.bury,
                 ],
                 max_cached_workflows=cached,
                 # A bug in a workflow fails its test at once instead of its task again and again.
                 workflow_failure_exception_types=[Exception],
             )
         )
+        await stack.enter_async_context(Worker(client, task_queue=DRAIN, activities=[outbox.drain]))
         await stack.enter_async_context(
             Worker(
                 client,

@@ -1,20 +1,27 @@
 """Reconcile with its real steps, real rows and the real server: what fell between two commits gets its next step."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest_asyncio
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from activities.reconcile import Reconciled
+from integrations.db.outbox_trouble import leave_flow, settle_events
 from integrations.db.session import Sessions
 from integrations.domain.connection import reauth_id
+from integrations.domain.ledger import Failure
+from integrations.domain.outbox import Delivered
 from integrations.domain.reauth import ReauthOutcome, ReauthResult
 from integrations.providers.oauth import Providers
 from integrations.settings import Settings, load
+from tests.outbox.events import add_events, rows, statuses
 from worker.plugin import runbook_plugin
 from worker.wiring import build_workers
 from workflows.queues import WORKFLOWS
@@ -66,6 +73,13 @@ async def client(time_skipping: WorkflowEnvironment) -> Client:
     return await Client.connect(address, plugins=[runbook_plugin()])
 
 
+async def terminated(client: Client, numbers: range) -> None:
+    """Dispatchers ended by hand, those that run."""
+    for number in numbers:
+        with contextlib.suppress(RPCError):
+            await client.get_workflow_handle(f"outbox-dispatch:{number}").terminate()
+
+
 @pytest_asyncio.fixture
 async def working(
     client: Client, engine: object, providers: Providers, database_url: str, base64_key: str
@@ -76,6 +90,8 @@ async def working(
         workers = build_workers(client, engine, providers, settings, ["simulator"])  # type: ignore[arg-type]
         running = [group.create_task(worker.run()) for worker in workers]
         yield
+        # A sweep starts what is always on; whoever comes next wants none of it.
+        await terminated(client, range(4))
         await asyncio.gather(*(worker.shutdown() for worker in workers))
         await asyncio.gather(*running)
 
@@ -178,3 +194,48 @@ class TestReconcile:
         await client.get_workflow_handle(reauth_id("simulator", right)).terminate()
 
         assert result.detections == 1
+
+
+class TestReconcileOfTheOutbox:
+    async def test_starts_the_dispatchers_that_do_not_run(
+        self, working: None, client: Client, engine: AsyncEngine
+    ) -> None:
+        await swept(client)
+        await terminated(client, range(4))
+        await add_events(engine, 40, connections=8)
+
+        await swept(client)
+
+        async with asyncio.timeout(20):
+            while await statuses(engine) != {"delivered": 40}:
+                await asyncio.sleep(0.05)
+
+    async def test_starts_the_attempts_at_a_projection_that_has_no_workflow(
+        self, working: None, client: Client, engine: AsyncEngine, sessions: Sessions
+    ) -> None:
+        lost, tried = await add_events(engine, 2, connections=2)
+        for event_id in (lost, tried):
+            async with sessions.begin() as session:
+                await leave_flow(session, event_id, "activity", Failure.of("Check", "it is refused"))
+                await settle_events(session, [event_id])
+        overdue = "UPDATE service_projector_ledger SET lease_until = now() - interval '1 s' WHERE event_id = :id"
+        await rows(engine, f"{overdue} RETURNING 1", id=lost)
+
+        found = await swept(client)
+
+        assert found.deliveries == 1
+        handle = client.get_workflow_handle(f"outbox:activity:{lost}", result_type=Delivered)
+        assert (await asyncio.wait_for(handle.result(), 20)).status == "delivered"
+        assert await statuses(engine) == {"delivered": 1, "retrying": 1}
+
+    async def test_releases_a_hold_that_waits_for_nothing(
+        self, working: None, client: Client, engine: AsyncEngine, sessions: Sessions
+    ) -> None:
+        [event_id] = await add_events(engine)
+        async with sessions.begin() as session:
+            await leave_flow(session, event_id, "activity", Failure.of("Check", "it is refused"))
+        await rows(engine, "UPDATE service_projector_ledger SET status = 'dead' RETURNING 1")
+
+        found = await swept(client)
+
+        assert found.holds == 1

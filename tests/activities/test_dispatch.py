@@ -1,0 +1,204 @@
+"""A dispatcher at work on real partitions; what it starts is only written down."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from activities import dispatch
+from activities.dispatch import Dispatch
+from integrations.db.dedicated import dedicated, take
+from integrations.db.dispatchers import Seat
+from integrations.db.outbox_flow import Flow
+from integrations.db.projectors import PROJECTORS
+from integrations.domain.outbox import Drained, Pair
+from tests.outbox.events import add_events, pairs, refused, rows, statuses
+
+
+class Desk:
+    """Dispatchers of one database, each with a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.started: list[Pair] = []
+        self.leaving = False
+
+    async def _start(self, pair: Pair) -> None:
+        self.started.append(pair)
+
+    @asynccontextmanager
+    async def at(self, number: int, *, worker: str = "w", full: int = 100) -> AsyncIterator[Dispatch]:
+        async with dedicated(self._url, f"test {number}") as connection:
+            seat = Seat("outbox", number, worker)
+            yield Dispatch(seat, Flow(PROJECTORS), connection, self._start, lambda: self.leaving, full)
+
+    async def work(self, number: int, *, briefly: bool = False) -> Drained:
+        async with self.at(number) as at_work:
+            return await at_work.run(briefly=briefly)
+
+
+@pytest.fixture
+def desk(engine: AsyncEngine, database_url: str) -> Desk:
+    del engine
+    return Desk(database_url)
+
+
+async def until(engine: AsyncEngine, sql: str) -> None:
+    async with asyncio.timeout(10):
+        while not (await rows(engine, sql))[0][0]:
+            await asyncio.sleep(0.02)
+
+
+async def scale(engine: AsyncEngine, dispatchers: int) -> None:
+    sql = "INSERT INTO service_dispatch_scales (ledger, dispatchers, by, reason) VALUES ('outbox', :n, 'ada', '') "
+    sql += "ON CONFLICT (ledger) DO UPDATE SET dispatchers = :n RETURNING 1"
+    await rows(engine, sql, n=dispatchers)
+
+
+ALL_DELIVERED = "SELECT NOT EXISTS (SELECT FROM service_lifecycle_outbox WHERE status <> 'delivered')"
+
+
+class TestADispatcher:
+    async def test_drains_its_partitions_and_leaves_when_its_worker_does(self, engine: AsyncEngine, desk: Desk) -> None:
+        for part in range(16):
+            await add_events(engine, 30, part=part, first=part * 100, connections=3)
+        await scale(engine, 2)
+
+        working = [asyncio.create_task(desk.work(number)) for number in range(2)]
+        await until(engine, ALL_DELIVERED)
+        desk.leaving = True
+        ended = await asyncio.gather(*working)
+
+        assert [each.items for each in ended] == [240, 240]
+        assert ended[0].why == "the worker is being stopped"
+        found = await rows(engine, "SELECT number, running, parts, items, suspect FROM service_dispatchers ORDER BY 1")
+        assert [tuple(row) for row in found] == [(0, False, [], 240, None), (1, False, [], 240, None)]
+
+    async def test_ends_when_the_partitions_are_dealt_anew(self, engine: AsyncEngine, desk: Desk) -> None:
+        working = asyncio.create_task(desk.work(3))
+        await until(engine, "SELECT count(*) = 1 FROM service_dispatchers WHERE parts = '{3,7,11,15}'")
+
+        await scale(engine, 2)
+        ended = await asyncio.wait_for(working, 5)
+
+        assert (ended.dispatchers, ended.why) == (2, "the partitions are dealt anew, to 2")
+
+    async def test_leaves_alone_what_another_one_owns_and_takes_it_when_that_is_gone(
+        self, engine: AsyncEngine, desk: Desk, database_url: str
+    ) -> None:
+        await scale(engine, 1)
+        await add_events(engine, 5, part=2)
+        await add_events(engine, 5, part=3, first=10)
+        async with dedicated(database_url, "another") as other:
+            await take(other, "outbox", [3])
+            working = asyncio.create_task(desk.work(0))
+            await until(engine, "SELECT count(*) = 5 FROM service_lifecycle_outbox WHERE status = 'delivered'")
+            await asyncio.sleep(0.3)
+            assert await statuses(engine) == {"delivered": 5, "pending": 5}
+        await until(engine, ALL_DELIVERED)
+        desk.leaving = True
+
+        assert (await working).items == 10
+
+    async def test_starts_a_workflow_for_what_left_the_flow(self, engine: AsyncEngine, desk: Desk) -> None:
+        await scale(engine, 1)
+        async with refused(engine, "NEW.name = 'poison'"):
+            [poison] = await add_events(engine, name="poison")
+            await add_events(engine, 5, first=10)
+            working = asyncio.create_task(desk.work(0))
+            await until(engine, "SELECT count(*) = 5 FROM service_lifecycle_outbox WHERE status = 'delivered'")
+        desk.leaving = True
+        await working
+
+        assert [pair.key for pair in desk.started] == [f"outbox:activity:{poison}"]
+
+    async def test_after_trouble_ends_as_soon_as_something_went_well(self, engine: AsyncEngine, desk: Desk) -> None:
+        await scale(engine, 1)
+        await add_events(engine, 5)
+
+        ended = await asyncio.wait_for(desk.work(0, briefly=True), 5)
+
+        assert (ended.items, ended.why) == (5, "it works again")
+
+    async def test_that_finds_a_slow_batch_makes_the_next_ones_smaller(
+        self, engine: AsyncEngine, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dispatch, "_SLOW", 0.2)
+        await scale(engine, 1)
+        async with refused(engine, "true", does="PERFORM pg_sleep(0.005)"):
+            await add_events(engine, 150)
+            async with desk.at(0) as at_work:
+                working = asyncio.create_task(at_work.run(briefly=False))
+                await until(engine, ALL_DELIVERED)
+                desk.leaving = True
+                await working
+
+                assert at_work._batch == 10
+
+
+async def crash(engine: AsyncEngine) -> None:
+    """What the row says of a dispatcher whose process was killed."""
+    await rows(engine, "UPDATE service_dispatchers SET running = true RETURNING 1")
+
+
+class TestAnEndThatWasNone:
+    async def test_makes_the_next_batches_a_tenth_each_time_and_progress_makes_them_grow(
+        self, engine: AsyncEngine, desk: Desk
+    ) -> None:
+        await scale(engine, 1)
+        sizes = []
+        for turn in range(4):
+            async with desk.at(0, worker=str(turn), full=1000) as at_work:
+                sizes.append((await at_work.seat.take(at_work.connection, 1000))[0])
+        assert sizes == [1000, 100, 10, 1]
+
+        await add_events(engine, 200)
+        async with desk.at(0, full=1000) as at_work:
+            working = asyncio.create_task(at_work.run(briefly=False))
+            await until(engine, ALL_DELIVERED)
+            desk.leaving = True
+            await working
+            assert at_work._batch == 100
+
+    async def test_of_a_batch_of_one_puts_that_one_aside(self, engine: AsyncEngine, desk: Desk) -> None:
+        await scale(engine, 1)
+        suspect = (await add_events(engine, 3))[0]
+        await add_events(engine, 5, first=10)
+        async with desk.at(0) as at_work:
+            await at_work.seat.take(at_work.connection, 1)
+            await at_work.seat.suspect(at_work.connection, suspect)
+
+        working = asyncio.create_task(desk.work(0))
+        await until(engine, "SELECT count(*) = 5 FROM service_lifecycle_outbox WHERE status = 'delivered'")
+        desk.leaving = True
+        await working
+
+        assert {pair.key for pair in desk.started} == {f"outbox:{name}:{suspect}" for name in PROJECTORS}
+        assert await statuses(engine) == {"retrying": 1, "held": 2, "delivered": 5}
+        assert (await pairs(engine))["notification", "held"] == 2
+
+    async def test_is_no_suspicion_once_the_suspect_was_delivered(self, engine: AsyncEngine, desk: Desk) -> None:
+        await scale(engine, 1)
+        [event] = await add_events(engine)
+        working = asyncio.create_task(desk.work(0))
+        await until(engine, ALL_DELIVERED)
+        desk.leaving = True
+        await working
+        await self._suspected(engine, event)
+
+        desk.leaving = False
+        again = asyncio.create_task(desk.work(0))
+        await until(engine, "SELECT parts <> '{}' FROM service_dispatchers")
+        desk.leaving = True
+        await again
+
+        assert desk.started == []
+        assert await statuses(engine) == {"delivered": 1}
+
+    @staticmethod
+    async def _suspected(engine: AsyncEngine, event: UUID) -> None:
+        await crash(engine)
+        await rows(engine, "UPDATE service_dispatchers SET batch = 1, suspect = :event RETURNING 1", event=event)
