@@ -70,6 +70,15 @@ class TestADatabase:
         assert (load.drain_waiting, load.waits_for) == (load.looks, "Lock:relation")
         assert "mostly Lock:relation" in (verdict(load, None, more=1) or "")
 
+    async def test_is_looked_at_anew_each_time(self, sessions: Sessions, database_url: str) -> None:
+        """What begins in the middle is seen: within a transaction the server would show its first look again."""
+        looking = asyncio.create_task(looked(sessions))
+        await asyncio.sleep(SECONDS / 4)
+        async with busy(database_url, BURNS, 2):
+            load = await looking
+
+        assert load.working > 0.2
+
     async def test_tells_how_many_connections_it_still_accepts(self, sessions: Sessions, database_url: str) -> None:
         async with busy(database_url, SLEEPS, 1):
             before = await looked(sessions)

@@ -78,6 +78,7 @@ class TestThePage:
 
         assert (found.pending, sorted(found.oldest)) == (5, [2, 9])
         assert timedelta(minutes=5) <= found.lag < timedelta(minutes=6)
+        assert [(each.position, each.behind) for each in found.projections] == [(0, 5), (0, 5)]
 
     async def test_finds_the_oldest_without_reading_a_table(self, engine: AsyncEngine) -> None:
         """By the plan: what is delivered, however much, is not met."""
@@ -91,6 +92,7 @@ class TestThePage:
         plan = "\n".join(row[0] for row in await rows(engine, f"EXPLAIN {_OLDEST.text}"))
 
         assert "using ix_service_lifecycle_outbox_pending" in plan
+        assert "Index Cond: (part = " in plan
         assert "Seq Scan" not in plan
 
     async def test_counts_what_is_in_trouble_by_projector_and_since_when(
@@ -180,12 +182,12 @@ class TestTheDispatchers:
                     number=number,
                     worker=f"w{number}",
                     parts=[1, 5, 9, 13],
-                    running=True,
+                    running=number != 7,
                     batch=1000,
                     started_at=ago(hours=1),
                     seen_at=ago(seconds=3),
                 )
-                for number in (0, 1, 6)
+                for number in (0, 1, 6, 7)
             ),
         )
         async with (

@@ -26,6 +26,7 @@ class TestAForecast:
             (300, 5_000, 120, 100, "back within it in about 50 s at this rate"),
             (300, 20_000, 120, 80, "not at this rate: 120/s arrive, 80/s go"),
             (300, 10, 0.5, 0, "not at this rate: 0.5/s arrive, 0/s go"),
+            (5, 50, 100, 50, "within the SLO"),
             (20, 3_000, 100, 50, "within the SLO, for about 60 s more: 100/s arrive, 50/s go"),
         ],
     )
