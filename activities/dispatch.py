@@ -35,6 +35,8 @@ _BEAT: Final = 1.0
 _IDLE_BEAT: Final = 5.0
 _LONG: Final = 5 * 60.0
 """Seconds after which it ends by itself: the workflow's history shows that it lives, and another worker may go on."""
+_SAMPLE: Final = 10.0
+"""Seconds between two looks at how the ledger stands, which the first dispatcher takes for all."""
 _SLOW: Final = 2.0
 """Seconds of a batch after which the next are a tenth: it must end before anybody loses patience with it."""
 _GROWS_AFTER: Final = 10
@@ -52,6 +54,7 @@ class Ledger(Protocol):
     async def replay(self, connection: AsyncConnection, parts: set[int], limit: int) -> int: ...
     async def next_one(self, connection: AsyncConnection, part: int) -> UUID | None: ...
     async def set_aside(self, connection: AsyncConnection, item_id: UUID, failure: Failure) -> Batch: ...
+    async def sample(self, connection: AsyncConnection) -> None: ...
 
 
 @dataclass
@@ -66,11 +69,13 @@ class Dispatch:
     full: int
     parts: set[int] = field(default_factory=set)
     items: int = 0
+    """Taken out of the backlog."""
     _batch: int = 0
     _good: int = 0
     _told: int = 0
     _beat_at: float = 0.0
     _took_at: float = 0.0
+    _sampled_at: float = 0.0
     _starting: set[asyncio.Task[None]] = field(default_factory=set)
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_STARTS))
 
@@ -87,7 +92,7 @@ class Dispatch:
         while not why:
             await self._take(wanted)
             if suspect is not None and self.parts == wanted:
-                await self._follow_up(await self.ledger.set_aside(self.connection, suspect, _SUSPECT))
+                self._follow_up(await self.ledger.set_aside(self.connection, suspect, _SUSPECT))
                 suspect = None
             looked = await dispatchers.look(self.connection, self.seat.ledger, self.parts)
             busy = await self._turn(looked)
@@ -121,16 +126,15 @@ class Dispatch:
         busy = False
         for part in looked.released:
             moved = await self.ledger.released(self.connection, part, self._batch)
-            busy |= await self._follow_up(moved)
+            self._follow_up(moved)
+            busy |= bool(moved.taken)
         ends, pending = time.monotonic() + _TURN, looked.pending
         while pending and time.monotonic() < ends and not self.leaving():
             pending = [part for part in pending if await self._moved(part)]
             busy = True
         if not pending:
             # Live traffic first.
-            replayed = await self.ledger.replay(self.connection, self.parts, self._batch)
-            self.items += replayed
-            busy |= bool(replayed)
+            busy |= bool(await self.ledger.replay(self.connection, self.parts, self._batch))
         return busy
 
     async def _moved(self, part: int) -> bool:
@@ -148,7 +152,8 @@ class Dispatch:
             moved = await self._too_slow(part, size)
         else:
             self._resize(time.monotonic() - began)
-        await self._follow_up(moved)
+        self.items += moved.taken
+        self._follow_up(moved)
         return moved.taken >= size
 
     async def _too_slow(self, part: int, size: int) -> Batch:
@@ -166,13 +171,11 @@ class Dispatch:
         if self._batch < self.full and self._good >= _GROWS_AFTER and seconds < _SLOW / _GROWS_AFTER:
             self._batch, self._good = min(self.full, self._batch * 10), 0
 
-    async def _follow_up(self, moved: Batch) -> bool:
-        self.items += moved.taken
+    def _follow_up(self, moved: Batch) -> None:
         for pair in moved.failed:
             task = asyncio.create_task(self._start(pair))
             self._starting.add(task)
             task.add_done_callback(self._starting.discard)
-        return bool(moved.taken)
 
     async def _start(self, pair: Pair) -> None:
         async with self._gate:
@@ -183,3 +186,6 @@ class Dispatch:
         if now - self._beat_at > (_BEAT if busy else _IDLE_BEAT):
             await self.seat.beat(self.connection, self.parts, self._batch, self.items - self._told)
             self._beat_at, self._told = now, self.items
+        if self.seat.number == 0 and now - self._sampled_at > _SAMPLE:
+            await self.ledger.sample(self.connection)
+            self._sampled_at = now

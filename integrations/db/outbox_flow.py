@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from integrations.db import outbox_held as held
+from integrations.db import samples
 from integrations.db.dedicated import transaction
 from integrations.db.outbox_isolation import Isolation
 from integrations.db.outbox_trouble import leave_flow, settle_events
@@ -125,6 +126,10 @@ class Flow:
     async def replay(self, connection: AsyncConnection, parts: set[int], limit: int) -> int:  # noqa: ARG002
         """Replay what plans want of these partitions by now. How many."""
         return 0
+
+    async def sample(self, connection: AsyncConnection) -> None:
+        """Write down how the outbox stands, for rates."""
+        await samples.take(connection)
 
     async def _isolated(self, connection: AsyncConnection, part: int, limit: int) -> Batch:
         """The same batch in halves, in order, until what fails stands alone. One transaction."""
