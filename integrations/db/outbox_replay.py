@@ -43,8 +43,8 @@ WITH reached AS MATERIALIZED (
     WHERE event_id = item_id AND projector = destination LIMIT 1) AS known ON true
 ), event AS MATERIALIZED (
   SELECT mine.*, told.*, pair.retrying,
-    CASE WHEN pair.dead > cardinality(mine.places) THEN 'dead' WHEN pair.retrying THEN 'retrying' WHEN pair.held THEN 'held'
-      ELSE 'delivered' END AS becomes
+    CASE WHEN pair.dead > cardinality(mine.places) THEN 'dead' WHEN pair.retrying THEN 'retrying'
+      WHEN pair.held THEN 'held' ELSE 'delivered' END AS becomes
   FROM (
     SELECT item_id, min(n) AS n, array_agg(place) AS places, array_agg(destination) AS projectors
     FROM item WHERE dead GROUP BY item_id) AS mine

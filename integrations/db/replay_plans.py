@@ -21,7 +21,7 @@ MATCHING: Final[Mapping[str, Callable[[Filters], Select[*tuple[Any, ...]]]]] = {
 AGES: Final = ("under an hour", "under a day", "under a week", "a week or more")
 _BARS: Final = 20
 """Of a histogram: the most frequent. What is left is one more."""
-_OTHERS: Final = "(others)"
+OTHERS: Final = "(others)"
 # In pieces, so that no text is longer than a few hundred kilobytes.
 _HASH: Final = text("""
 SELECT encode(sha256(coalesce(string_agg(piece, '' ORDER BY nth), '')), 'hex') AS hash,
@@ -200,4 +200,4 @@ def _bars(name: str, value: Any) -> Any:
 
 def _with_others(bars: dict[str, int], count: int) -> dict[str, int]:
     others = count - sum(bars.values())
-    return bars | ({_OTHERS: others} if others else {})
+    return bars | ({OTHERS: others} if others else {})

@@ -23,8 +23,9 @@ _DIE = """
 WITH item AS (
   INSERT INTO service_projector_ledger
     (event_id, projector, position, status, part, order_key, attempts, cause, fingerprint, error, failed_at, history)
-  SELECT event_id, projector, id, 'dead', part, order_key, 12, :cause, :fingerprint, :error, now(),
-    jsonb_build_array(jsonb_build_object('at', now(), 'attempt', 12, 'error', :error))
+  SELECT event_id, projector, id, 'dead', part, order_key, 12, cast(:cause AS text), cast(:fingerprint AS text),
+    cast(:error AS text), now(),
+    jsonb_build_array(jsonb_build_object('at', now(), 'attempt', 12, 'error', cast(:error AS text)))
   FROM service_lifecycle_outbox CROSS JOIN unnest(cast(:projectors AS text[])) AS projector
   WHERE event_id = ANY(:ids)
 ), fine AS (
@@ -33,7 +34,9 @@ WITH item AS (
   CROSS JOIN (SELECT unnest(cast(:all AS text[])) EXCEPT SELECT unnest(cast(:projectors AS text[]))) AS p (projector)
   WHERE event_id = ANY(:ids)
 )
-UPDATE service_lifecycle_outbox SET status = 'dead' WHERE event_id = ANY(:ids) RETURNING 1
+UPDATE service_lifecycle_outbox SET status =
+  CASE WHEN cardinality(cast(:projectors AS text[])) > 0 THEN 'dead' ELSE 'delivered' END
+WHERE event_id = ANY(:ids) RETURNING 1
 """
 
 
