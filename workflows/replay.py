@@ -110,9 +110,13 @@ class ReplayWorkflow(ReplayAsked):
             await self._watch(stage)
             if self.is_over() or self._seen.exceeded or self._seen.done >= stage.upto:
                 return
-            if workflow.info().is_continue_as_new_suggested():
+            if self.is_long():
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 workflow.continue_as_new(self._request.model_copy(update={"rate": self._rate}))
+
+    def is_long(self) -> bool:
+        """Time for a new run: what a slow one needs is in the rows."""
+        return workflow.info().is_continue_as_new_suggested()
 
     async def _watch(self, stage: Stage) -> None:
         self._watched += 1
