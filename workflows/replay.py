@@ -39,6 +39,7 @@ class ReplayWorkflow(ReplayAsked):
         self._story = Story(["begin", "replay", "outcome"], "begin")
         self._count = 0
         self._seen = Seen(status=PlanStatus.RUNNING)
+        self._watching: workflow.ActivityHandle[Seen] | None = None
         self._watched = 0
 
     @workflow.run
@@ -127,7 +128,7 @@ class ReplayWorkflow(ReplayAsked):
             activity_id=f"watch {self._watched}",
             **REPLAY_WATCH,
         )
-        # A cancelled plan's watch finds the row closed, and ends by itself.
+        self._watching = watching
         await workflow.wait_condition(lambda: watching.done() or self.is_over())
         if watching.done():
             self._seen = await watching
@@ -143,6 +144,8 @@ class ReplayWorkflow(ReplayAsked):
             **REPLAY_CHECK,
         )
         self._story.at("outcome", doing=str(outcome), found_as=outcome.status.value)
+        # A watch that was left alone finds the row closed, and ends by itself.
+        await workflow.wait_condition(lambda: self._watching is None or self._watching.done())
         # A person whose wish is being carried out gets an answer before this run ends.
         await workflow.wait_condition(workflow.all_handlers_finished)
         return outcome

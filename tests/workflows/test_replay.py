@@ -190,7 +190,7 @@ class TestALongReplay:
             result = await again.result()
 
         assert result["delivered"] == 100
-        assert [(wanted.upto, wanted.rate) for wanted in fake.released[2:]] == [(1, 500), (10, 500), (100, 50)]
+        assert [(wanted.upto, wanted.rate) for wanted in fake.released[2:]] == [(1, 500), (10, 50), (100, 50)]
 
     async def test_is_the_same_when_no_worker_remembers_it(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeReplay(2000, pauses_at=10)
