@@ -133,6 +133,7 @@ class TestAReplay:
             handle = await temporal.start_replay(time_skipping.client, wanted)
             await until_watched(fake, 2)
             await handle.execute_update("pause", ADA)
+            await handle.execute_update("repace", Repace(**ADA.model_dump(), rate=50))
             await handle.terminate()
 
             again = await temporal.start_replay(time_skipping.client, wanted)
@@ -140,6 +141,7 @@ class TestAReplay:
             await again.execute_update("resume", ADA)
 
             assert (await again.result()).delivered == 100
+        assert {wanted.rate for wanted in fake.released[2:]} == {50}
 
     async def test_keeps_its_history_small_and_tells_its_story(self, time_skipping: WorkflowEnvironment) -> None:
         async with started(time_skipping, FakeReplay(1_000_000), approve_above=1_000_000) as handle:
