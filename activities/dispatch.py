@@ -11,10 +11,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
-import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,8 +23,9 @@ from integrations.db.dispatchers import Seat
 from integrations.db.trouble import timed_out
 from integrations.domain.ledger import Failure, partitions_of, tenth
 from integrations.domain.outbox import Batch, Drained, Pair
+from integrations.domain.replay import Window
 
-log = structlog.get_logger("dispatch")
+T = TypeVar("T")
 IDLE: Final = 0.2
 """Seconds between two looks when there is nothing to do: half of it is what an event waits at most times."""
 _TURN: Final = 1.0
@@ -51,7 +51,9 @@ class Ledger(Protocol):
 
     async def batch(self, connection: AsyncConnection, part: int, limit: int) -> Batch: ...
     async def released(self, connection: AsyncConnection, part: int, limit: int) -> Batch: ...
-    async def replay(self, connection: AsyncConnection, parts: set[int], limit: int) -> int: ...
+    async def windows(self, connection: AsyncConnection, parts: set[int]) -> list[Window]: ...
+    async def replay(self, connection: AsyncConnection, window: Window, limit: int) -> int: ...
+    async def next_replayed(self, connection: AsyncConnection, window: Window) -> UUID | None: ...
     async def next_one(self, connection: AsyncConnection, part: int) -> UUID | None: ...
     async def set_aside(self, connection: AsyncConnection, item_id: UUID, failure: Failure) -> Batch: ...
     async def sample(self, connection: AsyncConnection) -> None: ...
@@ -134,34 +136,52 @@ class Dispatch:
             busy = True
         if not pending:
             # Live traffic first.
-            busy |= bool(await self.ledger.replay(self.connection, self.parts, self._batch))
+            for window in await self.ledger.windows(self.connection, self.parts):
+                busy |= await self._replayed(window)
         return busy
 
     async def _moved(self, part: int) -> bool:
         """One batch. Whether there may be more."""
         size = self._batch
-        if size == 1:
-            # Written down before it is tried: should the process end now, the next one knows what ended it.
-            await self.seat.suspect(self.connection, await self.ledger.next_one(self.connection, part))
-        began = time.monotonic()
-        try:
-            moved = await self.ledger.batch(self.connection, part, size)
-        except DBAPIError as error:
-            if not timed_out(error):
-                raise
-            moved = await self._too_slow(part, size)
-        else:
-            self._resize(time.monotonic() - began)
+        moved = await self._tried(
+            lambda: self.ledger.next_one(self.connection, part),
+            lambda: self.ledger.batch(self.connection, part, size),
+        )
+        if moved is None:
+            return True
         self.items += moved.taken
         self._follow_up(moved)
         return moved.taken >= size
 
-    async def _too_slow(self, part: int, size: int) -> Batch:
-        self._batch, self._good = tenth(size), 0
-        alone = await self.ledger.next_one(self.connection, part) if size == 1 else None
-        if alone is None:
-            return Batch(taken=size)
-        return await self.ledger.set_aside(self.connection, alone, _TOO_SLOW)
+    async def _replayed(self, window: Window) -> bool:
+        """One batch of a replay. Whether anything came of it."""
+        size = self._batch
+        taken = await self._tried(
+            lambda: self.ledger.next_replayed(self.connection, window),
+            lambda: self.ledger.replay(self.connection, window, size),
+        )
+        return taken != 0
+
+    async def _tried(
+        self, next_one: Callable[[], Awaitable[UUID | None]], move: Callable[[], Awaitable[T]]
+    ) -> T | None:
+        """Move a batch. None when the database gave up on it: the next are smaller, or what stood alone is away."""
+        alone = await next_one() if self._batch == 1 else None
+        if alone is not None:
+            # Written down before it is tried: should the process end now, the next one knows what ended it.
+            await self.seat.suspect(self.connection, alone)
+        began = time.monotonic()
+        try:
+            moved = await move()
+        except DBAPIError as error:
+            if not timed_out(error):
+                raise
+            self._batch, self._good = tenth(self._batch), 0
+            if alone is not None:
+                self._follow_up(await self.ledger.set_aside(self.connection, alone, _TOO_SLOW))
+            return None
+        self._resize(time.monotonic() - began)
+        return moved
 
     def _resize(self, seconds: float) -> None:
         if seconds > _SLOW:

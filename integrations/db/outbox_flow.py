@@ -27,6 +27,7 @@ from integrations.db.projectors import DUE, Projector
 from integrations.db.trouble import is_the_items
 from integrations.domain.ledger import Failure
 from integrations.domain.outbox import Batch, Pair
+from integrations.domain.replay import Window
 
 _PENDING: Final = "status = 'pending' AND part = cast(:part AS smallint) ORDER BY id LIMIT {limit}"
 _NAMED: Final = """event_id = ANY(:ids) AND NOT EXISTS (SELECT FROM service_projector_ledger AS item
@@ -102,7 +103,12 @@ class Flow:
         return found.scalar()
 
     async def set_aside(self, connection: AsyncConnection, event_id: UUID, failure: Failure) -> Batch:
-        """Take out of the flow what ended the process each time: its own workflow tries it, and nothing else."""
+        """Take away what ended the process each time.
+
+        In the flow, its own workflow tries it from now on, and nothing else with it; in a replay it is dead again.
+        """
+        if await outbox_replay.give_up(connection, event_id, failure):
+            return Batch(taken=1)
         failed: list[Pair] = []
         async with transaction(connection):
             for name in self._projectors:
@@ -123,12 +129,18 @@ class Flow:
             failed += isolation.failed
         return Batch(taken=taken, failed=tuple(failed))
 
-    async def replay(self, connection: AsyncConnection, parts: set[int], limit: int) -> int:
-        """Replay what plans want of these partitions by now. How many."""
-        taken = 0
-        for window in await replay.windows(connection, "outbox", parts):
-            taken += await outbox_replay.batch(connection, window, limit, self._projectors)
-        return taken
+    async def windows(self, connection: AsyncConnection, parts: set[int]) -> list[Window]:
+        """What plans want to be replayed of these partitions by now."""
+        return await replay.windows(connection, "outbox", parts)
+
+    async def replay(self, connection: AsyncConnection, window: Window, limit: int) -> int:
+        """Replay the projections of about `limit` events. How many projections have an outcome now."""
+        size = limit if limit == 1 else limit * len(self._projectors)
+        return await outbox_replay.batch(connection, window, size, self._projectors)
+
+    async def next_replayed(self, connection: AsyncConnection, window: Window) -> UUID | None:
+        """The event that a replay of one would take."""
+        return await outbox_replay.next_one(connection, window)
 
     async def sample(self, connection: AsyncConnection) -> None:
         """Write down how the outbox stands, for rates."""

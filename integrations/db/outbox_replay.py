@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError
@@ -22,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from integrations.db.dedicated import savepoint, transaction
 from integrations.db.projectors import DUE, Projector
 from integrations.db.trouble import failure_of, is_the_items
+from integrations.domain.ledger import Failure
 from integrations.domain.replay import Window
 
 _KEPT: Final = 20
@@ -49,7 +51,10 @@ WITH reached AS MATERIALIZED (
     SELECT item_id, min(n) AS n, array_agg(place) AS places, array_agg(destination) AS projectors
     FROM item WHERE dead GROUP BY item_id) AS mine
   CROSS JOIN LATERAL (
-    SELECT ctid AS place, {due} FROM service_lifecycle_outbox WHERE event_id = item_id LIMIT 1) AS told
+    SELECT ctid AS place, {due}, coalesce((
+      SELECT true FROM service_lifecycle_outbox AS later
+      WHERE later.order_key = known.order_key AND later.seq > known.seq LIMIT 1), false) AS out_of_order
+    FROM service_lifecycle_outbox AS known WHERE event_id = item_id LIMIT 1) AS told
   CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE status = 'dead') AS dead, bool_or(status = 'retrying') AS retrying,
       bool_or(status = 'held') AS held
@@ -59,8 +64,7 @@ WITH reached AS MATERIALIZED (
 ), taken AS MATERIALIZED (
   SELECT * FROM item WHERE n < (SELECT n FROM barrier)
 ), due AS MATERIALIZED (
-  SELECT unnest(places) AS place, unnest(projectors) AS projector, order_key, seq
-  FROM event WHERE n < (SELECT n FROM barrier)
+  SELECT unnest(places) AS place FROM event WHERE n < (SELECT n FROM barrier)
 ), moved AS (
   UPDATE service_replay_progress SET upto = (SELECT max(n) FROM taken),
     delivered = delivered + (SELECT count(*) FROM due),
@@ -74,23 +78,12 @@ WITH reached AS MATERIALIZED (
   WHERE ctid = ANY(ARRAY(SELECT place FROM due WHERE EXISTS (SELECT FROM moved)))
     AND status NOT IN ('delivered', 'held', 'retrying')
   RETURNING event_id, projector
-), last AS MATERIALIZED (
-  SELECT order_key, projector, (
-    SELECT later.seq FROM (
-      SELECT event_id, seq FROM service_lifecycle_outbox AS event
-      WHERE event.order_key = first.order_key AND event.seq > first.seq ORDER BY event.seq DESC OFFSET 0) AS later
-    WHERE (SELECT status FROM service_projector_ledger AS other
-      WHERE other.event_id = later.event_id AND other.projector = first.projector) = 'delivered' LIMIT 1) AS seq
-  FROM (SELECT order_key, projector, min(seq) AS seq FROM due GROUP BY order_key, projector) AS first
 ){projections}{becomes}{skipped}
 SELECT (SELECT count(*) FROM taken WHERE EXISTS (SELECT FROM moved)) AS taken,
   (SELECT count(*) FROM taken) < (SELECT count(*) FROM item) AS barred
 """
 _PROJECTION: Final = """, due_{name} AS (
-  SELECT {due}, coalesce(seq < cast((
-    SELECT jsonb_object_agg(order_key, seq) FROM last WHERE projector = '{name}' AND seq IS NOT NULL
-  ) ->> order_key AS bigint), false) AS out_of_order
-  FROM event JOIN settled USING (event_id) WHERE settled.projector = '{name}'
+  SELECT {due}, out_of_order FROM event JOIN settled USING (event_id) WHERE settled.projector = '{name}'
 ), projected_{name} AS (
   {insert}
 )"""
@@ -137,6 +130,17 @@ SELECT (SELECT count(*) FROM moved) AS moved,
 """)  # noqa: S608
 
 
+_NEXT_OF_ALL: Final = text("""
+SELECT plan.id AS plan_id, progress.part FROM service_replay_plans AS plan
+JOIN service_replay_progress AS progress ON progress.plan_id = plan.id
+CROSS JOIN LATERAL (
+  SELECT item_id FROM service_replay_items AS item
+  WHERE item.plan_id = plan.id AND item.part = progress.part AND item.n > progress.upto ORDER BY item.n LIMIT 1
+) AS next
+WHERE plan.ledger = 'outbox' AND plan.status = 'running' AND next.item_id = :item_id
+""")
+
+
 @dataclass(frozen=True)
 class _Moved:
     taken: int
@@ -160,6 +164,23 @@ async def batch(connection: AsyncConnection, window: Window, limit: int, project
     if moved.taken or not moved.barred:
         return moved.taken
     return await _Isolated(connection, window, projectors).take(1)
+
+
+async def next_one(connection: AsyncConnection, window: Window) -> UUID | None:
+    """The event of the item that a batch of one would take."""
+    found = await connection.execute(text(f"SELECT item_id FROM ({_NEXT}) AS next"), _told(window))  # noqa: S608
+    return found.scalar()
+
+
+async def give_up(connection: AsyncConnection, item_id: UUID, failure: Failure) -> int:
+    """Count an item as dead again without trying it, in each replay whose next one it is. How many those are.
+
+    It ended the process, or the database gave up on it, each time it was tried alone.
+    """
+    found = (await connection.execute(_NEXT_OF_ALL, {"item_id": item_id})).all()
+    for plan_id, part in found:
+        await connection.execute(_DEAD_AGAIN, {"plan_id": plan_id, "part": part} | _of(failure))
+    return len(found)
 
 
 async def _move(connection: AsyncConnection, statement: TextClause, window: Window, *, locked: bool = False) -> _Moved:
@@ -207,11 +228,13 @@ class _Isolated:
         self._over = moved.taken < size
 
     async def _dead_again(self, error: DBAPIError) -> None:
-        failure = failure_of(error)
-        told = {"cause": failure.cause, "fingerprint": failure.fingerprint, "error": failure.error}
-        row = (await self._connection.execute(_DEAD_AGAIN, _told(self._window) | told)).one()
+        row = (await self._connection.execute(_DEAD_AGAIN, _told(self._window) | _of(failure_of(error)))).one()
         self._taken += row.moved
         self._over = row.exceeded or not row.moved
+
+
+def _of(failure: Failure) -> dict[str, Any]:
+    return {"cause": failure.cause, "fingerprint": failure.fingerprint, "error": failure.error}
 
 
 def _told(window: Window) -> dict[str, Any]:

@@ -129,7 +129,12 @@ async def begin(session: AsyncSession, request: ReplayRequest) -> Begun:
     if plan.ledger != request.ledger:
         raise StopError(f"plan {plan.id} is of the ledger {plan.ledger}, not of {request.ledger}")
     await check(session, plan)
-    values = {"status": "running", "started_by": request.by, "started_at": func.now()}
+    values = {
+        "status": "running",
+        "started_by": request.by,
+        "started_at": func.now(),
+        "request": request.model_dump(mode="json"),
+    }
     await session.execute(
         update(ReplayPlan).where(ReplayPlan.id == plan.id, ReplayPlan.status == "planned").values(values)
     )
@@ -140,6 +145,12 @@ async def begin(session: AsyncSession, request: ReplayRequest) -> Begun:
         rate=plan.rate,
         paused=plan.status == "paused",
     )
+
+
+async def begun(session: AsyncSession) -> list[ReplayRequest]:
+    """What goes on, or is held: each of them has a workflow, or lost it."""
+    plans = await session.scalars(select(ReplayPlan.request).where(ReplayPlan.status.in_(("running", "paused"))))
+    return [ReplayRequest.model_validate(request) for request in plans]
 
 
 async def approve(session: AsyncSession, plan_id: UUID, by: str) -> None:

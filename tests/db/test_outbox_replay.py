@@ -11,7 +11,7 @@ from integrations.db.ledger_tables import ProjectorLedger, ReplayItem
 from integrations.db.outbox_flow import Flow
 from integrations.db.projectors import PROJECTORS
 from integrations.db.session import Sessions
-from integrations.domain.ledger import ItemStatus
+from integrations.domain.ledger import Failure, ItemStatus
 from tests.factories import every, stored
 from tests.outbox.events import add_events, pairs, projected, refused, rows, statuses
 from tests.outbox.plans import CAUSE, add_dead, die, drive, made, progress, released
@@ -157,7 +157,7 @@ class TestABatch:
 
         await drive(owner, 2)
 
-        assert await rows(engine, OUT_OF_ORDER) == [(1, True), (2, False), (3, False), (4, False)]
+        assert await rows(engine, OUT_OF_ORDER) == [(1, True), (2, False), (3, True), (4, False)]
         assert {fourth} == {
             row.event_id for row in await every(sessions, ProjectorLedger, position=4) if row.settled_at
         }
@@ -275,13 +275,33 @@ class TestAnItemThatFailsAgain:
         assert await drive(owner) == 6
 
 
-class TestTheDispatcher:
-    async def test_replays_what_windows_allow(
+class TestWhatEndsTheProcess:
+    async def test_is_dead_again_without_a_try_and_the_others_go_on(
         self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection
     ) -> None:
-        await add_dead(engine, 3, part=2)
+        first, second = await add_dead(engine, 2, ["activity"], connections=2)
         plan = await made(sessions)
-        await released(sessions, plan)
+        await released(sessions, plan, failures=1)
+        flow, failure = Flow(PROJECTORS), Failure.of("Crash", "the process ended each time")
+        [window] = await flow.windows(owner, {0})
+        assert await flow.next_replayed(owner, window) == first
 
-        assert await Flow(PROJECTORS).replay(owner, {0, 1}, 100) == 0
-        assert await Flow(PROJECTORS).replay(owner, {2}, 100) == 6
+        await flow.set_aside(owner, first, failure)
+        await drive(owner)
+
+        seen = await progress(sessions, plan)
+        assert (seen.delivered, seen.dead) == (1, 1)
+        assert (await item(sessions, first)).cause == failure.cause
+        assert (await item(sessions, second)).status == "delivered"
+
+    async def test_in_a_plan_that_is_not_run_is_nothing_to_give_up(
+        self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection
+    ) -> None:
+        [event_id] = await add_dead(engine, 1, ["activity"])
+        plan = await made(sessions)
+
+        moved = await Flow(PROJECTORS).set_aside(owner, event_id, Failure.of("Crash", "it ended"))
+
+        assert moved.failed == ()
+        assert (await progress(sessions, plan)).dead == 0
+        assert (await item(sessions, event_id)).cause == CAUSE.cause
