@@ -22,7 +22,7 @@ from integrations.domain.replay import (
     Watch,
 )
 
-_LOOK: Final = 0.3
+_LOOK: Final = 0.1
 """Seconds between two looks at the rows: what is waited for is done by the drain."""
 _LONG: Final = 5 * 60.0
 """Seconds after which it ends by itself, so that the workflow shows how far it is."""

@@ -1,4 +1,4 @@
-"""Lifecycle events in bulk, for the product's outbox or for the bound's."""
+"""Lifecycle events in bulk, with ids in the order of time, for the product's outbox or for the bound's."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,7 +8,7 @@ import asyncpg
 _ADD: Final = """
 INSERT INTO {schema}.service_lifecycle_outbox
   (event_id, name, provider_id, scope_type, scope_id, connection_id, order_key, part, seq, payload)
-SELECT gen_random_uuid(), {name}, 'provider-' || i % 9, 'org', 'tenant-' || i % 50, c, c::text,
+SELECT uuidv7(), {name}, 'provider-' || i % 9, 'org', 'tenant-' || i % 50, c, c::text,
   (('x' || left(md5(c::text), 7))::bit(28)::int) % 16, {offset} + i / {connections},
   jsonb_build_object('from', 'active', 'to', 'active', 'reason', 'the token was due', 'actor', 'RefreshWorkflow',
     'pad', repeat('x', 80))

@@ -13,6 +13,7 @@ from integrations.db.tables import Connection, Contact, GrantEvent, Transition
 from integrations.domain.connection import Status, may_become
 from integrations.domain.errors import StopError
 from integrations.domain.grants import Change
+from integrations.domain.ids import new_event_id
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import Detected
 from integrations.domain.run import Run
@@ -75,7 +76,7 @@ async def transition(
     now = Status(row.status)
     if not may_move(row, to, among):
         return False
-    event_id = uuid4()
+    event_id = new_event_id()
     row.status, row.status_reason, row.status_since = to, reason, func.now()
     session.add(
         Transition(
@@ -128,7 +129,7 @@ async def note_grants(
     )
     session.add(event)
     await session.flush()
-    await enqueue(session, row.id, uuid4(), f"connection.grants_{change.kind}", told | {"actor": actor})
+    await enqueue(session, row.id, new_event_id(), f"connection.grants_{change.kind}", told | {"actor": actor})
     return event.id if change.missing else None
 
 

@@ -5,7 +5,7 @@ Whatever the end, nothing that waited for it stays behind: no invitation, no can
 
 from collections.abc import Sequence
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,6 +15,7 @@ from integrations.db.outbox import enqueue
 from integrations.db.tables import Connection, ConsentSession, GrantEvent
 from integrations.domain.connection import BLOCKED, Status, masked
 from integrations.domain.grants import compare
+from integrations.domain.ids import new_event_id
 from integrations.domain.reauth import Activation, Candidate, Expire, Lifecycle
 from integrations.domain.run import Run
 
@@ -74,7 +75,7 @@ async def activate(
         payload=told,
     )
     if not moved:  # it was active all along: a person asked for a fresh consent
-        await enqueue(session, row.id, uuid4(), "connection.credential_renewed", told)
+        await enqueue(session, row.id, new_event_id(), "connection.credential_renewed", told)
     session.add(
         GrantEvent(
             connection_id=row.id,

@@ -31,6 +31,8 @@ class OutboxEvent(Base):
         Index("ix_service_lifecycle_outbox_pending", "part", "id", postgresql_where=text("status = 'pending'")),
         # An event's number is its own; and whoever reads a connection's events reads them in order.
         Index("ux_service_lifecycle_outbox_order", "order_key", "seq", unique=True),
+        # Each row is settled once: its next version finds room on the page of the first.
+        {"postgresql_with": {"fillfactor": 60}},
     )
 
     event_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -156,7 +158,7 @@ class ActivityEntry(Base):
     occurred_at: Mapped[datetime]
     projected_at: Mapped[datetime] = mapped_column(server_default=func.now())
     out_of_order: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Replayed when there were later events of its order key already: readers sort by `seq`."""
+    """Replayed: its place here says nothing of when it happened, and readers sort by `seq`."""
 
 
 class NotificationRequest(Base):

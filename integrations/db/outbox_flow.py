@@ -30,8 +30,8 @@ from integrations.domain.outbox import Batch, Pair
 from integrations.domain.replay import Window
 
 _PENDING: Final = "status = 'pending' AND part = cast(:part AS smallint) ORDER BY id LIMIT {limit}"
-_NAMED: Final = """event_id = ANY(:ids) AND NOT EXISTS (SELECT FROM service_projector_ledger AS item
-  WHERE item.event_id = event.event_id AND item.projector = '{name}') ORDER BY id"""
+_NAMED: Final = """event_id = ANY(:ids) AND (SELECT true FROM service_projector_ledger AS item
+  WHERE item.event_id = event.event_id AND item.projector = '{name}') IS NULL ORDER BY id"""
 _BATCH: Final = """
 WITH waiting AS (
   SELECT destination, order_key FROM service_ledger_holds

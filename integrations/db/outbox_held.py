@@ -25,8 +25,8 @@ SELECT destination, array_agg(order_key ORDER BY since) AS keys FROM (
   WHERE ledger = 'outbox' AND part = cast(:part AS smallint) AND released_at IS NOT NULL
     AND destination = ANY(:names)
     -- What waits for a whole destination goes first: nothing of one order key may overtake it.
-    AND (order_key = '*' OR NOT EXISTS (SELECT FROM service_ledger_holds AS whole WHERE whole.ledger = 'outbox'
-      AND whole.part = hold.part AND whole.destination = hold.destination AND whole.order_key = '*'))
+    AND (order_key = '*' OR (SELECT true FROM service_ledger_holds AS whole WHERE whole.ledger = 'outbox'
+      AND whole.part = hold.part AND whole.destination = hold.destination AND whole.order_key = '*') IS NULL)
   ORDER BY since LIMIT :limit
 ) AS released GROUP BY destination
 """)
@@ -56,8 +56,9 @@ SELECT count(*) FROM due
 _END: Final = """
 DELETE FROM service_ledger_holds AS ended
 WHERE ledger = 'outbox' AND part = cast(:part AS smallint) AND destination = :projector AND order_key = ANY(:keys)
-  AND released_at IS NOT NULL AND NOT EXISTS (SELECT FROM service_projector_ledger AS item
-    WHERE status = 'held' AND projector = ended.destination AND item.part = ended.part AND {which})
+  -- A value and no EXISTS: that the planner would join, by a walk through all that is held.
+  AND released_at IS NOT NULL AND (SELECT true FROM service_projector_ledger AS item
+    WHERE status = 'held' AND projector = ended.destination AND item.part = ended.part AND {which} LIMIT 1) IS NULL
 """
 _ITS_KEY: Final = "item.order_key = ended.order_key"
 

@@ -37,32 +37,25 @@ WITH reached AS MATERIALIZED (
 ), chosen AS MATERIALIZED (
   SELECT ctid AS line, n, item_id, destination FROM service_replay_items
   WHERE {of_part} AND n > (SELECT upto FROM reached) AND n <= :upto ORDER BY n LIMIT {limit}
-), item AS MATERIALIZED (
-  SELECT chosen.*, known.place, known.status,
-    coalesce(known.status = 'dead', false) AND destination IN ({names}) AS dead
-  FROM chosen LEFT JOIN LATERAL (
-    SELECT ctid AS place, status FROM service_projector_ledger
-    WHERE event_id = item_id AND projector = destination LIMIT 1) AS known ON true
 ), event AS MATERIALIZED (
-  SELECT mine.*, told.*, pair.retrying,
-    CASE WHEN pair.dead > cardinality(mine.places) THEN 'dead' WHEN pair.retrying THEN 'retrying'
-      WHEN pair.held THEN 'held' ELSE 'delivered' END AS becomes
-  FROM (
-    SELECT item_id, min(n) AS n, array_agg(place) AS places, array_agg(destination) AS projectors
-    FROM item WHERE dead GROUP BY item_id) AS mine
+  SELECT asked.*, told.*, pair.*,
+    CASE WHEN dead_still > 0 THEN 'dead' WHEN retrying THEN 'retrying' WHEN held THEN 'held' ELSE 'delivered' END
+      AS becomes
+  FROM (SELECT item_id, min(n) AS n, array_agg(destination) AS asked_for FROM chosen GROUP BY item_id) AS asked
   CROSS JOIN LATERAL (
-    SELECT ctid AS place, {due}, coalesce((
-      SELECT true FROM service_lifecycle_outbox AS later
-      WHERE later.order_key = known.order_key AND later.seq > known.seq LIMIT 1), false) AS out_of_order
-    FROM service_lifecycle_outbox AS known WHERE event_id = item_id LIMIT 1) AS told
+    SELECT ctid AS place FROM service_lifecycle_outbox WHERE event_id = item_id LIMIT 1) AS told
   CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE status = 'dead') AS dead, bool_or(status = 'retrying') AS retrying,
-      bool_or(status = 'held') AS held
-    FROM service_projector_ledger AS other WHERE other.event_id = item_id) AS pair
+    SELECT array_agg(ctid) FILTER (WHERE mine) AS places, array_agg(projector) FILTER (WHERE mine) AS projectors,
+      count(*) FILTER (WHERE status = 'dead' AND NOT mine) AS dead_still,
+      bool_or(status = 'retrying') AS retrying, bool_or(status = 'held') AS held
+    FROM (
+      SELECT ctid, projector, status, status = 'dead' AND projector = ANY(asked_for) AND projector IN ({names}) AS mine
+      FROM service_projector_ledger AS known WHERE known.event_id = item_id OFFSET 0) AS known) AS pair
 ), barrier AS MATERIALIZED (
-  SELECT coalesce(min(n), :upto + 1) AS n FROM event WHERE retrying AND NOT cast(:locked AS boolean)
+  SELECT coalesce(min(n), :upto + 1) AS n FROM event
+  WHERE retrying AND places IS NOT NULL AND NOT cast(:locked AS boolean)
 ), taken AS MATERIALIZED (
-  SELECT * FROM item WHERE n < (SELECT n FROM barrier)
+  SELECT * FROM chosen WHERE n < (SELECT n FROM barrier)
 ), due AS MATERIALIZED (
   SELECT unnest(places) AS place FROM event WHERE n < (SELECT n FROM barrier)
 ), moved AS (
@@ -77,30 +70,40 @@ WITH reached AS MATERIALIZED (
   SET status = 'delivered', settled_at = now(), part = NULL, order_key = NULL, lease_until = NULL
   WHERE ctid = ANY(ARRAY(SELECT place FROM due WHERE EXISTS (SELECT FROM moved)))
     AND status NOT IN ('delivered', 'held', 'retrying')
-  RETURNING event_id, projector
+), odd AS MATERIALIZED (
+  -- Looked at one by one, where there are any: what is not dead, or cannot be projected.
+  SELECT line, coalesce(known.status, 'gone') AS status, destination IN ({names}) AS named, (
+    SELECT true FROM service_lifecycle_outbox WHERE event_id = item_id) IS NULL AS lost
+  FROM taken LEFT JOIN LATERAL (
+    SELECT status FROM service_projector_ledger WHERE event_id = item_id AND projector = destination LIMIT 1) AS known
+  ON true WHERE (SELECT count(*) FROM due) < (SELECT count(*) FROM taken) AND EXISTS (SELECT FROM moved)
 ){projections}{becomes}{skipped}
 SELECT (SELECT count(*) FROM taken WHERE EXISTS (SELECT FROM moved)) AS taken,
-  (SELECT count(*) FROM taken) < (SELECT count(*) FROM item) AS barred
+  (SELECT count(*) FROM taken) < (SELECT count(*) FROM chosen) AS barred
 """
+# Its columns are read at the place that was found: to carry them along costs more than to go there once more.
 _PROJECTION: Final = """, due_{name} AS (
-  SELECT {due}, out_of_order FROM event JOIN settled USING (event_id) WHERE settled.projector = '{name}'
+  SELECT {due}, true AS out_of_order FROM service_lifecycle_outbox WHERE ctid = ANY(ARRAY(
+    SELECT place FROM event WHERE '{name}' = ANY(projectors) AND n < (SELECT n FROM barrier)
+      AND EXISTS (SELECT FROM moved)))
 ), projected_{name} AS (
   {insert}
 )"""
 _BECOMES: Final = """, becomes_{status} AS (
   UPDATE service_lifecycle_outbox SET status = '{status}' WHERE ctid = ANY(ARRAY(
-    SELECT place FROM event WHERE becomes = '{status}' AND n < (SELECT n FROM barrier) AND EXISTS (SELECT FROM moved)))
+    SELECT place FROM event WHERE becomes = '{status}' AND places IS NOT NULL AND n < (SELECT n FROM barrier)
+      AND EXISTS (SELECT FROM moved)))
 )"""
 _SKIPPED: Final = """, skipped_{nth} AS (
   UPDATE service_replay_items SET outcome = 'skipped', why = '{why}' WHERE ctid = ANY(ARRAY(
-    SELECT line FROM taken WHERE {which} AND EXISTS (SELECT FROM moved)))
+    SELECT line FROM odd WHERE {which}))
 )"""
 _WHY: Final = {
     "status = 'held'": "in the flow again: held behind an earlier event of its order key",
     "status = 'retrying'": "in the flow again: its own workflow tries it",
-    "status IS NULL": "its row in the projector ledger is gone",
-    "status = 'dead' AND NOT dead": "there is no projector of this name",
-    "dead AND item_id NOT IN (SELECT event_id FROM event)": "its event is gone",
+    "status = 'gone'": "its row in the projector ledger is gone",
+    "status = 'dead' AND NOT named": "there is no projector of this name",
+    "status = 'dead' AND named AND lost": "its event is gone",
 }
 """Of those that were delivered already nothing is written down."""
 _NEXT: Final = f"""SELECT n, item_id, destination FROM service_replay_items
@@ -251,7 +254,6 @@ def _statement(limit: int, projectors: tuple[tuple[str, Projector], ...]) -> Tex
         _BATCH.format(
             of_part=_OF_PART,
             limit=limit,
-            due=DUE,
             names=", ".join(f"'{name}'" for name, _ in projectors),
             projections="".join(projections),
             becomes="".join(becomes),

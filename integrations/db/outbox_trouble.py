@@ -56,12 +56,11 @@ ON CONFLICT (ledger, part, destination, order_key) DO UPDATE SET
 WHERE service_ledger_holds.released_at IS NOT NULL
 """)
 _SETTLE: Final = text("""
-UPDATE service_lifecycle_outbox AS event SET status = (
+UPDATE service_lifecycle_outbox AS event SET status = coalesce((
   SELECT CASE WHEN bool_or(status = 'dead') THEN 'dead' WHEN bool_or(status = 'retrying') THEN 'retrying'
-    WHEN bool_or(status = 'held') THEN 'held' ELSE 'delivered' END
-  FROM service_projector_ledger AS item WHERE item.event_id = event.event_id)
+    WHEN bool_or(status = 'held') THEN 'held' WHEN count(*) > 0 THEN 'delivered' END
+  FROM service_projector_ledger AS item WHERE item.event_id = event.event_id), status)
 WHERE event_id = ANY(:ids)
-  AND EXISTS (SELECT FROM service_projector_ledger AS item WHERE item.event_id = event.event_id)
 """)
 _LOCK: Final = text(
     "SELECT FROM service_lifecycle_outbox WHERE event_id = ANY(:ids) ORDER BY event_id FOR NO KEY UPDATE"

@@ -3,8 +3,8 @@
 A projector is given the name of a relation with one row for each event that is due, and returns the statement that
 inserts what it makes of them. It runs inside the transaction that settles them, so it must write here and nowhere else;
 what has to leave the database is written down here and sent by a drain of its own. The ledger keeps it from ever seeing
-an event twice. The relation's columns are those of `service_lifecycle_outbox`, and `out_of_order`: later events of the
-same order key were projected before.
+an event twice. The relation's columns are those of `service_lifecycle_outbox`, and `out_of_order`: it is replayed, and
+later events of its order key may have been projected before.
 """
 
 from collections.abc import Callable, Mapping

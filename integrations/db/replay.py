@@ -37,8 +37,9 @@ CROSS JOIN LATERAL (
 JOIN service_replay_progress AS progress ON progress.plan_id = plan.id
 WHERE plan.ledger = :ledger AND plan.status = 'running' AND far.dead <= plan.max_failures
   AND progress.part = ANY(cast(:parts AS smallint[]))
-  AND EXISTS (SELECT FROM service_replay_items AS item
-    WHERE item.plan_id = plan.id AND item.part = progress.part AND item.n > progress.upto AND item.n <= bound.upto)
+  -- A value and no EXISTS: that the planner would join, by a walk through all items of the plan.
+  AND (SELECT true FROM service_replay_items AS item WHERE item.plan_id = plan.id AND item.part = progress.part
+    AND item.n > progress.upto AND item.n <= bound.upto LIMIT 1)
 ORDER BY plan.started_at, plan.id, progress.part
 """)  # noqa: S608 - ours
 _BEGIN_ANEW: Final = text(f"""

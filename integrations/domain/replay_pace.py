@@ -7,7 +7,7 @@ from typing import Final
 from integrations.domain.errors import WrongUsageError
 from integrations.domain.message import Message
 
-FASTEST: Final = 100_000
+FASTEST: Final = 500_000
 """Items a second: no database of one machine replays more, so a higher rate would say nothing."""
 RATE: Final = 500
 """Items a second, when nobody says otherwise."""

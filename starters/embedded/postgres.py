@@ -30,7 +30,9 @@ SETTINGS = {
     "port": str(PORT),
     "unix_socket_permissions": "0700",
     "fsync": "on",
-    "shared_buffers": "256MB",
+    "shared_buffers": "512MB",
+    # A backlog that is worked off writes a gigabyte within seconds: each checkpoint makes what follows dearer.
+    "max_wal_size": "4GB",
     "max_connections": "200",
     "log_min_duration_statement": "-1",
     "log_line_prefix": "%m [%p] ",

@@ -157,7 +157,7 @@ class TestABatch:
 
         await drive(owner, 2)
 
-        assert await rows(engine, OUT_OF_ORDER) == [(1, True), (2, False), (3, True), (4, False)]
+        assert await rows(engine, OUT_OF_ORDER) == [(1, True), (2, False), (3, True), (4, True)]
         assert {fourth} == {
             row.event_id for row in await every(sessions, ProjectorLedger, position=4) if row.settled_at
         }

@@ -64,7 +64,7 @@ class TestARate:
         [
             ("0", "runbook replays pause"),
             ("-5/s", "runbook replays pause"),
-            ("1000000/s", "above the cap of 100,000/s"),
+            ("1000000/s", "above the cap of 500,000/s"),
             ("fast", "'fast' is no rate: write 500/s"),
             ("50/m", "is no rate"),
         ],

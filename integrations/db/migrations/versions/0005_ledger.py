@@ -13,6 +13,7 @@ _OUTBOX = "service_lifecycle_outbox"
 
 
 def upgrade() -> None:
+    op.execute("ALTER TABLE service_lifecycle_outbox SET (fillfactor = 60)")
     _states("'pending', 'processing', 'held', 'retrying', 'delivered', 'dead'")
     op.create_check_constraint(
         op.f("ck_service_lifecycle_outbox_complete"),
@@ -248,6 +249,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("ALTER TABLE service_lifecycle_outbox RESET (fillfactor)")
     op.drop_index("ux_service_lifecycle_outbox_order", table_name="service_lifecycle_outbox")
     op.create_index(
         op.f("ix_service_lifecycle_outbox_connection_id_seq"),
