@@ -1,4 +1,4 @@
-"""`outbox.replay`: everything that is dead, planned and replayed as fast as it goes, against the drain of as many events.
+"""`outbox.replay`: everything dead, planned and replayed as fast as it goes, against the drain of as many events.
 
 Once as after a projector that was broken: its projections are dead. Once as if both had been: twice the work of the
 first, and what the drain does for each event, beside finding it.
