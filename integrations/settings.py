@@ -87,6 +87,7 @@ class Settings(BaseSettings):
         default=timedelta(seconds=60), description="how old the oldest pending event may be, as 60s"
     )
     database_cores: int | None = Field(default=None, ge=1, description="of the database's machine, when it is another")
+    approve_above: int = Field(default=10_000, ge=0, description="a replay of more items needs another person's word")
     quiet_hours: str = Field(default="20-8", description="hours in which owners are not reminded; 0-0 for none")
 
     @field_validator("key")

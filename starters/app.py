@@ -8,10 +8,11 @@ from starters import (
     db,
     doctor,
     keys,
-    outbox_status,
+    outbox,
     processes,
     providers,
     reauth,
+    replay,
     status,
     tasks,
     up,
@@ -39,7 +40,8 @@ app.add_typer(db.app, name="db")
 app.add_typer(connections.app, name="connections")
 app.add_typer(reauth.app, name="reauth")
 app.add_typer(tasks.app, name="tasks")
-app.add_typer(outbox_status.app, name="outbox")
+app.add_typer(outbox.app, name="outbox")
+app.add_typer(replay.app, name="replays")
 app.add_typer(contacts.app, name="contacts")
 app.add_typer(keys.app, name="keys")
 app.add_typer(providers.app, name="providers")

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from integrations.db import outbox_held as held
-from integrations.db import samples
+from integrations.db import outbox_replay, replay, samples
 from integrations.db.dedicated import transaction
 from integrations.db.outbox_isolation import Isolation
 from integrations.db.outbox_trouble import leave_flow, settle_events
@@ -123,9 +123,12 @@ class Flow:
             failed += isolation.failed
         return Batch(taken=taken, failed=tuple(failed))
 
-    async def replay(self, connection: AsyncConnection, parts: set[int], limit: int) -> int:  # noqa: ARG002
+    async def replay(self, connection: AsyncConnection, parts: set[int], limit: int) -> int:
         """Replay what plans want of these partitions by now. How many."""
-        return 0
+        taken = 0
+        for window in await replay.windows(connection, "outbox", parts):
+            taken += await outbox_replay.batch(connection, window, limit, self._projectors)
+        return taken
 
     async def sample(self, connection: AsyncConnection) -> None:
         """Write down how the outbox stands, for rates."""
