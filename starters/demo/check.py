@@ -18,6 +18,7 @@ class Name(StrEnum):
     BACKLOG_DRAINED = "backlog_drained"
     ORDER_KEPT = "order_kept"
     POISON_ISOLATED = "poison_isolated"
+    DEAD_REPLAYED = "dead_replayed"
     NO_SECRETS = "no_secrets"
 
 

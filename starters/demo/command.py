@@ -20,6 +20,7 @@ from starters.client import Platform
 from starters.demo.check import Check, Name
 from starters.demo.leaks import Leaks
 from starters.demo.outbox_act import LaggingOutbox
+from starters.demo.poison_act import PoisonedEvents
 from starters.demo.scene import Act, Scene, StoryError
 from starters.demo.simulator import Simulator
 from starters.demo.story import RevokedGrant
@@ -31,6 +32,7 @@ from starters.stack import Stack
 _ACTS: Final[tuple[tuple[str, type[Act]], ...]] = (
     ("reauth", RevokedGrant),
     ("outbox", LaggingOutbox),
+    ("outbox", PoisonedEvents),
     # Last: it reads whatever the others left behind.
     ("reauth", Leaks),
 )

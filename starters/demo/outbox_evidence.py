@@ -1,4 +1,4 @@
-"""Evidence of a drained outbox: what the rows say, and never the dispatcher that wrote them."""
+"""Evidence of a drained backlog: what the rows say of events and projections."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from integrations.db.session import Sessions
 from starters.demo.check import Check, Name, judged
-from starters.demo.evidence import rows, words
+from starters.demo.evidence import rows
 
 PROJECTIONS: Final = {
     "activity entries": "service_activity_entries",
@@ -65,7 +65,10 @@ async def backlog_drained(
         f"guard: exit code {code}, with {at_death.delivered:,} of {at_death.delivered + at_death.pending:,} events "
         f"delivered; database: lag {at_death.lag:.1f} s then, {highest:.1f} s at its worst, {after:.1f} s for fresh "
         f"events after it; {counted[0]['events']:,} events, "
-        + ", ".join(f"{row['projected']:,} {what}, {row['missing']} missing" for what, row in named.items()),
+        + ", ".join(
+            f"{row['projected']:,} {what} ({row['missing']} missing, {row['twice']} twice)"
+            for what, row in named.items()
+        ),
     )
 
 
@@ -91,41 +94,4 @@ async def order_kept(sessions: Sessions, keys: Sequence[str]) -> Check:
         f"database: of {len(keys)} connections, in the order of projection, "
         + " and ".join(f"{row['overtaken']} of {row['made']:,} {what}" for what, row in found.items())
         + " come after a later one",
-    )
-
-
-async def poison_isolated(sessions: Sessions, poison: Sequence[UUID], name: str, attempts: int) -> Check:
-    """`name`: of the events that came after the poison, of its connections and of others. Asked before the replay."""
-    dead = await rows(
-        sessions,
-        "SELECT cause, attempts FROM service_projector_ledger "
-        "WHERE event_id = ANY(:ids) AND projector = 'activity' AND status = 'dead'",
-        ids=list(poison),
-    )
-    told = await rows(
-        sessions, "SELECT 1 FROM service_notification_requests WHERE event_id = ANY(:ids)", ids=list(poison)
-    )
-    sql = """WITH dead AS (
-        SELECT event.order_key, item.settled_at FROM service_projector_ledger AS item
-        JOIN service_lifecycle_outbox AS event USING (event_id)
-        WHERE event_id = ANY(:ids) AND projector = 'activity' AND item.status = 'dead')
-      SELECT count(*) FILTER (WHERE dead IS NOT NULL) AS behind,
-        count(*) FILTER (WHERE made.projected_at < dead.settled_at) AS overtook,
-        count(*) FILTER (WHERE dead IS NULL) AS others,
-        count(*) FILTER (WHERE dead IS NULL AND made.projected_at > (SELECT min(settled_at) FROM dead)) AS waited
-      FROM service_activity_entries AS made LEFT JOIN dead USING (order_key) WHERE made.name = :name"""
-    went = (await rows(sessions, sql, ids=list(poison), name=name))[0]
-    return judged(
-        Name.POISON_ISOLATED,
-        {
-            "each is dead, with its cause": len(dead) == len(poison) and all(row["cause"] for row in dead),
-            "after all its attempts": {row["attempts"] for row in dead} == {attempts},
-            "at that projector only": len(told) == len(poison),
-            "what came later on their connections waited until then": went["behind"] > 0 and not went["overtook"],
-            "what came later on others did not": went["others"] > 0 and not went["waited"],
-        },
-        f"database: {len(dead)} dead after {words({row['attempts'] for row in dead})} attempts, "
-        f"{words({row['cause'] for row in dead})}; of {went['behind']} later events of their connections "
-        f"{went['overtook']} were projected before that, of {went['others']} of others all but {went['waited']}; "
-        f"{len(told)} notification requests made all the same",
     )
