@@ -91,10 +91,13 @@ async def revocation_confirmed(
 
 
 async def pending_reauth(sessions: Sessions, connection_id: UUID) -> Check:
-    """The transition, its event and the invitation's are one transaction: the rows carry the same xmin."""
+    """The transition, its event and the invitation's are one transaction: the rows carry the moment that it began.
+
+    To the microsecond, as Postgres has it. Their xmin would say so too, but the drain settles an event by an update.
+    """
     found = await rows(
         sessions,
-        "SELECT t.reason, t.xmin::text AS t, e.xmin::text AS e, e.name, e.seq, i.xmin::text AS i, i.seq AS iseq "
+        "SELECT t.at AS t, e.occurred_at AS e, e.name, e.seq, i.occurred_at AS i, i.seq AS iseq "
         "FROM service_connection_transitions t "
         "LEFT JOIN service_lifecycle_outbox e ON e.event_id = t.event_id "
         "LEFT JOIN service_consent_sessions s ON s.lifecycle_id = t.lifecycle_id "
@@ -111,6 +114,7 @@ async def pending_reauth(sessions: Sessions, connection_id: UUID) -> Check:
         sessions, "SELECT status, missing_grants FROM service_connections WHERE id = :id", id=connection_id
     )
     row = found[0] if found else {}
+    began = f"{row['t']:%H:%M:%S.%f}" if row else "no time"
     return judged(
         Name.PENDING_REAUTH,
         {
@@ -120,8 +124,8 @@ async def pending_reauth(sessions: Sessions, connection_id: UUID) -> Check:
             "an operator task is open": len(tasks) == 1,
         },
         f"database: {words(r['status'] for r in status)} without {words(r['missing_grants'] for r in status)}; history "
-        f"row, event {row.get('name')} (seq {row.get('seq')}) and reauth.invited (seq {row.get('iseq')}) are of "
-        f"transaction {row.get('t')}; task: {words(t['title'] for t in tasks)}",
+        f"row, event {row.get('name')} (seq {row.get('seq')}) and reauth.invited (seq {row.get('iseq')}) are of the "
+        f"transaction that began at {began}; task: {words(t['title'] for t in tasks)}",
     )
 
 
