@@ -39,6 +39,7 @@ class ReplayWorkflow(ReplayAsked):
         self._story = Story(["begin", "replay", "outcome"], "begin")
         self._count = 0
         self._seen = Seen(status=PlanStatus.RUNNING)
+        self._watching: workflow.ActivityHandle[Seen] | None = None
         self._watched = 0
 
     @workflow.run
@@ -110,9 +111,13 @@ class ReplayWorkflow(ReplayAsked):
             await self._watch(stage)
             if self.is_over() or self._seen.exceeded or self._seen.done >= stage.upto:
                 return
-            if workflow.info().is_continue_as_new_suggested():
+            if self.is_long():
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 workflow.continue_as_new(self._request.model_copy(update={"rate": self._rate}))
+
+    def is_long(self) -> bool:
+        """Time for a new run: what a slow one needs is in the rows."""
+        return workflow.info().is_continue_as_new_suggested()
 
     async def _watch(self, stage: Stage) -> None:
         self._watched += 1
@@ -123,7 +128,7 @@ class ReplayWorkflow(ReplayAsked):
             activity_id=f"watch {self._watched}",
             **REPLAY_WATCH,
         )
-        # A cancelled plan's watch finds the row closed, and ends by itself.
+        self._watching = watching
         await workflow.wait_condition(lambda: watching.done() or self.is_over())
         if watching.done():
             self._seen = await watching
@@ -139,6 +144,8 @@ class ReplayWorkflow(ReplayAsked):
             **REPLAY_CHECK,
         )
         self._story.at("outcome", doing=str(outcome), found_as=outcome.status.value)
+        # A watch that was left alone finds the row closed, and ends by itself.
+        await workflow.wait_condition(lambda: self._watching is None or self._watching.done())
         # A person whose wish is being carried out gets an answer before this run ends.
         await workflow.wait_condition(workflow.all_handlers_finished)
         return outcome
