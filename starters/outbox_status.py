@@ -32,15 +32,12 @@ from starters.shell import (
     fields,
     moment,
     out,
-    run,
     table,
 )
 
-app = typer.Typer(no_args_is_help=True, help="The outbox: status, dead, scale.")
 _PLAN: Final = "runbook outbox plan --cause"
 
 
-@app.command()
 @command
 async def status(
     json: Json = False,
@@ -87,7 +84,6 @@ async def _differences(reach: Reach, *, json: bool) -> None:
         raise typer.Exit(FAILED)
 
 
-@app.command()
 @command
 async def dead(
     json: Json = False,
@@ -157,7 +153,6 @@ def _attempt(entry: dict[str, Any]) -> str:
     return f"{str(entry.get('at', ''))[:19]} #{entry.get('attempt', '?')}{by}"
 
 
-@app.command()
 @command
 async def scale(
     dispatchers: Annotated[int, typer.Argument(help=f"1 to {PARTITIONS}.")],
@@ -220,7 +215,3 @@ async def _start(reach: Reach, dispatchers: int) -> None:
     except (TemporalUnreachableError, RPCError) as error:
         said = error.message if isinstance(error, RPCError) else str(error)
         fail(f"the wish is kept, and reconcile starts them once Temporal answers: {said}", UNREACHABLE)
-
-
-if __name__ == "__main__":
-    run(app)
