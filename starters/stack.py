@@ -66,7 +66,8 @@ class Stack:
         """Start everything and return when it is ready.
 
         `ports`: those asked for by name; the others are free ones, the same as last time where possible.
-        `outside`: RUNBOOK_DATABASE_URL and TEMPORAL_* variables that replace an embedded server with a real one.
+        `outside`: RUNBOOK_DATABASE_URL and TEMPORAL_* variables that replace an embedded server with a real one, and
+        settings that are to be other than usual.
         Raises EmbeddedError when a port or the folder is taken or a server does not come up, and StopError when the
         database and Temporal do not belong together.
         """

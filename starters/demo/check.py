@@ -15,6 +15,10 @@ class Name(StrEnum):
     OTHER_ACCOUNT_REFUSED = "other_account_refused"
     REPAIRED_NEW_VERSION = "repaired_new_version"
     CAPABILITY_SUCCEEDED = "capability_succeeded"
+    BACKLOG_DRAINED = "backlog_drained"
+    ORDER_KEPT = "order_kept"
+    POISON_ISOLATED = "poison_isolated"
+    DEAD_REPLAYED = "dead_replayed"
     NO_SECRETS = "no_secrets"
 
 

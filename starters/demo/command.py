@@ -18,14 +18,34 @@ from integrations.observability import scrubbed
 from integrations.temporal import ui_link
 from starters.client import Platform
 from starters.demo.check import Check, Name
+from starters.demo.leaks import Leaks
+from starters.demo.outbox_act import LaggingOutbox
+from starters.demo.poison_act import PoisonedEvents
+from starters.demo.scene import Act, Scene, StoryError
 from starters.demo.simulator import Simulator
-from starters.demo.story import RevokedGrant, StoryError
+from starters.demo.story import RevokedGrant
 from starters.embedded.down import down, remove
 from starters.embedded.location import locate
 from starters.shell import FAILED, USAGE, Json, as_json, command, err, fail, out
 from starters.stack import Stack
 
-STORIES: Final = {"reauth": RevokedGrant}
+_ACTS: Final[tuple[tuple[str, type[Act]], ...]] = (
+    ("reauth", RevokedGrant),
+    ("outbox", LaggingOutbox),
+    ("outbox", PoisonedEvents),
+    # Last: it reads whatever the others left behind.
+    ("reauth", Leaks),
+)
+"""The acts in their order, each with the story that it belongs to."""
+STORIES: Final = tuple(dict.fromkeys(story for story, _ in _ACTS))
+_HURRY: Final = {
+    # Small batches, so that a backlog of thousands has a middle; and an event is given up in seconds.
+    "RUNBOOK_OUTBOX_BATCH": "20",
+    "RUNBOOK_OUTBOX_ATTEMPTS": "5",
+    "RUNBOOK_OUTBOX_RETRY_FIRST": "1s",
+    "RUNBOOK_OUTBOX_RETRY_MOST": "2s",
+}
+"""How the demo's stack differs from one that `make up` starts."""
 _REPORT: Final = Path("report.html")
 
 
@@ -36,7 +56,8 @@ class _Interrupted(Exception):  # noqa: N818 - a person's wish, not an error
 class Demo:
     """What is told and found while it runs."""
 
-    def __init__(self, broken: Name | None) -> None:
+    def __init__(self, acts: list[type[Act]], broken: Name | None) -> None:
+        self.acts = acts
         self.broken = broken
         self.told: list[tuple[str, str]] = []
         self.checks: list[Check] = []
@@ -76,13 +97,17 @@ async def demo(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Start everything on ports and in a folder of its own, revoke a grant, and check the repair from the other side.
+    """Start everything on ports and in a folder of its own, break it, and check the repair from the other side.
 
     Example: runbook demo --keep
     """
     if name is not None and name not in STORIES:
         fail(f"there is no story {name!r}; there are: {', '.join(STORIES)}", USAGE)
-    found = Demo(sabotage)
+    acts = [act for story, act in _ACTS if name in (None, story)]
+    proven = [check for act in acts for check in act.proves]
+    if sabotage is not None and sabotage not in proven:
+        fail(f"the story {name!r} does not check {sabotage}; it checks {', '.join(proven)}", USAGE)
+    found = Demo(acts, sabotage)
     folder = locate(purpose="demo")
     # The demo breaks and deletes: it must never hear of anything but what it started itself.
     for variable in [name for name in os.environ if name.startswith(("RUNBOOK_", "TEMPORAL_"))]:
@@ -100,7 +125,7 @@ async def demo(
 
 
 async def _play(found: Demo, folder: Path, *, keep: bool, json: bool) -> None:
-    stack = await Stack.start(folder, say=found.tell)
+    stack = await Stack.start(folder, outside=_HURRY, say=found.tell)
     try:
         await _story(found, stack)
         if not keep:
@@ -120,16 +145,17 @@ async def _story(found: Demo, stack: Stack) -> None:
     simulator = Simulator(stack.simulator_url)
     try:
         platform = Platform(stack.settings, make_sessions(engine), await stack.temporal_client())
-        story = RevokedGrant(stack, platform, simulator, found.broken, found.tell)
+        scene = Scene(stack, platform, simulator, found.broken, found.tell, found.checks)
         try:
-            await story.play()
+            for act in found.acts:
+                await act(scene).play()
         except Exception as error:  # noqa: BLE001 - whatever it is, the report says where the story ended
             why = str(error) if isinstance(error, StoryError) else scrubbed(f"{type(error).__name__}: {error}")
             found.tell(f"STUCK: {why}")
-            done = {check.name for check in story.checks}
-            story.checks += [Check(name=n, passed=False, evidence=why) for n in Name if n not in done]
-        found.checks = story.checks
-        links = {what: ui_link(stack.settings, workflow_id) for what, workflow_id in story.workflows.items()}
+            done = {check.name for check in found.checks}
+            proven = [name for act in found.acts for name in act.proves]
+            found.checks += [Check(name=name, passed=False, evidence=why) for name in proven if name not in done]
+        links = {what: ui_link(stack.settings, workflow_id) for what, workflow_id in scene.workflows.items()}
         found.links = {what: link for what, link in links.items() if link}
     finally:
         await simulator.close()

@@ -1,53 +1,49 @@
 """A grant is revoked at the provider: the platform finds it out, blocks, invites, takes the consent and proves it."""
 
-import asyncio
-import base64
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final
 from uuid import UUID, uuid4
 
 from temporalio.client import WorkflowHandle
 
-from integrations.db.session import Sessions
 from integrations.domain.connection import reauth_id
 from integrations.domain.errors import RunbookError
 from integrations.domain.job import JobResult
-from starters.client import Platform, invitation_link
+from starters.client import invitation_link
 from starters.demo import evidence
-from starters.demo.check import Check, Name, Tell, judged
+from starters.demo.check import Name, judged
 from starters.demo.evidence import WRITE, rows
 from starters.demo.owner import Owner
-from starters.demo.simulator import Simulator
-from starters.stack import Stack
+from starters.demo.scene import BY, Scene, StoryError, outcome_of, until
 from workflows.reconcile import SCHEDULE
 
-R = TypeVar("R")
-_BY: Final = "demo"
-_PATIENCE: Final = 60.0
-"""Seconds for a step: several times what it takes on a slow machine."""
-_LOOK: Final = 0.2
 _ADA: Final = ("ada@acme.example", "ada")
 _BOB: Final = ("bob@other.example", "bob")
 
 
-class StoryError(RunbookError):
-    """The story cannot go on: something that had to happen did not, in the time that it has."""
-
-
 class RevokedGrant:
-    """The story, step by step. `broken` is what is to be broken on purpose."""
+    """The act, step by step."""
 
-    def __init__(self, stack: Stack, platform: Platform, simulator: Simulator, broken: Name | None, tell: Tell) -> None:
-        self._stack = stack
-        self._platform = platform
-        self._sessions: Sessions = platform.sessions
-        self._simulator = simulator
-        self._broken = broken
-        self._tell = tell
-        self.checks: list[Check] = []
-        self.workflows: dict[str, str] = {}
-        self._links: list[str] = []
+    proves: ClassVar[tuple[Name, ...]] = (
+        Name.CONNECTED_WITH_PKCE,
+        Name.REVOCATION_CONFIRMED,
+        Name.PENDING_REAUTH,
+        Name.WRITE_BLOCKED,
+        Name.WORKER_KILLED_UNHARMED,
+        Name.OTHER_ACCOUNT_REFUSED,
+        Name.REPAIRED_NEW_VERSION,
+        Name.CAPABILITY_SUCCEEDED,
+    )
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._platform = scene.platform
+        self._sessions = scene.sessions
+        self._simulator = scene.simulator
+        self._broken = scene.broken
+        self._tell = scene.tell
+        self._checks = scene.checks
 
     async def play(self) -> None:
         """Play it to its end. Raises StoryError where it gets stuck; the checks so far are kept."""
@@ -57,23 +53,22 @@ class RevokedGrant:
         await self._kill_the_worker()
         await self._consent_by_somebody_else()
         await self._repair()
-        await self._look_for_secrets()
 
     async def _connect(self) -> None:
         if self._broken is Name.CONNECTED_WITH_PKCE:
             await self._simulator.settings(pkce_required=False)
-        row = await self._platform.add("simulator", "org:acme", by=_BY, reason="the demo connects an account")
+        row = await self._platform.add("simulator", "org:acme", by=BY, reason="the demo connects an account")
         self._id: UUID = row.id
         self._workflow_id = reauth_id(row.provider_id, row.id)
-        self.workflows["connect and re-consent"] = self._workflow_id
+        self._scene.workflows["connect and re-consent"] = self._workflow_id
         self._tell(f"org:acme is asked to connect the simulator (connection {row.id})")
         await self._consent(*_ADA, strip_challenge=self._broken is Name.CONNECTED_WITH_PKCE)
-        await self._until("the connection is active", self._status_is("active"))
+        await until("the connection is active", self._status_is("active"))
         self._tell("Ada went through login and consent: connected")
         first = await self._call("notes.read", "before the revocation")
         if not first.done:
             raise StoryError(f"a call right after connecting failed: {first.because}")
-        self.checks.append(await evidence.connected_with_pkce(self._simulator, self._sessions, self._id))
+        self._checks.append(await evidence.connected_with_pkce(self._simulator, self._sessions, self._id))
 
     async def _revoke(self) -> None:
         self._before: int = (await self._active_versions())[0]
@@ -81,21 +76,21 @@ class RevokedGrant:
         revoked = await self._simulator.revoke("acct_ada")
         self._tell(f"Ada's grant is revoked at the provider ({revoked}); nobody has told the platform")
         if self._broken is Name.REVOCATION_CONFIRMED:
-            await self._platform.ask_for_consent(self._id, revoked=True, by=_BY, reason="sabotage: said, not seen")
+            await self._platform.ask_for_consent(self._id, revoked=True, by=BY, reason="sabotage: said, not seen")
         else:
-            handle = await self._platform.refresh(self._id, by=_BY, reason="the token is due")
-            self.workflows["refresh that finds it out"] = handle.id
+            handle = await self._platform.refresh(self._id, by=BY, reason="the token is due")
+            self._scene.workflows["refresh that finds it out"] = handle.id
             self._tell("a refresh is refused; looked at again in 10 s before anybody believes it …")
-            result = await self._result(handle)
+            result = await outcome_of(handle)
             self._tell(f"{result.refresh}: {result.why}")
-        await self._until("the connection is pending_reauth", self._status_is("pending_reauth"))
+        await until("the connection is pending_reauth", self._status_is("pending_reauth"))
         if self._broken is Name.PENDING_REAUTH:
             await rows(
                 self._sessions,
                 "DELETE FROM service_lifecycle_outbox WHERE name = 'connection.pending_reauth' RETURNING 1 AS gone",
             )
         confirmed = await evidence.revocation_confirmed(self._simulator, self._sessions, self._id, self._revoked_at)
-        self.checks += [confirmed, await evidence.pending_reauth(self._sessions, self._id)]
+        self._checks += [confirmed, await evidence.pending_reauth(self._sessions, self._id)]
         self._tell("blocked, an operator task is open, the owner is invited")
 
     async def _write_while_blocked(self) -> None:
@@ -105,7 +100,7 @@ class RevokedGrant:
         if self._broken is Name.WRITE_BLOCKED:
             await self._force("status = 'pending_reauth', grants = '{}'")
         self._tell(f"a write is tried: {result.decision.answer}, {result.decision.reason}")
-        self.checks.append(await evidence.write_blocked(self._simulator, result, self._revoked_at))
+        self._checks.append(await evidence.write_blocked(self._simulator, result, self._revoked_at))
 
     async def _force(self, change: str) -> None:
         """Sabotage: change the connection's row past every guard."""
@@ -114,21 +109,18 @@ class RevokedGrant:
     async def _kill_the_worker(self) -> None:
         handle = self._platform.temporal.get_workflow_handle(self._workflow_id)
         before = await handle.describe()
-        process = self._stack.processes["worker"]
-        process.kill()
-        code = await process.wait()
-        self._tell(f"the worker (pid {process.pid}) is killed with SIGKILL while the lifecycle waits")
+        code = await self._scene.kill_the_worker("while the lifecycle waits")
         if self._broken is Name.WORKER_KILLED_UNHARMED:
             await handle.terminate("sabotage")
-        await self._stack.start_worker()
+        pid = await self._scene.start_a_worker()
         after = await self._living(handle)
-        self._tell(f"another worker is up (pid {self._stack.processes['worker'].pid}); the lifecycle still waits")
+        self._tell(f"another worker is up (pid {pid}); the lifecycle still waits")
         tasks = await rows(
             self._sessions,
             "SELECT count(*) AS n FROM service_operator_tasks WHERE connection_id = :id AND status <> 'closed'",
             id=self._id,
         )
-        self.checks.append(
+        self._checks.append(
             judged(
                 Name.WORKER_KILLED_UNHARMED,
                 {
@@ -153,7 +145,7 @@ class RevokedGrant:
                 await self._platform.temporal.get_schedule_handle(SCHEDULE).trigger()
             return running
 
-        await self._until("the lifecycle lives", lives, look=1.0)
+        await until("the lifecycle lives", lives, look=1.0)
         return found
 
     async def _consent_by_somebody_else(self) -> None:
@@ -163,12 +155,12 @@ class RevokedGrant:
         status = await self._consent(*who)
         self._tell(f"{who[0]} consents instead of Ada: {status}")
         check = await evidence.other_account_refused(self._simulator, self._sessions, self._id, started, before)
-        self.checks.append(check)
+        self._checks.append(check)
 
     async def _repair(self) -> None:
         if not await self._status_is("active")():
             await self._consent(*_ADA)
-        await self._until("the connection is active again", self._status_is("active"))
+        await until("the connection is active again", self._status_is("active"))
         repaired_at = datetime.now(UTC)
         self._tell("Ada consents: exchanged, proven, activated")
         if self._broken is Name.CAPABILITY_SUCCEEDED:
@@ -181,28 +173,10 @@ class RevokedGrant:
         if self._broken is Name.REPAIRED_NEW_VERSION:
             sql = "UPDATE service_credentials SET state = 'retired' WHERE connection_id = :id RETURNING 1 AS n"
             await rows(self._sessions, sql, id=self._id)
-        self.checks += [
+        self._checks += [
             await evidence.repaired_new_version(self._sessions, self._id, self._before, self._revoked_at),
             await evidence.capability_succeeded(self._simulator, result, key, repaired_at),
         ]
-
-    def _keys(self) -> list[str]:
-        ring = self._stack.settings.keys.ring()
-        return [base64.b64encode(key).decode() for key in (ring.root, *ring.keys.values())]
-
-    async def _look_for_secrets(self) -> None:
-        secrets = [*await self._simulator.secrets(), *self._links, *self._keys()]
-        if self._broken is Name.NO_SECRETS:
-            leaked = next(secret for secret in secrets if secret.startswith("sim_at_"))
-            with (self._stack.logs() / "sabotage.log").open("w") as log:
-                log.write(f"a token in a log: {leaked}\n")
-        self._tell("every token, code, verifier, state and link is looked for in histories, logs and rows …")
-        folder = self._stack.folder
-        self.checks.append(
-            await evidence.no_secrets(
-                secrets, self._platform.temporal, self._sessions, folder / "logs", folder / "temporal.sqlite"
-            )
-        )
 
     async def _consent(self, email: str, password: str, *, strip_challenge: bool = False) -> str:
         """One person's way from the invitation to the end of the status page."""
@@ -211,13 +185,13 @@ class RevokedGrant:
         async def invited() -> bool:
             nonlocal link
             try:
-                link, _ = await invitation_link(self._stack.settings, self._sessions, self._id)
+                link, _ = await invitation_link(self._platform.settings, self._sessions, self._id)
             except RunbookError:
                 return False
             return True
 
-        await self._until("the owner is invited", invited)
-        self._links.append(link.rsplit("/", 1)[1])
+        await until("the owner is invited", invited)
+        self._scene.link_tokens.append(link.rsplit("/", 1)[1])
         ended = "received"
         async with Owner(email, password, strip_challenge) as owner:
             address = await owner.consent(link)
@@ -227,21 +201,14 @@ class RevokedGrant:
                 ended = await owner.status(address)
                 return ended not in {"received", "exchanging", "exchanged"}
 
-            await self._until("the status page comes to an end", done)
+            await until("the status page comes to an end", done)
         return ended
 
     async def _call(self, capability: str, text: str, *, key: str | None = None) -> JobResult:
         handle = await self._platform.call(
-            self._id, capability, key=key or str(uuid4()), payload={"text": text}, by=_BY, reason="the demo"
+            self._id, capability, key=key or str(uuid4()), payload={"text": text}, by=BY, reason="the demo"
         )
-        return await self._result(handle)
-
-    @staticmethod
-    async def _result(handle: WorkflowHandle[Any, R]) -> R:
-        try:
-            return await asyncio.wait_for(handle.result(), _PATIENCE)
-        except TimeoutError:
-            raise StoryError(f"waited {_PATIENCE:.0f} s in vain for the end of {handle.id}") from None
+        return await outcome_of(handle)
 
     def _status_is(self, wanted: str) -> Callable[[], Awaitable[bool]]:
         async def probe() -> bool:
@@ -254,13 +221,3 @@ class RevokedGrant:
     async def _active_versions(self) -> list[int]:
         sql = "SELECT version FROM service_credentials WHERE connection_id = :id AND state = 'active'"
         return [row["version"] for row in await rows(self._sessions, sql, id=self._id)]
-
-    @staticmethod
-    async def _until(what: str, probe: Callable[[], Awaitable[bool]], *, look: float = _LOOK) -> None:
-        """Wait until something has happened. Raises StoryError when it does not."""
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                while not await probe():  # noqa: ASYNC110 - another process sets no event of ours
-                    await asyncio.sleep(look)
-        except TimeoutError:
-            raise StoryError(f"waited {_PATIENCE:.0f} s in vain until {what}") from None

@@ -47,6 +47,12 @@ class TestTheDemo:
         story, sabotage = run("demo", "nosuch", "--json"), run("demo", "--sabotage", "nosuch")
 
         assert (story.code, story.out) == (2, "")
-        assert "there is no story 'nosuch'; there are: reauth" in story.err
+        assert "there is no story 'nosuch'; there are: reauth, outbox" in story.err
         assert (sabotage.code, sabotage.out) == (2, "")
         assert "write_blocked" in sabotage.err
+
+    def test_breaks_nothing_that_the_story_does_not_check(self) -> None:
+        refused = run("demo", "outbox", "--sabotage", "write_blocked")
+
+        assert (refused.code, refused.out) == (2, "")
+        assert "the story 'outbox' does not check write_blocked; it checks backlog_drained" in refused.err
