@@ -41,8 +41,8 @@ WHERE ledger = :ledger AND number = :number AND worker = :worker
 """)
 _LOOK: Final = """
 SELECT ({wished}) AS dispatchers,
-  ARRAY(SELECT part FROM unnest(cast(:parts AS smallint[])) AS part
-    WHERE EXISTS (SELECT FROM {table} AS item WHERE item.status = 'pending' AND item.part = part)) AS pending,
+  ARRAY(SELECT mine.part FROM unnest(cast(:parts AS smallint[])) AS mine (part)
+    WHERE EXISTS (SELECT FROM {table} AS item WHERE item.status = 'pending' AND item.part = mine.part)) AS pending,
   ARRAY(SELECT DISTINCT part FROM service_ledger_holds
     WHERE ledger = :ledger AND part = ANY(cast(:parts AS smallint[])) AND released_at IS NOT NULL) AS released
 """
