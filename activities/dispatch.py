@@ -50,7 +50,7 @@ class Ledger(Protocol):
     async def batch(self, connection: AsyncConnection, part: int, limit: int) -> Batch: ...
     async def released(self, connection: AsyncConnection, part: int, limit: int) -> Batch: ...
     async def replay(self, connection: AsyncConnection, parts: set[int], limit: int) -> int: ...
-    async def next_one(self, connection: AsyncConnection, part: int) -> UUID | None: ...
+    async def next_one(self, connection: AsyncConnection, part: int, *, released: bool) -> UUID | None: ...
     async def set_aside(self, connection: AsyncConnection, item_id: UUID, failure: Failure) -> Batch: ...
 
 
@@ -120,11 +120,10 @@ class Dispatch:
         """What there is to do, for a second at most. Whether there was anything."""
         busy = False
         for part in looked.released:
-            moved = await self.ledger.released(self.connection, part, self._batch)
-            busy |= await self._follow_up(moved)
+            busy |= bool(await self._moved(part, released=True))
         ends, pending = time.monotonic() + _TURN, looked.pending
         while pending and time.monotonic() < ends and not self.leaving():
-            pending = [part for part in pending if await self._moved(part)]
+            pending = [part for part in pending if await self._moved(part) >= self._batch]
             busy = True
         if not pending:
             # Live traffic first.
@@ -133,27 +132,29 @@ class Dispatch:
             busy |= bool(replayed)
         return busy
 
-    async def _moved(self, part: int) -> bool:
-        """One batch. Whether there may be more."""
+    async def _moved(self, part: int, *, released: bool = False) -> int:
+        """One batch, of what is pending or of what is held back no more. How many: less than a batch was all."""
         size = self._batch
         if size == 1:
             # Written down before it is tried: should the process end now, the next one knows what ended it.
-            await self.seat.suspect(self.connection, await self.ledger.next_one(self.connection, part))
+            alone = await self.ledger.next_one(self.connection, part, released=released)
+            await self.seat.suspect(self.connection, alone)
         began = time.monotonic()
+        move = self.ledger.released if released else self.ledger.batch
         try:
-            moved = await self.ledger.batch(self.connection, part, size)
+            moved = await move(self.connection, part, size)
         except DBAPIError as error:
             if not timed_out(error):
                 raise
-            moved = await self._too_slow(part, size)
+            moved = await self._too_slow(part, size, released=released)
         else:
             self._resize(time.monotonic() - began)
         await self._follow_up(moved)
-        return moved.taken >= size
+        return moved.taken
 
-    async def _too_slow(self, part: int, size: int) -> Batch:
+    async def _too_slow(self, part: int, size: int, *, released: bool) -> Batch:
         self._batch, self._good = tenth(size), 0
-        alone = await self.ledger.next_one(self.connection, part) if size == 1 else None
+        alone = await self.ledger.next_one(self.connection, part, released=released) if size == 1 else None
         if alone is None:
             return Batch(taken=size)
         return await self.ledger.set_aside(self.connection, alone, _TOO_SLOW)

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from integrations.db import outbox_held as held
 from integrations.db.dedicated import transaction
 from integrations.db.outbox_isolation import Isolation
-from integrations.db.outbox_trouble import leave_flow, settle_events
+from integrations.db.outbox_trouble import leave_flow, settle_events, stay_behind
 from integrations.db.projectors import DUE, Projector
 from integrations.db.trouble import is_the_items
 from integrations.domain.ledger import Failure
@@ -95,16 +95,23 @@ class Flow:
             self.failed_in_a_row = dict.fromkeys(self._projectors, 0)
         return Batch(taken=taken)
 
-    async def next_one(self, connection: AsyncConnection, part: int) -> UUID | None:
-        """The event that a batch of one would take."""
+    async def next_one(self, connection: AsyncConnection, part: int, *, released: bool) -> UUID | None:
+        """The event that a batch of one would take. `released`: of what had been held back, and not of the pending."""
+        if released:
+            return await held.next_one(connection, part, tuple(self._projectors))
         found = await connection.execute(text(_NEXT + _PENDING.format(limit=1)), {"part": part})
         return found.scalar()
 
     async def set_aside(self, connection: AsyncConnection, event_id: UUID, failure: Failure) -> Batch:
-        """Take out of the flow what ended the process each time: its own workflow tries it, and nothing else."""
+        """Take out of the flow what ended the process each time: its own workflow tries it, and nothing else.
+
+        Where an earlier one of its order key is in trouble it waits behind that.
+        """
         failed: list[Pair] = []
         async with transaction(connection):
             for name in self._projectors:
+                if await stay_behind(connection, event_id, name):
+                    continue
                 pair = await leave_flow(connection, event_id, name, failure)
                 failed += [pair] if pair else []
             await settle_events(connection, [event_id])
