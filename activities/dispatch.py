@@ -11,10 +11,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
-import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,8 +23,9 @@ from integrations.db.dispatchers import Seat
 from integrations.db.trouble import timed_out
 from integrations.domain.ledger import Failure, partitions_of, tenth
 from integrations.domain.outbox import Batch, Drained, Pair
+from integrations.domain.replay import Window
 
-log = structlog.get_logger("dispatch")
+T = TypeVar("T")
 IDLE: Final = 0.2
 """Seconds between two looks when there is nothing to do: half of it is what an event waits at most times."""
 _TURN: Final = 1.0
@@ -35,6 +35,8 @@ _BEAT: Final = 1.0
 _IDLE_BEAT: Final = 5.0
 _LONG: Final = 5 * 60.0
 """Seconds after which it ends by itself: the workflow's history shows that it lives, and another worker may go on."""
+_SAMPLE: Final = 10.0
+"""Seconds between two looks at how the ledger stands, which the first dispatcher takes for all."""
 _SLOW: Final = 2.0
 """Seconds of a batch after which the next are a tenth: it must end before anybody loses patience with it."""
 _GROWS_AFTER: Final = 10
@@ -49,9 +51,13 @@ class Ledger(Protocol):
 
     async def batch(self, connection: AsyncConnection, part: int, limit: int) -> Batch: ...
     async def released(self, connection: AsyncConnection, part: int, limit: int) -> Batch: ...
-    async def replay(self, connection: AsyncConnection, parts: set[int], limit: int) -> int: ...
-    async def next_one(self, connection: AsyncConnection, part: int, *, released: bool) -> UUID | None: ...
+    async def next_released(self, connection: AsyncConnection, part: int) -> UUID | None: ...
+    async def windows(self, connection: AsyncConnection, parts: set[int]) -> list[Window]: ...
+    async def replay(self, connection: AsyncConnection, window: Window, limit: int) -> int: ...
+    async def next_replayed(self, connection: AsyncConnection, window: Window) -> UUID | None: ...
+    async def next_one(self, connection: AsyncConnection, part: int) -> UUID | None: ...
     async def set_aside(self, connection: AsyncConnection, item_id: UUID, failure: Failure) -> Batch: ...
+    async def sample(self, connection: AsyncConnection) -> None: ...
 
 
 @dataclass
@@ -66,11 +72,13 @@ class Dispatch:
     full: int
     parts: set[int] = field(default_factory=set)
     items: int = 0
+    """Taken out of the backlog."""
     _batch: int = 0
     _good: int = 0
     _told: int = 0
     _beat_at: float = 0.0
     _took_at: float = 0.0
+    _sampled_at: float = 0.0
     _starting: set[asyncio.Task[None]] = field(default_factory=set)
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_STARTS))
 
@@ -87,7 +95,7 @@ class Dispatch:
         while not why:
             await self._take(wanted)
             if suspect is not None and self.parts == wanted:
-                await self._follow_up(await self.ledger.set_aside(self.connection, suspect, _SUSPECT))
+                self._follow_up(await self.ledger.set_aside(self.connection, suspect, _SUSPECT))
                 suspect = None
             looked = await dispatchers.look(self.connection, self.seat.ledger, self.parts)
             busy = await self._turn(looked)
@@ -120,44 +128,71 @@ class Dispatch:
         """What there is to do, for a second at most. Whether there was anything."""
         busy = False
         for part in looked.released:
-            busy |= bool(await self._moved(part, released=True))
+            busy |= await self._released(part)
         ends, pending = time.monotonic() + _TURN, looked.pending
         while pending and time.monotonic() < ends and not self.leaving():
-            pending = [part for part in pending if await self._moved(part) >= self._batch]
+            pending = [part for part in pending if await self._moved(part)]
             busy = True
         if not pending:
             # Live traffic first.
-            replayed = await self.ledger.replay(self.connection, self.parts, self._batch)
-            self.items += replayed
-            busy |= bool(replayed)
+            for window in await self.ledger.windows(self.connection, self.parts):
+                busy |= await self._replayed(window)
         return busy
 
-    async def _moved(self, part: int, *, released: bool = False) -> int:
-        """One batch, of what is pending or of what is held back no more. How many: less than a batch was all."""
+    async def _moved(self, part: int) -> bool:
+        """One batch. Whether there may be more."""
         size = self._batch
-        if size == 1:
+        moved = await self._tried(
+            lambda: self.ledger.next_one(self.connection, part),
+            lambda: self.ledger.batch(self.connection, part, size),
+        )
+        if moved is None:
+            return True
+        self.items += moved.taken
+        self._follow_up(moved)
+        return moved.taken >= size
+
+    async def _released(self, part: int) -> bool:
+        """One batch of what is held back no more. Whether anything came of it."""
+        size = self._batch
+        moved = await self._tried(
+            lambda: self.ledger.next_released(self.connection, part),
+            lambda: self.ledger.released(self.connection, part, size),
+        )
+        if moved is None:
+            return True
+        self._follow_up(moved)
+        return bool(moved.taken)
+
+    async def _replayed(self, window: Window) -> bool:
+        """One batch of a replay. Whether anything came of it."""
+        size = self._batch
+        taken = await self._tried(
+            lambda: self.ledger.next_replayed(self.connection, window),
+            lambda: self.ledger.replay(self.connection, window, size),
+        )
+        return taken != 0
+
+    async def _tried(
+        self, next_one: Callable[[], Awaitable[UUID | None]], move: Callable[[], Awaitable[T]]
+    ) -> T | None:
+        """Move a batch. None when the database gave up on it: the next are smaller, or what stood alone is away."""
+        alone = await next_one() if self._batch == 1 else None
+        if alone is not None:
             # Written down before it is tried: should the process end now, the next one knows what ended it.
-            alone = await self.ledger.next_one(self.connection, part, released=released)
             await self.seat.suspect(self.connection, alone)
         began = time.monotonic()
-        move = self.ledger.released if released else self.ledger.batch
         try:
-            moved = await move(self.connection, part, size)
+            moved = await move()
         except DBAPIError as error:
             if not timed_out(error):
                 raise
-            moved = await self._too_slow(part, size, released=released)
-        else:
-            self._resize(time.monotonic() - began)
-        await self._follow_up(moved)
-        return moved.taken
-
-    async def _too_slow(self, part: int, size: int, *, released: bool) -> Batch:
-        self._batch, self._good = tenth(size), 0
-        alone = await self.ledger.next_one(self.connection, part, released=released) if size == 1 else None
-        if alone is None:
-            return Batch(taken=size)
-        return await self.ledger.set_aside(self.connection, alone, _TOO_SLOW)
+            self._batch, self._good = tenth(self._batch), 0
+            if alone is not None:
+                self._follow_up(await self.ledger.set_aside(self.connection, alone, _TOO_SLOW))
+            return None
+        self._resize(time.monotonic() - began)
+        return moved
 
     def _resize(self, seconds: float) -> None:
         if seconds > _SLOW:
@@ -167,13 +202,11 @@ class Dispatch:
         if self._batch < self.full and self._good >= _GROWS_AFTER and seconds < _SLOW / _GROWS_AFTER:
             self._batch, self._good = min(self.full, self._batch * 10), 0
 
-    async def _follow_up(self, moved: Batch) -> bool:
-        self.items += moved.taken
+    def _follow_up(self, moved: Batch) -> None:
         for pair in moved.failed:
             task = asyncio.create_task(self._start(pair))
             self._starting.add(task)
             task.add_done_callback(self._starting.discard)
-        return bool(moved.taken)
 
     async def _start(self, pair: Pair) -> None:
         async with self._gate:
@@ -184,3 +217,6 @@ class Dispatch:
         if now - self._beat_at > (_BEAT if busy else _IDLE_BEAT):
             await self.seat.beat(self.connection, self.parts, self._batch, self.items - self._told)
             self._beat_at, self._told = now, self.items
+        if self.seat.number == 0 and now - self._sampled_at > _SAMPLE:
+            await self.ledger.sample(self.connection)
+            self._sampled_at = now

@@ -10,7 +10,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.detection import announce
 from integrations import temporal
-from integrations.db import consents, dispatchers, outbox_lost, reconcile
+from integrations.db import consents, dispatchers, outbox_lost, reconcile, replay_plans
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession
 from integrations.domain.connection import BLOCKED, connection_of, reauth_id
@@ -54,7 +54,7 @@ class ReconcileActivities:
 
     @activity.defn(name="reconcile.outbox")
     async def outbox(self) -> Reconciled:
-        """Start the dispatchers that do not run, and the attempts at projections that nobody has been at for long."""
+        """Start the dispatchers and replays that do not run, and the attempts that nobody has been at for long."""
         client = activity.client()
         async with self._sessions.begin() as session:
             numbers = range(await dispatchers.wished(session, "outbox"))
@@ -62,6 +62,9 @@ class ReconcileActivities:
         async with self._sessions.begin() as session:
             lost = await outbox_lost.deliveries(session)
             holds = await outbox_lost.release_orphans(session)
+            replays = await replay_plans.begun(session)
+        # Joined, where it runs.
+        await self._each(replays, lambda request: temporal.start_replay(client, request))
         return Reconciled(deliveries=await self._each(lost, lambda found: self._deliver(client, found)), holds=holds)
 
     async def _deliver(self, client: Client, found: outbox_lost.Lost) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import outbox_drain, reauth_callback, reauth_start
+from bench import outbox_drain, outbox_idle, outbox_replay, outbox_trouble, reauth_callback, reauth_start
 from bench.neighbours import Neighbours
 from bench.result import Result, tell
 from bench.stage import Stage, staged
@@ -24,6 +24,10 @@ BENCHMARKS: Final[Mapping[str, tuple[Benchmark, int]]] = {
     "reauth.start": (reauth_start.start, reauth_start.PLAN.items),
     "outbox.drain": (outbox_drain.drain, 2 * outbox_drain.TURNS * outbox_drain.EVENTS),
     "outbox.drain_10x": (outbox_drain.drain_10x, 2 * outbox_drain.EVENTS + outbox_drain.MANY),
+    "outbox.replay": (outbox_replay.replay, 2 * outbox_replay.TURNS * outbox_replay.EVENTS),
+    "outbox.idle": (outbox_idle.idle, outbox_idle.EVENTS),
+    "outbox.held": (outbox_trouble.held, 2 * outbox_trouble.TURNS * outbox_trouble.BURST),
+    "outbox.scale": (outbox_trouble.scale, 2 * outbox_trouble.SLOW),
 }
 RESULTS: Final = Path(__file__).with_name("results.json")
 WRONG_USAGE: Final = 2

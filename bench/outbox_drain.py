@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import asyncpg
 import psutil
 
 from bench import bare_outbox
-from bench.outbox_events import add_events
+from bench.outbox_events import ALL, Kind, add_events
 from bench.result import Result
 from bench.stage import Stage
 from integrations.domain.ledger import PARTITIONS
@@ -21,6 +21,7 @@ REQUIRED_10X: Final = 0.85
 EVENTS: Final = 100_000
 TURNS: Final = 3
 MANY: Final = 1_000_000
+_WARM_UP: Final = 2_000
 _LOOK: Final = 0.05
 _PENDING: Final = "SELECT EXISTS (SELECT FROM service_lifecycle_outbox WHERE status = 'pending')"
 _PROJECTED: Final = """
@@ -34,16 +35,15 @@ async def drain(stage: Stage) -> Sequence[Result]:
     database = await asyncpg.connect(stage.dsn)
     await database.execute(bare_outbox.SCHEMA)
     product, bound = list[float](), list[float]()
-    await _timed(database, "public", 2000, lambda: drained(database))
-    await _timed(database, "bench", 2000, lambda: _bare(stage))
+    await drained(database, _WARM_UP)
+    await _bare(stage, database, _WARM_UP)
     for turn in range(TURNS):
-        sides = [(product, "public", lambda: drained(database)), (bound, "bench", lambda: _bare(stage))]
-        for times, schema, act in sides if turn % 2 == 0 else reversed(sides):
-            times.append(await _timed(database, schema, count, act))
+        for side in (product, bound) if turn % 2 == 0 else (bound, product):
+            side.append(await (drained(database, count) if side is product else _bare(stage, database, count)))
             stage.advance(count)
     for schema in ("public", "bench"):
         found = await database.fetchrow(_PROJECTED.format(schema))
-        assert set(found) == {2000 + TURNS * count}, (schema, found)
+        assert set(found) == {_WARM_UP + TURNS * count}, (schema, found)
     await database.close()
     return [
         Result(
@@ -63,11 +63,11 @@ async def drain_10x(stage: Stage) -> Sequence[Result]:
     few, many = (max(1000, round(n * stage.scale)) for n in (EVENTS, MANY))
     database = await asyncpg.connect(stage.dsn)
     worker = psutil.Process(stage.stack.processes["worker"].pid)
-    await _timed(database, "public", 2000, lambda: drained(database))
-    at_few = [await _timed(database, "public", few, lambda: drained(database)) for _ in range(2)]
+    await drained(database, _WARM_UP)
+    at_few = [await drained(database, few) for _ in range(2)]
     stage.advance(2 * few)
     before = worker.memory_info().rss
-    at_many = await _timed(database, "public", many, lambda: drained(database))
+    at_many = await drained(database, many)
     stage.advance(many)
     after = worker.memory_info().rss
     await database.close()
@@ -80,7 +80,7 @@ async def drain_10x(stage: Stage) -> Sequence[Result]:
             2 * few,
             few / median(at_few),
             REQUIRED_10X,
-            "the same drain at a tenth: what the growing tables and their checkpoints cost",
+            "the same drain at a tenth: growing tables, and their checkpoints",
         ),
         Result(
             "outbox.drain_memory",
@@ -95,19 +95,17 @@ async def drain_10x(stage: Stage) -> Sequence[Result]:
     ]
 
 
-async def _timed(
-    database: "asyncpg.Connection[Any]", schema: str, count: int, act: Callable[[], Awaitable[None]]
-) -> float:
-    await add_events(database, schema, count)
+async def drained(database: "asyncpg.Connection[Any]", count: int, kind: Kind = ALL) -> float:
+    """Seconds from the commit of so many events until none is pending."""
+    await add_events(database, count, kind)
     start = time.perf_counter()
-    await act()
+    while await database.fetchval(_PENDING):  # noqa: ASYNC110 - another process sets no event of ours
+        await asyncio.sleep(_LOOK)
     return time.perf_counter() - start
 
 
-async def drained(database: "asyncpg.Connection[Any]") -> None:
-    while await database.fetchval(_PENDING):  # noqa: ASYNC110 - another process sets no event of ours
-        await asyncio.sleep(_LOOK)
-
-
-async def _bare(stage: Stage) -> None:
+async def _bare(stage: Stage, database: "asyncpg.Connection[Any]", count: int) -> float:
+    await add_events(database, count, schema="bench")
+    start = time.perf_counter()
     await bare_outbox.drain(stage.dsn, connections=DISPATCHERS, size=BATCH, partitions=PARTITIONS)
+    return time.perf_counter() - start

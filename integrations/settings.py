@@ -83,6 +83,11 @@ class Settings(BaseSettings):
     outbox_attempts: int = Field(default=_RETRYING.attempts, ge=2, le=1000, description="then a projection is dead")
     outbox_retry_first: Duration = Field(default=_RETRYING.first, description="the wait before the second retry")
     outbox_retry_most: Duration = Field(default=_RETRYING.most, description="to which that wait doubles")
+    outbox_lag_slo: Duration = Field(
+        default=timedelta(seconds=60), description="how old the oldest pending event may be, as 60s"
+    )
+    database_cores: int | None = Field(default=None, ge=1, description="of the database's machine, when it is another")
+    approve_above: int = Field(default=10_000, ge=0, description="a replay of more items needs another person's word")
     quiet_hours: str = Field(default="20-8", description="hours in which owners are not reminded; 0-0 for none")
 
     @field_validator("key")
@@ -103,7 +108,9 @@ class Settings(BaseSettings):
         _old_keys(value)
         return value
 
-    @field_validator("reauth_patience", "reauth_acknowledge_within", "outbox_retry_first", "outbox_retry_most")
+    @field_validator(
+        "reauth_patience", "reauth_acknowledge_within", "outbox_retry_first", "outbox_retry_most", "outbox_lag_slo"
+    )
     @classmethod
     def _is_some_time(cls, value: timedelta) -> timedelta:
         if not value:

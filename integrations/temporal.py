@@ -29,6 +29,7 @@ from integrations.domain.keys import Reencrypted, ReencryptRequest
 from integrations.domain.outbox import Delivered, DeliveryRequest, DispatchRequest
 from integrations.domain.reauth import ConsentDenied, ConsentReceived, Detection, ReauthRequest, Repaired
 from integrations.domain.refresh import RefreshRequest
+from integrations.domain.replay import Outcome, ReplayRequest
 from integrations.settings import Settings
 
 WORKFLOWS: Final = "runbook"
@@ -258,6 +259,26 @@ async def start_delivery(client: Client, request: DeliveryRequest) -> WorkflowHa
         static_summary=f"{pair.name} of {pair.tenant} at {pair.provider_id}, projector {pair.projector}: {pair.cause}",
         result_type=Delivered,
     )
+
+
+async def start_replay(client: Client, request: ReplayRequest) -> WorkflowHandle[Any, Outcome]:
+    """Start the replay of a plan, or join it, also after it has ended. One that was ended by hand goes on."""
+    try:
+        return await client.start_workflow(
+            "ReplayWorkflow",
+            request,
+            id=request.key,
+            task_queue=WORKFLOWS,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+            search_attributes=TypedSearchAttributes(
+                [SearchAttributePair(FAILURE_MODE, request.ledger), SearchAttributePair(STEP, "begin")]
+            ),
+            static_summary=f"replay, {request.ledger}, at most {request.rate:,}/s: {request.reason} (by {request.by})",
+            result_type=Outcome,
+        )
+    except WorkflowAlreadyStartedError:
+        return client.get_workflow_handle(request.key, result_type=Outcome)
 
 
 async def signal_consent(client: Client, workflow_id: str, consent: ConsentReceived | ConsentDenied) -> None:

@@ -2,7 +2,21 @@
 
 import typer
 
-from starters import connections, contacts, db, doctor, keys, processes, providers, reauth, status, tasks, up
+from starters import (
+    connections,
+    contacts,
+    db,
+    doctor,
+    keys,
+    outbox,
+    processes,
+    providers,
+    reauth,
+    replay,
+    status,
+    tasks,
+    up,
+)
 from starters.demo import command as demo
 from starters.shell import run
 
@@ -26,6 +40,8 @@ app.add_typer(db.app, name="db")
 app.add_typer(connections.app, name="connections")
 app.add_typer(reauth.app, name="reauth")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(outbox.app, name="outbox")
+app.add_typer(replay.app, name="replays")
 app.add_typer(contacts.app, name="contacts")
 app.add_typer(keys.app, name="keys")
 app.add_typer(providers.app, name="providers")

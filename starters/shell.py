@@ -159,7 +159,10 @@ def future(text: str) -> datetime:
     try:
         return datetime.now(UTC) + duration(text)
     except ValueError:
-        pass
+        return _moment_of(text)
+
+
+def _moment_of(text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -168,6 +171,14 @@ def future(text: str) -> datetime:
         at = at.astimezone()
         err.print(f"{at:%Y-%m-%d %H:%M %Z} is {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC", markup=False)
     return at.astimezone(UTC)
+
+
+def past(text: str) -> datetime:
+    """A time that was: ISO 8601, local without an offset and then echoed in both, or `2h`, `3d` ago."""
+    try:
+        return datetime.now(UTC) - duration(text)
+    except ValueError:
+        return _moment_of(text)
 
 
 def because(reason: str | None, default: str) -> str:

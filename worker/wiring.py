@@ -21,6 +21,7 @@ from activities.outbox import OutboxActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities
 from activities.refresh import RefreshActivities
+from activities.replay import ReplayActivities
 from activities.waiting import WaitingActivities
 from integrations import observability, settings, temporal
 from integrations.db import binding, connections, dispatchers, keys, migrate
@@ -43,6 +44,7 @@ from workflows.queues import DRAIN, WORKFLOWS, provider_queue
 from workflows.reauth import ReauthWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.refresh import RefreshWorkflow
+from workflows.replay import ReplayWorkflow
 
 log = structlog.get_logger("worker")
 WORKFLOW_CLASSES: Final = (
@@ -53,6 +55,7 @@ WORKFLOW_CLASSES: Final = (
     KeysReencryptWorkflow,
     OutboxDispatchWorkflow,
     OutboxDeliveryWorkflow,
+    ReplayWorkflow,
 )
 _GRACE: Final = timedelta(seconds=20)
 """Longer than a provider call: what runs at a shutdown finishes as the attempt it is."""
@@ -77,6 +80,7 @@ def build_workers(
     sealing = KeysActivities(sessions, vault)
     detection = DetectionActivities(sessions, config.terms)
     outbox = OutboxActivities(sessions, config.sqlalchemy_url, config.retrying, batch=config.outbox_batch)
+    replays = ReplayActivities(sessions)
     core = Worker(
         client,
         task_queue=WORKFLOWS,
@@ -99,6 +103,14 @@ def build_workers(
             sealing.reencrypt,
             outbox.deliver,
             outbox.bury,
+            replays.begin,
+            replays.release,
+            replays.watch,
+            replays.pause,
+            replays.resume,
+            replays.repace,
+            replays.approve,
+            replays.end,
         ],
         graceful_shutdown_timeout=_GRACE,
         sticky_queue_schedule_to_start_timeout=_STICKY,

@@ -81,3 +81,18 @@ def delivery(retrying: Retrying, tried: int) -> Timing:
             maximum_attempts=max(1, retrying.attempts - tried),
         ),
     )
+
+
+REPLAY_CHECK: Final = Timing(
+    # A hash over all of a plan's items, or what matches its filters by now: seconds for a million.
+    start_to_close_timeout=timedelta(minutes=5),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+)
+
+REPLAY_WATCH: Final = Timing(
+    # It returns every five minutes; this is for one that hangs and beats all the same.
+    start_to_close_timeout=timedelta(minutes=10),
+    heartbeat_timeout=timedelta(seconds=5),
+    # The database may be down for long: what it waits for is done by the drain, which waits for it too.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+)

@@ -156,7 +156,7 @@ class ActivityEntry(Base):
     occurred_at: Mapped[datetime]
     projected_at: Mapped[datetime] = mapped_column(server_default=func.now())
     out_of_order: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Replayed after later events of its order key had been projected: readers sort by `seq`."""
+    """Replayed when there were later events of its order key already: readers sort by `seq`."""
 
 
 class NotificationRequest(Base):
@@ -274,6 +274,8 @@ class ReplayPlan(Base):
     """… which counts from this number …"""
     paced_since: Mapped[datetime | None]
     """… and this moment."""
+    request: Mapped[dict[str, Any] | None]
+    """What it was begun with: whoever finds it without a workflow begins it again with that."""
     approved_by: Mapped[str | None]
     approved_at: Mapped[datetime | None]
     started_by: Mapped[str | None]

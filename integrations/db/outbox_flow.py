@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from integrations.db import outbox_held as held
+from integrations.db import outbox_replay, replay, samples
 from integrations.db.dedicated import transaction
 from integrations.db.outbox_isolation import Isolation
 from integrations.db.outbox_trouble import leave_flow, settle_events, stay_behind
@@ -26,6 +27,7 @@ from integrations.db.projectors import DUE, Projector
 from integrations.db.trouble import is_the_items
 from integrations.domain.ledger import Failure
 from integrations.domain.outbox import Batch, Pair
+from integrations.domain.replay import Window
 
 _PENDING: Final = "status = 'pending' AND part = cast(:part AS smallint) ORDER BY id LIMIT {limit}"
 _NAMED: Final = """event_id = ANY(:ids) AND NOT EXISTS (SELECT FROM service_projector_ledger AS item
@@ -95,18 +97,23 @@ class Flow:
             self.failed_in_a_row = dict.fromkeys(self._projectors, 0)
         return Batch(taken=taken)
 
-    async def next_one(self, connection: AsyncConnection, part: int, *, released: bool) -> UUID | None:
-        """The event that a batch of one would take. `released`: of what had been held back, and not of the pending."""
-        if released:
-            return await held.next_one(connection, part, tuple(self._projectors))
+    async def next_one(self, connection: AsyncConnection, part: int) -> UUID | None:
+        """The event that a batch of one would take."""
         found = await connection.execute(text(_NEXT + _PENDING.format(limit=1)), {"part": part})
         return found.scalar()
 
-    async def set_aside(self, connection: AsyncConnection, event_id: UUID, failure: Failure) -> Batch:
-        """Take out of the flow what ended the process each time: its own workflow tries it, and nothing else.
+    async def next_released(self, connection: AsyncConnection, part: int) -> UUID | None:
+        """The event that a batch of one would take of what had been held back."""
+        return await held.next_one(connection, part, tuple(self._projectors))
 
-        Where an earlier one of its order key is in trouble it waits behind that.
+    async def set_aside(self, connection: AsyncConnection, event_id: UUID, failure: Failure) -> Batch:
+        """Take away what ended the process each time.
+
+        In the flow, its own workflow tries it from now on, and nothing else with it, unless it has to wait behind an
+        earlier one of its order key; in a replay it is dead again.
         """
+        if await outbox_replay.give_up(connection, event_id, failure):
+            return Batch(taken=1)
         failed: list[Pair] = []
         async with transaction(connection):
             for name in self._projectors:
@@ -129,9 +136,22 @@ class Flow:
             failed += isolation.failed
         return Batch(taken=taken, failed=tuple(failed))
 
-    async def replay(self, connection: AsyncConnection, parts: set[int], limit: int) -> int:  # noqa: ARG002
-        """Replay what plans want of these partitions by now. How many."""
-        return 0
+    async def windows(self, connection: AsyncConnection, parts: set[int]) -> list[Window]:
+        """What plans want to be replayed of these partitions by now."""
+        return await replay.windows(connection, "outbox", parts)
+
+    async def replay(self, connection: AsyncConnection, window: Window, limit: int) -> int:
+        """Replay the projections of about `limit` events. How many projections have an outcome now."""
+        size = limit if limit == 1 else limit * len(self._projectors)
+        return await outbox_replay.batch(connection, window, size, self._projectors)
+
+    async def next_replayed(self, connection: AsyncConnection, window: Window) -> UUID | None:
+        """The event that a replay of one would take."""
+        return await outbox_replay.next_one(connection, window)
+
+    async def sample(self, connection: AsyncConnection) -> None:
+        """Write down how the outbox stands, for rates."""
+        await samples.take(connection)
 
     async def _isolated(self, connection: AsyncConnection, part: int, limit: int) -> Batch:
         """The same batch in halves, in order, until what fails stands alone. One transaction."""

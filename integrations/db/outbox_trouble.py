@@ -70,6 +70,9 @@ UPDATE service_lifecycle_outbox AS event SET status = (
 WHERE event_id = ANY(:ids)
   AND EXISTS (SELECT FROM service_projector_ledger AS item WHERE item.event_id = event.event_id)
 """)
+_LOCK: Final = text(
+    "SELECT FROM service_lifecycle_outbox WHERE event_id = ANY(:ids) ORDER BY event_id FOR NO KEY UPDATE"
+)
 _RELEASE: Final = text("""
 UPDATE service_ledger_holds SET released_at = now()
 WHERE ledger = 'outbox' AND item_id = :event_id AND destination = :projector AND released_at IS NULL
@@ -118,8 +121,13 @@ async def brake(run: Executor, projector: str, event_id: UUID) -> None:
 
 
 async def settle_events(run: Executor, ids: Sequence[UUID]) -> None:
-    """Give events the worst state of their projections."""
+    """Give events the worst state of their projections. The transaction must have changed those before.
+
+    Locked by a statement of its own: the one that looks at the projections then sees those that somebody else, who
+    had the lock until now, has changed.
+    """
     if ids:
+        await run.execute(_LOCK, {"ids": list(ids)})
         await run.execute(_SETTLE, {"ids": list(ids)})
 
 

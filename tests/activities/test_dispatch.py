@@ -20,6 +20,7 @@ from integrations.db.session import Sessions
 from integrations.domain.ledger import Failure
 from integrations.domain.outbox import Drained, Pair
 from tests.outbox.events import add_events, pairs, refused, rows, statuses
+from tests.outbox.plans import add_dead, made, released
 
 
 class Desk:
@@ -154,6 +155,55 @@ class TestADispatcher:
 async def crash(engine: AsyncEngine) -> None:
     """What the row says of a dispatcher whose process was killed."""
     await rows(engine, "UPDATE service_dispatchers SET running = true RETURNING 1")
+
+
+class TestAReplay:
+    async def test_goes_on_in_the_partitions_of_whoever_owns_them(
+        self, engine: AsyncEngine, desk: Desk, sessions: Sessions
+    ) -> None:
+        await scale(engine, 1)
+        await add_dead(engine, 30, part=2, connections=3)
+        await add_dead(engine, 30, part=9, connections=3, first=10)
+        await released(sessions, await made(sessions))
+
+        working = asyncio.create_task(desk.work(0))
+        await until(engine, ALL_DELIVERED)
+        desk.leaving = True
+        ended = await working
+
+        assert ended.items == 0, "nothing left the backlog"
+
+    async def test_item_on_which_the_database_gives_up_is_dead_again(
+        self, engine: AsyncEngine, desk: Desk, sessions: Sessions
+    ) -> None:
+        await scale(engine, 1)
+        await add_dead(engine, 1, ["activity"], name="poison")
+        await add_dead(engine, 4, ["activity"], connections=4, first=10)
+        plan = await made(sessions)
+        await released(sessions, plan, failures=1)
+
+        gives_up = "RAISE 'canceling statement due to statement timeout' USING ERRCODE = '57014'"
+        async with refused(engine, "NEW.name = 'poison'", does=gives_up):
+            working = asyncio.create_task(desk.work(0))
+            await until(engine, "SELECT sum(delivered) = 4 AND sum(dead) = 1 FROM service_replay_progress")
+            desk.leaving = True
+            await working
+
+
+class TestAnEventOnWhichTheDatabaseGivesUp:
+    async def test_leaves_the_flow_and_the_others_go_on(self, engine: AsyncEngine, desk: Desk) -> None:
+        await scale(engine, 1)
+        [poison] = await add_events(engine, name="poison")
+        await add_events(engine, 20, connections=20, first=10)
+
+        gives_up = "RAISE 'canceling statement due to statement timeout' USING ERRCODE = '57014'"
+        async with refused(engine, "NEW.name = 'poison'", does=gives_up):
+            working = asyncio.create_task(desk.work(0))
+            await until(engine, "SELECT count(*) = 20 FROM service_lifecycle_outbox WHERE status = 'delivered'")
+            desk.leaving = True
+            await working
+
+        assert {pair.key for pair in desk.started} == {f"outbox:{name}:{poison}" for name in PROJECTORS}
 
 
 class TestAnEndThatWasNone:

@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest_asyncio
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from integrations.db.dedicated import dedicated, take
 from integrations.db.session import Sessions, make_engine
 from integrations.db.tables import Connection
 from tests.factories import add_connection
@@ -31,3 +32,12 @@ async def empty_database(postgres_server: str) -> AsyncIterator[AsyncEngine]:
 @pytest_asyncio.fixture
 async def connection(sessions: Sessions) -> Connection:
     return await add_connection(sessions)
+
+
+@pytest_asyncio.fixture
+async def owner(engine: AsyncEngine, database_url: str) -> AsyncIterator[AsyncConnection]:
+    """A connection that owns every partition of an empty outbox."""
+    del engine
+    async with dedicated(database_url, "test") as connection:
+        assert len(await take(connection, "outbox", range(16))) == 16
+        yield connection

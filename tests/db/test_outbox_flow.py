@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -215,6 +216,35 @@ class TestAPoisonEvent:
         assert (item.attempts, item.cause) == (29, "Check: value … of … is refused")
         assert len(item.history) == 20
         assert item.history[-1]["error"] == f"Check: value 29 of {poison} is refused"
+
+
+class TestTwoProjectionsOfOneEvent:
+    async def test_settled_at_once_leave_the_event_as_both_have_made_it(
+        self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow, sessions: Sessions
+    ) -> None:
+        """Neither sees the other's projection before it waits for the event's row."""
+        [event_id] = await add_events(engine)
+        for name in PROJECTORS:
+            async with sessions.begin() as session:
+                await outbox_trouble.leave_flow(session, event_id, name, Failure.of("Check", "it is refused"))
+        async with sessions.begin() as session:
+            await outbox_trouble.settle_events(session, [event_id])
+        assert await statuses(engine) == {"retrying": 1}
+
+        async with sessions() as first:
+            await first.begin()
+            await outbox_trouble.deliver(first, event_id, "activity", PROJECTORS["activity"], 2)
+            second = asyncio.create_task(deliver(sessions, event_id, "notification"))
+            waits = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            async with asyncio.timeout(5):
+                while not (await rows(engine, waits))[0][0]:
+                    await asyncio.sleep(0.01)
+            await first.commit()
+        await second
+
+        assert await statuses(engine) == {"delivered": 1}
 
 
 class TestAProjectorThatIsBroken:

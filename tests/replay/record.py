@@ -23,7 +23,9 @@ from integrations.domain.job import JobRequest
 from integrations.domain.keys import Pass, ReencryptRequest, Unopened
 from integrations.domain.outbox import DeliveryRequest, Drained, Pair, Retrying
 from integrations.domain.refresh import Refresh, RefreshRequest
+from integrations.domain.replay import Repace, ReplayRequest, Said
 from tests.replay import reauth_scenarios
+from tests.workflows.fake_replay import FakeReplay
 from tests.workflows.fakes import (
     OUTAGE,
     FakeJob,
@@ -147,6 +149,45 @@ async def buried(client: Client) -> WorkflowHandle[Any, Any]:
     return handle
 
 
+async def paused(client: Client) -> WorkflowHandle[Any, Any]:
+    """Large, so that somebody else agrees; paused in its second stage, paced anew, and done, with some dead again."""
+    fake = FakeReplay(2000, dead=[500, 600], pauses_at=10)
+    wanted = ReplayRequest(plan_id=uuid4(), ledger="outbox", by="ada", reason="the table has room", approve_above=1000)
+    async with workers(client, replay=fake):
+        handle = await temporal.start_replay(client, wanted)
+        while (await handle.describe()).typed_search_attributes.get(temporal.STEP) != "approve":
+            await asyncio.sleep(0.05)
+        await handle.execute_update("approve", Said(by="grace", reason="looked at the plan"))
+        while fake.watches < 2:
+            await asyncio.sleep(0.05)
+        await handle.execute_update("pause", Said(by="ada", reason="the receiver is slow"))
+        await handle.execute_update("repace", Repace(by="ada", reason="slower", rate=50))
+        await handle.execute_update("resume", Said(by="ada", reason="it is well again"))
+        await handle.result()
+    return handle
+
+
+async def stopped(client: Client) -> WorkflowHandle[Any, Any]:
+    """The first item fails again."""
+    wanted = ReplayRequest(plan_id=uuid4(), ledger="outbox", by="ada", reason="perhaps it is well again")
+    async with workers(client, replay=FakeReplay(100, dead=[1])):
+        handle = await temporal.start_replay(client, wanted)
+        await handle.result()
+    return handle
+
+
+async def cancelled(client: Client) -> WorkflowHandle[Any, Any]:
+    fake = FakeReplay(100, pauses_at=10)
+    wanted = ReplayRequest(plan_id=uuid4(), ledger="outbox", by="ada", reason="the wrong filters")
+    async with workers(client, replay=fake):
+        handle = await temporal.start_replay(client, wanted)
+        while fake.watches < 2:
+            await asyncio.sleep(0.05)
+        await handle.execute_update("cancel", Said(by="ada", reason="the wrong filters"))
+        await handle.result()
+    return handle
+
+
 SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]]]]] = {
     **{f"ReauthWorkflow/{scenario.__name__}": scenario for scenario in reauth_scenarios.ALL},
     "RefreshWorkflow/confirmed": confirmed,
@@ -155,6 +196,9 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "ReconcileWorkflow/swept": swept,
     "ReconcileWorkflow/swept_with_the_outbox": swept,
     "KeysReencryptWorkflow/reencrypted": reencrypted,
+    "ReplayWorkflow/paused": paused,
+    "ReplayWorkflow/stopped": stopped,
+    "ReplayWorkflow/cancelled": cancelled,
     "OutboxDispatchWorkflow/dispatched": dispatched,
     "OutboxDeliveryWorkflow/delivered": delivered,
     "OutboxDeliveryWorkflow/buried": buried,

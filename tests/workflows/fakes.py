@@ -46,6 +46,7 @@ from integrations.domain.reauth import (
 )
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
 from integrations.domain.verdict import Meaning
+from tests.workflows.fake_replay import FakeReplay
 from worker.wiring import WORKFLOW_CLASSES
 from workflows.queues import DRAIN, WORKFLOWS, provider_queue
 
@@ -278,12 +279,14 @@ async def workers(
     keys: FakeKeys | None = None,
     outbox: FakeOutbox | None = None,
     waiting: FakeWaiting | None = None,
+    replay: FakeReplay | None = None,
     cached: int = 100,
 ) -> AsyncIterator[None]:
     """The production's workflows and queues, with fake steps. `cached=0` replays every workflow at every task."""
     reauth, refresh = reauth or FakeReauth(), refresh or FakeRefresh()
     detection, job, reconcile = detection or FakeDetection(), job or FakeJob(), reconcile or FakeReconcile()
     keys, waiting, outbox = keys or FakeKeys(), waiting or FakeWaiting(), outbox or FakeOutbox()
+    replay = replay or FakeReplay()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
             Worker(
@@ -308,6 +311,7 @@ async def workers(
                     keys.reencrypt,
                     outbox.deliver,
                     outbox.bury,
+                    *replay.steps,
                 ],
                 max_cached_workflows=cached,
                 # A bug in a workflow fails its test at once instead of its task again and again.

@@ -19,9 +19,11 @@ from integrations.domain.connection import reauth_id
 from integrations.domain.ledger import Failure
 from integrations.domain.outbox import Delivered
 from integrations.domain.reauth import ReauthOutcome, ReauthResult
+from integrations.domain.replay import Outcome, PlanStatus
 from integrations.providers.oauth import Providers
 from integrations.settings import Settings, load
 from tests.outbox.events import add_events, rows, statuses
+from tests.outbox.plans import add_dead, begun, made
 from worker.plugin import runbook_plugin
 from worker.wiring import build_workers
 from workflows.queues import WORKFLOWS
@@ -227,6 +229,20 @@ class TestReconcileOfTheOutbox:
         handle = client.get_workflow_handle(f"outbox:activity:{lost}", result_type=Delivered)
         assert (await asyncio.wait_for(handle.result(), 20)).status == "delivered"
         assert await statuses(engine) == {"delivered": 1, "retrying": 1}
+
+    async def test_goes_on_with_a_replay_that_was_terminated(
+        self, working: None, client: Client, engine: AsyncEngine, sessions: Sessions
+    ) -> None:
+        await add_dead(engine, 3)
+        plan = await made(sessions)
+        await begun(sessions, plan)
+
+        await swept(client)
+
+        handle = client.get_workflow_handle(f"replay:{plan.plan_id}", result_type=Outcome)
+        outcome = await asyncio.wait_for(handle.result(), 30)
+        assert (outcome.status, outcome.delivered) == (PlanStatus.DONE, 6)
+        await swept(client)
 
     async def test_releases_a_hold_that_waits_for_nothing(
         self, working: None, client: Client, engine: AsyncEngine, sessions: Sessions

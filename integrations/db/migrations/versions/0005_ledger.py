@@ -205,6 +205,7 @@ def upgrade() -> None:
         sa.Column("released", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("paced_from", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("paced_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("request", postgresql.JSONB(), nullable=True),
         sa.Column("approved_by", sa.Text(), nullable=True),
         sa.Column("approved_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("started_by", sa.Text(), nullable=True),
