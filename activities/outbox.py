@@ -87,7 +87,9 @@ class OutboxActivities:
                 finally:
                     await dispatch.started(within=_LET_START)
         except (DBAPIError, OSError) as error:
-            why, lost = _said(error), isinstance(error, DBAPIError) and ended_the_session(error)
+            # Or found ended, when an error in it was to be undone.
+            lost = isinstance(error, DBAPIError) and (ended_the_session(error) or error.connection_invalidated)
+            why = _said(error)
             await self._tell(lambda session: seat.failed(session, why, lost=lost))
             raise TryAgainError(f"dispatcher {request.number}: {why}") from None
         except asyncio.CancelledError:

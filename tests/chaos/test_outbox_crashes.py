@@ -56,7 +56,7 @@ async def test_the_worker_dies_between_the_settle_and_the_start_of_the_delivery(
 
 async def test_an_event_that_ends_the_session_of_whoever_projects_it(backlog: Backlog, crew: Crew) -> None:
     # With some poison before it, whose batch is done again in halves: it ends the session there too.
-    poison = {place: "poison" for place in range(41, 53)}
+    poison = dict.fromkeys(range(41, 53), "poison")
     await backlog.add(600, connections=30, trouble=poison | {60: "ends the session"})
 
     await all_settled(backlog, crew)
