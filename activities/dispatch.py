@@ -51,6 +51,7 @@ class Ledger(Protocol):
 
     async def batch(self, connection: AsyncConnection, part: int, limit: int) -> Batch: ...
     async def released(self, connection: AsyncConnection, part: int, limit: int) -> Batch: ...
+    async def next_released(self, connection: AsyncConnection, part: int) -> UUID | None: ...
     async def windows(self, connection: AsyncConnection, parts: set[int]) -> list[Window]: ...
     async def replay(self, connection: AsyncConnection, window: Window, limit: int) -> int: ...
     async def next_replayed(self, connection: AsyncConnection, window: Window) -> UUID | None: ...
@@ -127,9 +128,7 @@ class Dispatch:
         """What there is to do, for a second at most. Whether there was anything."""
         busy = False
         for part in looked.released:
-            moved = await self.ledger.released(self.connection, part, self._batch)
-            self._follow_up(moved)
-            busy |= bool(moved.taken)
+            busy |= await self._released(part)
         ends, pending = time.monotonic() + _TURN, looked.pending
         while pending and time.monotonic() < ends and not self.leaving():
             pending = [part for part in pending if await self._moved(part)]
@@ -152,6 +151,18 @@ class Dispatch:
         self.items += moved.taken
         self._follow_up(moved)
         return moved.taken >= size
+
+    async def _released(self, part: int) -> bool:
+        """One batch of what is held back no more. Whether anything came of it."""
+        size = self._batch
+        moved = await self._tried(
+            lambda: self.ledger.next_released(self.connection, part),
+            lambda: self.ledger.released(self.connection, part, size),
+        )
+        if moved is None:
+            return True
+        self._follow_up(moved)
+        return bool(moved.taken)
 
     async def _replayed(self, window: Window) -> bool:
         """One batch of a replay. Whether anything came of it."""

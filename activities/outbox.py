@@ -22,8 +22,9 @@ from integrations.db.dispatchers import Seat
 from integrations.db.outbox_flow import Flow
 from integrations.db.projectors import PROJECTORS, Projector
 from integrations.db.session import Sessions
-from integrations.db.trouble import failure_of, is_the_items
+from integrations.db.trouble import ended_the_session, failure_of, is_the_items
 from integrations.domain.errors import StopError, TryAgainError
+from integrations.domain.ledger import Failure
 from integrations.domain.outbox import (
     BATCH,
     Delivered,
@@ -86,8 +87,10 @@ class OutboxActivities:
                 finally:
                     await dispatch.started(within=_LET_START)
         except (DBAPIError, OSError) as error:
+            # Or found ended, when an error in it was to be undone.
+            lost = isinstance(error, DBAPIError) and (ended_the_session(error) or error.connection_invalidated)
             why = _said(error)
-            await self._tell(lambda session: seat.failed(session, why))
+            await self._tell(lambda session: seat.failed(session, why, lost=lost))
             raise TryAgainError(f"dispatcher {request.number}: {why}") from None
         except asyncio.CancelledError:
             # Taken over, or terminated: an orderly end, after which nothing is suspected.
@@ -107,12 +110,9 @@ class OutboxActivities:
                 projector = self._projector(step.projector)
                 done = await outbox_trouble.deliver(session, step.event_id, step.projector, projector, attempt)
         except DBAPIError as error:
-            if not is_the_items(error):
+            if not (is_the_items(error) or ended_the_session(error)):
                 raise TryAgainError(_said(error)) from None
-            failure = failure_of(error)
-            async with self._sessions.begin() as session:
-                await outbox_trouble.attempt_failed(session, step.event_id, step.projector, failure, attempt)
-            raise ProjectionFailedError(failure.error) from None
+            raise await self._failed(step, failure_of(error), attempt) from None
         return Delivered(status="delivered" if done else "settled before", attempts=attempt)
 
     @activity.defn(name="outbox.bury")
@@ -124,6 +124,15 @@ class OutboxActivities:
             return Delivered(status="settled before", attempts=step.tried)
         log.warning("outbox.buried", event_id=str(step.event_id), projector=step.projector, cause=buried.cause)
         return Delivered(status="dead", attempts=buried.attempts, cause=buried.cause)
+
+    async def _failed(self, step: DeliveryStep, failure: Failure, attempt: int) -> TryAgainError:
+        """Write it down. An event that ends its session each time fails; without a database nothing is said of it."""
+        try:
+            async with self._sessions.begin() as session:
+                await outbox_trouble.attempt_failed(session, step.event_id, step.projector, failure, attempt)
+        except (DBAPIError, OSError) as error:
+            return TryAgainError(_said(error))
+        return ProjectionFailedError(failure.error)
 
     def _projector(self, name: str) -> Projector:
         if name not in self._projectors:

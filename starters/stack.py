@@ -107,8 +107,9 @@ class Stack:
         await _stop(self._temporal, self._postgres)
         self._lock.release()
 
-    async def start_worker(self) -> None:
-        process = self._spawn("worker", "worker")
+    async def start_worker(self, name: str = "worker") -> None:
+        """Start a worker and return when it polls. One of another name shares the work."""
+        process = self._spawn(name, "worker")
         client = await temporal.connect(self.settings)
 
         async def polls() -> bool:

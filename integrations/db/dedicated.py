@@ -13,8 +13,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from integrations.domain.errors import TryAgainError
-
 LOCK_CLASSES: Final = {"outbox": 0x6F757462}
 """The first half of each ledger's advisory locks; the second is the partition. `pg_locks` shows both."""
 _SETTINGS: Final = {
@@ -22,6 +20,8 @@ _SETTINGS: Final = {
     "idle_session_timeout": "10s",
     "idle_in_transaction_session_timeout": "10s",
     "statement_timeout": "60s",
+    # A killed owner's statement must not go on without it, and keep its locks until it is done.
+    "client_connection_check_interval": "1s",
     # A machine that vanished closes no socket.
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "2",
@@ -60,7 +60,7 @@ async def take(connection: AsyncConnection, ledger: str, parts: Iterable[int]) -
 
 @asynccontextmanager
 async def transaction(connection: AsyncConnection) -> AsyncIterator[None]:
-    """Several statements as one. Raises TryAgainError when the connection is gone: nothing of it was committed."""
+    """Several statements as one. Raises DBAPIError when the connection is gone: nothing of it was committed."""
     await connection.execute(_BEGIN)
     try:
         yield
@@ -78,9 +78,8 @@ async def savepoint(connection: AsyncConnection) -> AsyncIterator[None]:
     try:
         yield
     except DBAPIError:
-        if connection.invalidated:
-            raise TryAgainError("the database closed the connection in the middle of a batch") from None
-        await connection.execute(_ROLLBACK_TO)
+        if not connection.invalidated:
+            await connection.execute(_ROLLBACK_TO)
         raise
     finally:
         if not connection.invalidated:

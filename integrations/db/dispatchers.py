@@ -35,13 +35,13 @@ UPDATE service_dispatchers SET running = false, suspect = NULL, seen_at = now(),
 WHERE ledger = :ledger AND number = :number AND worker = :worker
 """)
 _FAILED: Final = text("""
-UPDATE service_dispatchers SET running = false, suspect = NULL, errors = errors + 1, last_error = :error,
-  last_error_at = now()
+UPDATE service_dispatchers SET running = :lost, suspect = CASE WHEN :lost THEN suspect END, errors = errors + 1,
+  last_error = :error, last_error_at = now()
 WHERE ledger = :ledger AND number = :number AND worker = :worker
 """)
 _LOOK: Final = """
 SELECT ({wished}) AS dispatchers,
-  ARRAY(SELECT part FROM unnest(cast(:parts AS smallint[])) AS mine (part)
+  ARRAY(SELECT mine.part FROM unnest(cast(:parts AS smallint[])) AS mine (part)
     -- A value and no EXISTS: that the planner would join, by a walk through all that is pending.
     WHERE (SELECT true FROM {table} AS item WHERE status = 'pending' AND item.part = mine.part LIMIT 1)) AS pending,
   ARRAY(SELECT DISTINCT part FROM service_ledger_holds
@@ -83,9 +83,12 @@ class Seat:
         """An orderly end."""
         await run.execute(_END, self._key | {"items": items})
 
-    async def failed(self, run: Executor, error: str) -> None:
-        """Ended by an error that was met and told: nothing is suspected of it."""
-        await run.execute(_FAILED, self._key | {"error": error})
+    async def failed(self, run: Executor, error: str, *, lost: bool) -> None:
+        """Ended by an error that was met and told.
+
+        `lost`: the session ended under it, which what it had in hand may have done; otherwise nothing is suspected.
+        """
+        await run.execute(_FAILED, self._key | {"error": error, "lost": lost})
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from integrations.db import outbox_held as held
 from integrations.db import outbox_replay, replay, samples
 from integrations.db.dedicated import transaction
 from integrations.db.outbox_isolation import Isolation
-from integrations.db.outbox_trouble import leave_flow, settle_events
+from integrations.db.outbox_trouble import leave_flow, settle_events, stay_behind
 from integrations.db.projectors import DUE, Projector
 from integrations.db.trouble import is_the_items
 from integrations.domain.ledger import Failure
@@ -102,16 +102,23 @@ class Flow:
         found = await connection.execute(text(_NEXT + _PENDING.format(limit=1)), {"part": part})
         return found.scalar()
 
+    async def next_released(self, connection: AsyncConnection, part: int) -> UUID | None:
+        """The event that a batch of one would take of what had been held back."""
+        return await held.next_one(connection, part, tuple(self._projectors))
+
     async def set_aside(self, connection: AsyncConnection, event_id: UUID, failure: Failure) -> Batch:
         """Take away what ended the process each time.
 
-        In the flow, its own workflow tries it from now on, and nothing else with it; in a replay it is dead again.
+        In the flow, its own workflow tries it from now on, and nothing else with it, unless it has to wait behind an
+        earlier one of its order key; in a replay it is dead again.
         """
         if await outbox_replay.give_up(connection, event_id, failure):
             return Batch(taken=1)
         failed: list[Pair] = []
         async with transaction(connection):
             for name in self._projectors:
+                if await stay_behind(connection, event_id, name):
+                    continue
                 pair = await leave_flow(connection, event_id, name, failure)
                 failed += [pair] if pair else []
             await settle_events(connection, [event_id])

@@ -75,6 +75,10 @@ class Ended:
     def whole(self) -> bool:
         return self.keys == [WHOLE]
 
+    @property
+    def named(self) -> dict[str, object]:
+        return {"part": self.part, "projector": self.projector, "keys": self.keys}
+
 
 async def ended(connection: AsyncConnection, part: int, projectors: Sequence[str]) -> list[Ended]:
     """What to go on with. A destination that failed as a whole comes first, and alone."""
@@ -82,23 +86,35 @@ async def ended(connection: AsyncConnection, part: int, projectors: Sequence[str
     return [Ended(part, projector, [WHOLE] if WHOLE in keys else keys) for projector, keys in rows]
 
 
+async def next_one(connection: AsyncConnection, part: int, projectors: Sequence[str]) -> UUID | None:
+    """The event that would be tried first, alone."""
+    for hold in await ended(connection, part, projectors):
+        if ids := await _behind(connection, hold, 1):
+            return ids[0]
+    return None
+
+
 async def go_on(
     connection: AsyncConnection, hold: Ended, projector: Projector, isolation: Isolation, limit: int
 ) -> int:
     """Deliver the next of what was kept back, end the holds behind which nothing is left. How much was touched."""
-    told = {"part": hold.part, "projector": hold.projector}
-    named = told | {"keys": hold.keys}
     project = text(_PROJECT.format(due=DUE, insert=projector("due")))
 
     async def attempt(these: Sequence[UUID]) -> int:
         moved = await connection.execute(project, {"ids": list(these), "projector": hold.projector})
         return int(moved.scalar_one())
 
-    behind = _BEHIND.format(which=_OF_NO_OTHER if hold.whole else _OF_KEYS, limit=limit)
     end = _END.format(which=_OF_NO_OTHER if hold.whole else _ITS_KEY)
     async with transaction(connection):
-        ids = (await connection.execute(text(behind), told if hold.whole else named)).scalars().all()
+        ids = await _behind(connection, hold, limit)
         await isolation.project(hold.projector, ids, attempt)
         await settle_events(connection, ids)
-        gone = await connection.execute(text(end), named)
+        gone = await connection.execute(text(end), hold.named)
     return len(ids) + gone.rowcount
+
+
+async def _behind(connection: AsyncConnection, hold: Ended, limit: int) -> Sequence[UUID]:
+    """The next of what was kept back."""
+    sql = text(_BEHIND.format(which=_OF_NO_OTHER if hold.whole else _OF_KEYS, limit=limit))
+    named = {name: value for name, value in hold.named.items() if name != "keys" or not hold.whole}
+    return (await connection.execute(sql, named)).scalars().all()

@@ -48,6 +48,13 @@ WITH event AS (
 )
 SELECT event.event_id, name, provider_id, tenant, connection_id FROM event JOIN item USING (event_id)
 """)  # noqa: S608 - ours
+_STAY: Final = text("""
+INSERT INTO service_projector_ledger (event_id, projector, position, status, part, order_key)
+SELECT event_id, :projector, id, 'held', part, order_key FROM service_lifecycle_outbox AS event
+WHERE event_id = :event_id AND EXISTS (SELECT FROM service_ledger_holds AS hold WHERE hold.ledger = 'outbox'
+  AND hold.part = event.part AND hold.destination = :projector AND hold.order_key IN (event.order_key, '*'))
+ON CONFLICT DO NOTHING RETURNING event_id
+""")
 _BRAKE: Final = text("""
 INSERT INTO service_ledger_holds (ledger, part, destination, order_key, item_id)
 SELECT 'outbox', part, :projector, :whole, :event_id FROM generate_series(0, :last) AS part
@@ -100,6 +107,11 @@ async def leave_flow(run: Executor, event_id: UUID, projector: str, failure: Fai
     told = _told(event_id, projector, failure, 1, _UNHEARD)
     row = (await run.execute(_LEAVE, told)).one_or_none()
     return None if row is None else Pair(projector=projector, cause=failure.cause, **row._asdict())
+
+
+async def stay_behind(run: Executor, event_id: UUID, projector: str) -> bool:
+    """Make what the flow has not taken yet `held` where its order key is held back. Whether it waits now."""
+    return (await run.execute(_STAY, {"event_id": event_id, "projector": projector})).one_or_none() is not None
 
 
 async def brake(run: Executor, projector: str, event_id: UUID) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy.exc import DBAPIError
 from integrations.domain.ledger import Failure
 
 _CANCELED: Final = "57014"
+_SESSION_ENDED: Final = ("08003", "08006", "57P01", "57P02")
 # PostgreSQL, appendix A: connection, transaction rollback (deadlocks), resources, operator intervention, system, and
 # locks that could not be had. They come and go, and say nothing of what was written.
 _OF_THE_DATABASE: Final = ("08", "25", "40", "53", "55", "57", "58", "XX")
@@ -16,6 +17,11 @@ def is_the_items(error: DBAPIError) -> bool:
     """Whether the same statement would fail again because of what it writes, and only for that."""
     state = sqlstate(error)
     return not error.connection_invalidated and state is not None and not state.startswith(_OF_THE_DATABASE)
+
+
+def ended_the_session(error: DBAPIError) -> bool:
+    """Whether the session ended in the middle of the statement: by the server's end, or by what the statement did."""
+    return sqlstate(error) in _SESSION_ENDED
 
 
 def failure_of(error: DBAPIError) -> Failure:

@@ -6,15 +6,18 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities import dispatch
 from activities.dispatch import Dispatch
+from integrations.db import outbox_trouble
 from integrations.db.dedicated import dedicated, take
-from integrations.db.dispatchers import Seat
+from integrations.db.dispatchers import Seat, look
 from integrations.db.outbox_flow import Flow
 from integrations.db.projectors import PROJECTORS
 from integrations.db.session import Sessions
+from integrations.domain.ledger import Failure
 from integrations.domain.outbox import Drained, Pair
 from tests.outbox.events import add_events, pairs, refused, rows, statuses
 from tests.outbox.plans import add_dead, made, released
@@ -104,6 +107,14 @@ class TestADispatcher:
         desk.leaving = True
 
         assert (await working).items == 10
+
+    async def test_is_idle_while_only_others_have_something_to_do(self, engine: AsyncEngine, desk: Desk) -> None:
+        await add_events(engine, 5, part=2)
+
+        async with desk.at(0) as at_work:
+            looked = [await look(at_work.connection, "outbox", parts) for parts in ({1, 2, 3}, {0, 4})]
+
+        assert [each.pending for each in looked] == [[2], []]
 
     async def test_starts_a_workflow_for_what_left_the_flow(self, engine: AsyncEngine, desk: Desk) -> None:
         await scale(engine, 1)
@@ -248,6 +259,49 @@ class TestAnEndThatWasNone:
 
         assert desk.started == []
         assert await statuses(engine) == {"delivered": 1}
+
+    async def test_of_one_that_had_been_held_puts_it_aside_and_what_is_behind_it_waits_on(
+        self, engine: AsyncEngine, desk: Desk, sessions: Sessions
+    ) -> None:
+        await scale(engine, 1)
+        async with refused(engine, "NEW.name = 'poison'"):
+            [poison] = await add_events(engine, name="poison")
+            [deadly] = await add_events(engine, name="deadly")
+            await add_events(engine, 2)
+            async with desk.at(0) as at_work:
+                await take(at_work.connection, "outbox", range(16))
+                await at_work.ledger.batch(at_work.connection, 0, 100)
+        async with sessions.begin() as session:
+            await outbox_trouble.bury(session, poison, "activity")
+
+        async with refused(engine, "NEW.name = 'deadly'", does="PERFORM pg_terminate_backend(pg_backend_pid())"):
+            for worker in ("1", "2"):
+                async with desk.at(0, worker=worker, full=1) as at_work:
+                    if worker == "1":
+                        with pytest.raises(DBAPIError):
+                            await at_work.run(briefly=False)
+                        continue
+                    working = asyncio.create_task(at_work.run(briefly=False))
+                    await until(engine, "SELECT count(*) = 1 FROM service_projector_ledger WHERE status = 'retrying'")
+                    desk.leaving = True
+                    await working
+
+        assert [pair.key for pair in desk.started] == [f"outbox:activity:{deadly}"]
+        assert await statuses(engine) == {"dead": 1, "retrying": 1, "held": 2}
+
+    async def test_puts_nothing_in_front_of_what_its_order_key_waits_for(
+        self, engine: AsyncEngine, desk: Desk, database_url: str
+    ) -> None:
+        async with refused(engine, "NEW.name = 'poison'"), dedicated(database_url, "test") as connection:
+            [poison] = await add_events(engine, name="poison")
+            await Flow(PROJECTORS).batch(connection, 0, 100)
+            [suspect] = await add_events(engine)
+            moved = await Flow(PROJECTORS).set_aside(connection, suspect, Failure.of("Crash", "alone"))
+
+        assert [pair.key for pair in moved.failed] == [f"outbox:notification:{suspect}"]
+        assert (await pairs(engine))["activity", "held"] == 1
+        [waits_for] = await rows(engine, "SELECT item_id FROM service_ledger_holds WHERE destination = 'activity'")
+        assert waits_for.item_id == poison
 
     @staticmethod
     async def _suspected(engine: AsyncEngine, event: UUID) -> None:

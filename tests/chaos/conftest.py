@@ -10,12 +10,15 @@ from integrations.db.session import make_engine, make_sessions
 from starters.client import Platform
 from starters.stack import Stack
 from tests.chaos.account import Account
+from tests.chaos.backlog import Backlog
+from tests.chaos.crew import NAMES, Crew
 from tests.chaos.ground import Ground, Provider
 
 
 @pytest_asyncio.fixture(scope="module")
 async def ground(reachable_folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
-    stack = await Stack.start(reachable_folder / request.module.__name__.rsplit(".", 1)[-1])
+    folder = reachable_folder / request.module.__name__.rsplit(".", 1)[-1]
+    stack = await Stack.start(folder, outside=getattr(request.module, "SETTINGS", None))
     engine = make_engine(stack.settings.sqlalchemy_url, pool_size=5)
     provider = Provider(stack.simulator_url)
     try:
@@ -30,3 +33,17 @@ async def ground(reachable_folder: Path, request: pytest.FixtureRequest) -> Asyn
 @pytest_asyncio.fixture
 async def account(ground: Ground) -> Account:
     return await Account.connected(ground)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def crew(ground: Ground) -> Crew:
+    """The stack's worker, and another one."""
+    await ground.stack.start_worker(NAMES[1])
+    return Crew(ground)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def backlog(ground: Ground) -> Backlog:
+    made = Backlog(ground)
+    await made.prepare()
+    return made

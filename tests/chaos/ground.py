@@ -59,9 +59,18 @@ class Ground:
             types = {key.name: temporal.attribute_type(key) for key in temporal.SEARCH_ATTRIBUTES}
             self.stack._temporal = await Temporal.start(self.stack._lock, server.ports, types)
 
+    async def stop_temporal(self) -> None:
+        assert self.stack._temporal is not None
+        await self.stack._temporal.stop()
+
     async def kill_postgres(self) -> None:
         assert self.stack._postgres is not None
         await _shoot(self.stack._postgres.process)
+
+    async def stop_postgres(self) -> None:
+        """As an operator would: sessions are ended, what they had begun is rolled back."""
+        assert self.stack._postgres is not None
+        await self.stack._postgres.stop()
 
     async def bring_postgres_back(self) -> None:
         self.stack._postgres = await Postgres.start(self.stack._lock)
