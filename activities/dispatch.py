@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from integrations.db import dispatchers
 from integrations.db.dedicated import take
-from integrations.db.dispatchers import Seat
+from integrations.db.dispatchers import Look, Seat
 from integrations.db.trouble import timed_out
 from integrations.domain.ledger import Failure, partitions_of, tenth
 from integrations.domain.outbox import Batch, Drained, Pair
@@ -82,16 +82,19 @@ class Dispatch:
     _starting: set[asyncio.Task[None]] = field(default_factory=set)
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_STARTS))
 
-    async def run(self, *, briefly: bool) -> Drained:
+    async def run(self, *, again: bool) -> Drained:
         """Work until the partitions are dealt anew, the process ends, or it has been long enough.
 
-        `briefly`: after trouble. End as soon as something went well, so that the next trouble is met afresh.
+        `again`: not the first attempt. After an error that was told, end as soon as something went well, so that the
+        next one is met afresh; after a process that was killed, there is nothing to wait longer for.
         Raises DBAPIError when the database has trouble.
         """
-        self._batch, suspect = await self.seat.take(self.connection, self.full)
+        found = await self.seat.take(self.connection, self.full)
+        self._batch, suspect, briefly = found.batch, found.suspect, again and not found.lost
         dealt = (await dispatchers.look(self.connection, self.seat.ledger, ())).dispatchers
         wanted = set(partitions_of(self.seat.number, dealt)) if self.seat.number < dealt else set()
-        began, why = time.monotonic(), ""
+        began, why = time.monotonic(), "" if wanted else f"there are to be {dealt}"
+        looked = Look(dealt, [], [])
         while not why:
             await self._take(wanted)
             if suspect is not None and self.parts == wanted:
@@ -124,7 +127,7 @@ class Dispatch:
             self._took_at = time.monotonic()
             self.parts |= await take(self.connection, self.seat.ledger, sorted(wanted - self.parts))
 
-    async def _turn(self, looked: dispatchers.Look) -> bool:
+    async def _turn(self, looked: Look) -> bool:
         """What there is to do, for a second at most. Whether there was anything."""
         busy = False
         for part in looked.released:

@@ -83,7 +83,7 @@ class OutboxActivities:
                     full=self._batch,
                 )
                 try:
-                    return await dispatch.run(briefly=activity.info().attempt > 1)
+                    return await dispatch.run(again=activity.info().attempt > 1)
                 finally:
                     await dispatch.started(within=_LET_START)
         except (DBAPIError, OSError) as error:

@@ -15,12 +15,13 @@ from integrations.domain.outbox import DISPATCHERS
 _WISHED: Final = """
 SELECT coalesce((SELECT dispatchers FROM service_dispatch_scales WHERE ledger = :ledger), :default)"""
 _BEGIN: Final = text("""
+WITH before AS (SELECT running FROM service_dispatchers WHERE ledger = :ledger AND number = :number)
 INSERT INTO service_dispatchers AS mine (ledger, number, worker, parts, running, batch, started_at, seen_at)
 VALUES (:ledger, :number, :worker, '{}', true, :full, now(), now())
 ON CONFLICT (ledger, number) DO UPDATE SET worker = excluded.worker, parts = '{}', running = true,
   batch = least(:full, CASE WHEN mine.running THEN greatest(1, mine.batch / 10) ELSE mine.batch END),
   suspect = CASE WHEN mine.running AND mine.batch = 1 THEN mine.suspect END, started_at = now(), seen_at = now()
-RETURNING batch, suspect
+RETURNING batch, suspect, coalesce((SELECT running FROM before), false) AS lost
 """)
 _BEAT: Final = text("""
 UPDATE service_dispatchers SET seen_at = now(), parts = cast(:parts AS smallint[]), batch = :batch,
@@ -52,6 +53,18 @@ TABLES: Final = {"outbox": "service_lifecycle_outbox"}
 
 
 @dataclass(frozen=True)
+class Found:
+    """How a dispatcher left its seat."""
+
+    batch: int
+    """The size of the next batches."""
+    suspect: UUID | None
+    """The item that ended the process, if one stood alone."""
+    lost: bool
+    """It never said that it ended."""
+
+
+@dataclass(frozen=True)
 class Seat:
     """One dispatcher as one process fills it. What another one that took it over wrote stays untouched."""
 
@@ -64,13 +77,10 @@ class Seat:
     def _key(self) -> dict[str, Any]:
         return {"ledger": self.ledger, "number": self.number, "worker": self.worker}
 
-    async def take(self, connection: AsyncConnection, full: int) -> tuple[int, UUID | None]:
-        """Begin. The size of the first batches, and the item that ended the last process, if one stands alone.
-
-        After an end that was none the size is a tenth of what it was: whatever ended it is in the next batch again.
-        """
+    async def take(self, connection: AsyncConnection, full: int) -> Found:
+        """Begin. After an end that was none batches are a tenth: whatever ended it is in the next one again."""
         row = (await connection.execute(_BEGIN, self._key | {"full": full})).one()
-        return row.batch, row.suspect
+        return Found(row.batch, row.suspect, row.lost)
 
     async def beat(self, connection: AsyncConnection, parts: Collection[int], batch: int, items: int) -> None:
         """Say that it lives. `items`: settled since it last did."""

@@ -40,9 +40,9 @@ class Desk:
             seat = Seat("outbox", number, worker)
             yield Dispatch(seat, Flow(PROJECTORS), connection, self._start, lambda: self.leaving, full)
 
-    async def work(self, number: int, *, briefly: bool = False) -> Drained:
+    async def work(self, number: int, *, again: bool = False) -> Drained:
         async with self.at(number) as at_work:
-            return await at_work.run(briefly=briefly)
+            return await at_work.run(again=again)
 
 
 @pytest.fixture
@@ -91,6 +91,13 @@ class TestADispatcher:
 
         assert (ended.dispatchers, ended.why) == (2, "the partitions are dealt anew, to 2")
 
+    async def test_that_there_is_not_to_be_ends_at_once(self, engine: AsyncEngine, desk: Desk) -> None:
+        await scale(engine, 2)
+
+        ended = await asyncio.wait_for(desk.work(3), 2)
+
+        assert (ended.dispatchers, ended.items) == (2, 0)
+
     async def test_leaves_alone_what_another_one_owns_and_takes_it_when_that_is_gone(
         self, engine: AsyncEngine, desk: Desk, database_url: str
     ) -> None:
@@ -132,9 +139,23 @@ class TestADispatcher:
         await scale(engine, 1)
         await add_events(engine, 5)
 
-        ended = await asyncio.wait_for(desk.work(0, briefly=True), 5)
+        ended = await asyncio.wait_for(desk.work(0, again=True), 5)
 
         assert (ended.items, ended.why) == (5, "it works again")
+
+    async def test_that_takes_over_from_a_killed_one_stays(self, engine: AsyncEngine, desk: Desk) -> None:
+        await scale(engine, 1)
+        async with desk.at(0) as killed:
+            await killed.seat.take(killed.connection, 100)
+        await add_events(engine, 5)
+
+        working = asyncio.create_task(desk.work(0, again=True))
+        await until(engine, ALL_DELIVERED)
+        await asyncio.sleep(0.5)
+        assert not working.done()
+        desk.leaving = True
+
+        assert (await working).why == "the worker is being stopped"
 
     async def test_that_finds_a_slow_batch_makes_the_next_ones_smaller(
         self, engine: AsyncEngine, desk: Desk, monkeypatch: pytest.MonkeyPatch
@@ -144,7 +165,7 @@ class TestADispatcher:
         async with refused(engine, "true", does="PERFORM pg_sleep(0.005)"):
             await add_events(engine, 150)
             async with desk.at(0) as at_work:
-                working = asyncio.create_task(at_work.run(briefly=False))
+                working = asyncio.create_task(at_work.run(again=False))
                 await until(engine, ALL_DELIVERED)
                 desk.leaving = True
                 await working
@@ -214,12 +235,12 @@ class TestAnEndThatWasNone:
         sizes = []
         for turn in range(4):
             async with desk.at(0, worker=str(turn), full=1000) as at_work:
-                sizes.append((await at_work.seat.take(at_work.connection, 1000))[0])
+                sizes.append((await at_work.seat.take(at_work.connection, 1000)).batch)
         assert sizes == [1000, 100, 10, 1]
 
         await add_events(engine, 200)
         async with desk.at(0, full=1000) as at_work:
-            working = asyncio.create_task(at_work.run(briefly=False))
+            working = asyncio.create_task(at_work.run(again=False))
             await until(engine, ALL_DELIVERED)
             desk.leaving = True
             await working
@@ -279,9 +300,9 @@ class TestAnEndThatWasNone:
                 async with desk.at(0, worker=worker, full=1) as at_work:
                     if worker == "1":
                         with pytest.raises(DBAPIError):
-                            await at_work.run(briefly=False)
+                            await at_work.run(again=False)
                         continue
-                    working = asyncio.create_task(at_work.run(briefly=False))
+                    working = asyncio.create_task(at_work.run(again=False))
                     await until(engine, "SELECT count(*) = 1 FROM service_projector_ledger WHERE status = 'retrying'")
                     desk.leaving = True
                     await working
