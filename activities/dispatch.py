@@ -35,6 +35,7 @@ _BEAT: Final = 1.0
 _IDLE_BEAT: Final = 5.0
 _LONG: Final = 5 * 60.0
 """Seconds after which it ends by itself: the workflow's history shows that it lives, and another worker may go on."""
+_KILLED: Final = 15.0
 _SAMPLE: Final = 10.0
 """Seconds between two looks at how the ledger stands, which the first dispatcher takes for all."""
 _SLOW: Final = 2.0
@@ -85,14 +86,15 @@ class Dispatch:
     async def run(self, *, again: bool) -> Drained:
         """Work until the partitions are dealt anew, the process ends, or it has been long enough.
 
-        `again`: not the first attempt. After an error that was told, end as soon as something went well, so that the
-        next one is met afresh; after a process that was killed, there is nothing to wait longer for.
+        `again`: not the first attempt. Then it ends as soon as something went well, so that the next trouble is met
+        afresh; after a process that was killed a little later, since its workflow waits for that process at first.
         Raises DBAPIError when the database has trouble.
         """
         found = await self.seat.take(self.connection, self.full)
         self._batch, suspect, briefly = found.batch, found.suspect, again and not found.lost
         dealt = (await dispatchers.look(self.connection, self.seat.ledger, ())).dispatchers
         wanted = set(partitions_of(self.seat.number, dealt)) if self.seat.number < dealt else set()
+        long = _LONG if not again else _KILLED if found.lost else _IDLE_BEAT
         began, why = time.monotonic(), "" if wanted else f"there are to be {dealt}"
         looked = Look(dealt, [], [])
         while not why:
@@ -107,8 +109,8 @@ class Dispatch:
                 why = f"the partitions are dealt anew, to {looked.dispatchers}"
             elif self.leaving():
                 why = "the worker is being stopped"
-            elif time.monotonic() - began > (_IDLE_BEAT if briefly else _LONG) or (briefly and self.items):
-                why = "it works again" if briefly else "it has been long enough"
+            elif time.monotonic() - began > long or (briefly and self.items):
+                why = "it works again" if again else "it has been long enough"
             elif not busy:
                 await asyncio.sleep(IDLE)
         await self.seat.leave(self.connection, self.items - self._told)
