@@ -36,6 +36,7 @@ _IDLE_BEAT: Final = 5.0
 _LONG: Final = 5 * 60.0
 """Seconds after which it ends by itself: the workflow's history shows that it lives, and another worker may go on."""
 _KILLED: Final = 15.0
+"""Seconds, after one that was killed: by then another process has its workflow."""
 _SAMPLE: Final = 10.0
 """Seconds between two looks at how the ledger stands, which the first dispatcher takes for all."""
 _SLOW: Final = 2.0
