@@ -19,7 +19,7 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import WorkflowEnvironment
@@ -110,12 +110,21 @@ async def _migrated(database_url: str) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
-@pytest_asyncio.fixture
-async def engine(_migrated: AsyncEngine) -> AsyncIterator[AsyncEngine]:
-    """The database, empty."""
-    tables = ", ".join(Base.metadata.tables)
+@pytest_asyncio.fixture(scope="session")
+async def _emptying(_migrated: AsyncEngine) -> TextClause:
+    """One statement that empties every table: deleting a few rows takes a tenth of what TRUNCATE takes."""
+    tables = "; ".join(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables))
     async with _migrated.begin() as connection:
-        await connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+        names = await connection.scalars(text("SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'"))
+    counters = "; ".join(f"PERFORM setval('{name}', 1, false)" for name in names)
+    return text(f"DO $$ BEGIN {tables}; {counters}; END $$")
+
+
+@pytest_asyncio.fixture
+async def engine(_migrated: AsyncEngine, _emptying: TextClause) -> AsyncIterator[AsyncEngine]:
+    """The database, empty."""
+    async with _migrated.begin() as connection:
+        await connection.execute(_emptying)
     yield _migrated
 
 

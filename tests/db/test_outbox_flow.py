@@ -262,6 +262,19 @@ class TestAProjectorThatIsBroken:
             ("notification", "delivered"): 200,
         }
 
+    async def test_is_not_one_that_works_in_between(
+        self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        few = WHOLE_AFTER - 1
+        await add_events(engine, few, name="poison", connections=few)
+        await add_events(engine, 1, first=100)
+        await add_events(engine, few, name="poison", connections=few, first=200)
+        async with refused(engine, POISON):
+            moved = await flow.batch(owner, 0, 200)
+
+        assert len(moved.failed) == 2 * few
+        assert await rows(engine, "SELECT * FROM service_ledger_holds WHERE order_key = '*'") == []
+
     async def test_holds_back_every_partition(self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow) -> None:
         await add_events(engine, 40, connections=40)
         await add_events(engine, 5, connections=5, part=7, first=100)

@@ -21,8 +21,8 @@ class TestScript:
     async def test_plays_one_fault_after_the_other_and_then_heals(self, simulator: Simulator) -> None:
         await script(
             simulator,
-            {"kind": "status", "status": 503, "seconds": 0.5},
-            {"kind": "throttle", "after_s": 0.5, "seconds": 0.5},
+            {"kind": "status", "status": 503, "seconds": 1.0},
+            {"kind": "throttle", "after_s": 1.0, "seconds": 1.0},
         )
         seen: dict[int, None] = {}
 

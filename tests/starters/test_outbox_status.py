@@ -157,6 +157,7 @@ class TestScaling:
         assert (ran.code, ran.out) == (2, "")
         assert "there are 16 partitions" in ran.err
 
+    @pytest.mark.chaos
     async def test_down_and_up_deals_the_partitions_anew(self, runbook: Runbook, running: Running) -> None:
         down = runbook("outbox", "scale", "2", "--by", "ada", "--reason", "quiet")
         await until_dealt(running, 2)

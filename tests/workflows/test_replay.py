@@ -275,7 +275,7 @@ class TestAPerson:
             ("cancel", Said(by="ada", reason=""), "reason is empty"),
             ("approve", Said(by="grace", reason=""), "reason is empty"),
             ("repace", Repace(by="ada", reason="x", rate=0), "runbook replays pause"),
-            ("repace", Repace(by="ada", reason="x", rate=1_000_000), "above the cap of 100,000/s"),
+            ("repace", Repace(by="ada", reason="x", rate=1_000_000), "above the cap of 500,000/s"),
         )
         async with started(time_skipping, FakeReplay(100), approve_above=99) as handle:
             await until_step(handle, "approve")
