@@ -28,6 +28,8 @@ from integrations.domain.replay import Window
 T = TypeVar("T")
 IDLE: Final = 0.2
 """Seconds between two looks when there is nothing to do: half of it is what an event waits at most times."""
+_SOON: Final = 0.05
+"""Seconds, in the first second after something was done: what goes on by steps, such as a replay, waits less."""
 _TURN: Final = 1.0
 """Seconds after which it looks around also in a backlog: for another scale, holds that are over, a replay."""
 _TAKE_AGAIN: Final = 1.0
@@ -51,13 +53,13 @@ _TOO_SLOW: Final = Failure.of("Timeout", "alone in its batch, and the database g
 class Ledger(Protocol):
     """What a ledger does with a batch. Each call is one transaction on the dispatcher's own connection."""
 
-    async def batch(self, connection: AsyncConnection, part: int, limit: int) -> Batch: ...
+    async def batch(self, connection: AsyncConnection, part: int, limit: int, after: int) -> Batch: ...
     async def released(self, connection: AsyncConnection, part: int, limit: int) -> Batch: ...
     async def next_released(self, connection: AsyncConnection, part: int) -> UUID | None: ...
     async def windows(self, connection: AsyncConnection, parts: set[int]) -> list[Window]: ...
     async def replay(self, connection: AsyncConnection, window: Window, limit: int) -> int: ...
     async def next_replayed(self, connection: AsyncConnection, window: Window) -> UUID | None: ...
-    async def next_one(self, connection: AsyncConnection, part: int) -> UUID | None: ...
+    async def next_one(self, connection: AsyncConnection, part: int, after: int) -> UUID | None: ...
     async def set_aside(self, connection: AsyncConnection, item_id: UUID, failure: Failure) -> Batch: ...
     async def sample(self, connection: AsyncConnection) -> None: ...
 
@@ -78,9 +80,12 @@ class Dispatch:
     _batch: int = 0
     _good: int = 0
     _told: int = 0
+    _after: dict[int, int] = field(default_factory=dict)
+    """Where the next batch of each partition begins to look."""
     _beat_at: float = 0.0
     _took_at: float = 0.0
     _sampled_at: float = 0.0
+    _busy_at: float = 0.0
     _starting: set[asyncio.Task[None]] = field(default_factory=set)
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_STARTS))
 
@@ -113,7 +118,9 @@ class Dispatch:
             elif time.monotonic() - began > long or (briefly and self.items):
                 why = "it works again" if again else "it has been long enough"
             elif not busy:
-                await asyncio.sleep(IDLE)
+                await asyncio.sleep(_SOON if time.monotonic() - self._busy_at < _TURN else IDLE)
+            if busy:
+                self._busy_at = time.monotonic()
         await self.seat.leave(self.connection, self.items - self._told)
         return Drained(dispatchers=looked.dispatchers, items=self.items, why=why)
 
@@ -136,6 +143,8 @@ class Dispatch:
         for part in looked.released:
             busy |= await self._released(part)
         ends, pending = time.monotonic() + _TURN, looked.pending
+        # Each turn begins in front: what is committed late has an earlier place.
+        self._after = dict.fromkeys(pending, 0)
         while pending and time.monotonic() < ends and not self.leaving():
             pending = [part for part in pending if await self._moved(part)]
             busy = True
@@ -147,13 +156,14 @@ class Dispatch:
 
     async def _moved(self, part: int) -> bool:
         """One batch. Whether there may be more."""
-        size = self._batch
+        size, after = self._batch, self._after[part]
         moved = await self._tried(
-            lambda: self.ledger.next_one(self.connection, part),
-            lambda: self.ledger.batch(self.connection, part, size),
+            lambda: self.ledger.next_one(self.connection, part, after),
+            lambda: self.ledger.batch(self.connection, part, size, after),
         )
         if moved is None:
             return True
+        self._after[part] = moved.upto
         self.items += moved.taken
         self._follow_up(moved)
         return moved.taken >= size

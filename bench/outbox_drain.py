@@ -19,7 +19,7 @@ from integrations.domain.outbox import BATCH, DISPATCHERS
 REQUIRED: Final = 0.6
 REQUIRED_10X: Final = 0.85
 EVENTS: Final = 100_000
-TURNS: Final = 3
+TURNS: Final = 2
 MANY: Final = 1_000_000
 _WARM_UP: Final = 2_000
 _LOOK: Final = 0.05
@@ -60,39 +60,48 @@ async def drain(stage: Stage) -> Sequence[Result]:
 
 
 async def drain_10x(stage: Stage) -> Sequence[Result]:
+    """A million at once, and the same million a tenth at a time: both from empty tables to full ones."""
     few, many = (max(1000, round(n * stage.scale)) for n in (EVENTS, MANY))
     database = await asyncpg.connect(stage.dsn)
     worker = psutil.Process(stage.stack.processes["worker"].pid)
     await drained(database, _WARM_UP)
-    at_few = [await drained(database, few) for _ in range(2)]
-    stage.advance(2 * few)
     before = worker.memory_info().rss
-    at_many = await drained(database, many)
+    at_once = await drained(database, many)
     stage.advance(many)
     after = worker.memory_info().rss
+    await emptied(database)
+    in_parts = 0.0
+    for _ in range(many // few):
+        in_parts += await drained(database, few)
+        stage.advance(few)
     await database.close()
     return [
         Result(
             "outbox.drain_10x",
             many,
-            many / at_many,
+            many / at_once,
             "events/s, two projectors",
-            2 * few,
-            few / median(at_few),
+            many,
+            many / in_parts,
             REQUIRED_10X,
-            "the same drain at a tenth: growing tables, and their checkpoints",
+            f"the same drain of {few:,} at a time, as often",
         ),
         Result(
             "outbox.drain_memory",
             many,
             before / 1e6,
-            f"MB of the worker after {2 * few:,}",
+            "MB of the worker before",
             many,
             after / 1e6,
             1 / 1.2,
-            f"the same worker's memory after {many:,} more",
+            f"the same worker's memory after {many:,}",
         ),
     ]
+
+
+async def emptied(database: "asyncpg.Connection[Any]") -> None:
+    """The outbox and what was made of it, as new."""
+    await database.execute("TRUNCATE service_ledger_holds, " + ", ".join(bare_outbox.TABLES))
 
 
 async def drained(database: "asyncpg.Connection[Any]", count: int, kind: Kind = ALL) -> float:

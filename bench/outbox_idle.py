@@ -16,7 +16,7 @@ from integrations.db.outbox import enqueue
 from integrations.db.tables import Connection
 
 REQUIRED: Final = 1.0
-EVENTS: Final = 60
+EVENTS: Final = 40
 _BOUND: Final = 0.3
 _TICK: Final = 0.002
 _SEEN: Final = "SELECT event_id FROM service_notification_requests WHERE event_id = any($1)"

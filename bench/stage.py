@@ -79,10 +79,20 @@ async def staged(scale: float, advance: Advance) -> AsyncIterator[Stage]:
             engine = make_engine(stack.settings.sqlalchemy_url, ask_first=False)
             opened.push_async_callback(engine.dispose)
             http = await opened.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=60.0))
+            await _rarely_checkpointed(stack.settings.sqlalchemy_url.replace("+asyncpg", ""))
             client = await stack.temporal_client()
             yield Stage(stack, make_sessions(engine), client, http, scale, advance, opened)
     finally:
         await _cleared(folder)
+
+
+async def _rarely_checkpointed(dsn: str) -> None:
+    """A checkpoint would hit whichever of the two is at it. What is committed is on the disk all the same."""
+    database = await asyncpg.connect(dsn)
+    for setting in ("max_wal_size = '16GB'", "checkpoint_timeout = '30min'"):
+        await database.execute(f"ALTER SYSTEM SET {setting}")
+    await database.execute("SELECT pg_reload_conf()")
+    await database.close()
 
 
 async def _cleared(folder: Path) -> None:

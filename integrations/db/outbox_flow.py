@@ -29,7 +29,8 @@ from integrations.domain.ledger import Failure
 from integrations.domain.outbox import Batch, Pair
 from integrations.domain.replay import Window
 
-_PENDING: Final = "status = 'pending' AND part = cast(:part AS smallint) ORDER BY id LIMIT {limit}"
+_PENDING: Final = """status = 'pending' AND part = cast(:part AS smallint) AND id > cast(:after AS bigint)
+  ORDER BY id LIMIT {limit}"""
 _NAMED: Final = """event_id = ANY(:ids) AND (SELECT true FROM service_projector_ledger AS item
   WHERE item.event_id = event.event_id AND item.projector = '{name}') IS NULL ORDER BY id"""
 _BATCH: Final = """
@@ -68,10 +69,10 @@ _SETTLED: Final = """, delivered AS (
   UPDATE service_lifecycle_outbox SET status = 'held' WHERE ctid = ANY(ARRAY(
     SELECT place FROM due WHERE {held}))
 )
-SELECT count(*) FROM due
+SELECT count(*) AS taken, max(id) AS upto FROM due
 """
 _COUNTED: Final = "SELECT count(*) FROM due WHERE NOT ({held})"
-_NEXT: Final = "SELECT event_id FROM service_lifecycle_outbox WHERE "
+_NEXT: Final = "SELECT event_id, id FROM service_lifecycle_outbox WHERE "
 
 
 class Flow:
@@ -81,25 +82,27 @@ class Flow:
         self._projectors = projectors
         self.failed_in_a_row = dict.fromkeys(projectors, 0)
 
-    async def batch(self, connection: AsyncConnection, part: int, limit: int) -> Batch:
+    async def batch(self, connection: AsyncConnection, part: int, limit: int, after: int = 0) -> Batch:
         """Project and settle the next events of a partition. What fails leaves the flow, the others go on.
 
+        `after`: where the last batch ended. Whoever works a backlog off would walk through all that it has settled
+        each time, since an index forgets nothing before it is vacuumed. Whatever was committed late in front of it
+        is met by the next batch that begins at 0.
         Raises DBAPIError when the database has trouble: then nothing of the batch was committed.
         """
         try:
-            moved = await connection.execute(self._flow(limit), {"part": part})
+            moved = (await connection.execute(self._flow(limit), {"part": part, "after": after})).one()
         except DBAPIError as error:
             if not is_the_items(error):
                 raise
-            return await self._isolated(connection, part, limit)
-        taken = int(moved.scalar_one())
-        if taken:
+            return await self._isolated(connection, part, limit, after)
+        if moved.taken:
             self.failed_in_a_row = dict.fromkeys(self._projectors, 0)
-        return Batch(taken=taken)
+        return Batch(taken=moved.taken, upto=moved.upto or after)
 
-    async def next_one(self, connection: AsyncConnection, part: int) -> UUID | None:
+    async def next_one(self, connection: AsyncConnection, part: int, after: int = 0) -> UUID | None:
         """The event that a batch of one would take."""
-        found = await connection.execute(text(_NEXT + _PENDING.format(limit=1)), {"part": part})
+        found = await connection.execute(text(_NEXT + _PENDING.format(limit=1)), {"part": part, "after": after})
         return found.scalar()
 
     async def next_released(self, connection: AsyncConnection, part: int) -> UUID | None:
@@ -153,12 +156,13 @@ class Flow:
         """Write down how the outbox stands, for rates."""
         await samples.take(connection)
 
-    async def _isolated(self, connection: AsyncConnection, part: int, limit: int) -> Batch:
+    async def _isolated(self, connection: AsyncConnection, part: int, limit: int, after: int) -> Batch:
         """The same batch in halves, in order, until what fails stands alone. One transaction."""
         isolation = Isolation(connection, self.failed_in_a_row)
         async with transaction(connection):
-            claimed = await connection.execute(text(_NEXT + _PENDING.format(limit=limit)), {"part": part})
-            ids = claimed.scalars().all()
+            claim = text(_NEXT + _PENDING.format(limit=limit))
+            claimed = (await connection.execute(claim, {"part": part, "after": after})).all()
+            ids = [row.event_id for row in claimed]
             for name, projector in self._projectors.items():
                 statement = _statement(_NAMED.format(name=name), ((name, projector),), _COUNTED)
 
@@ -168,7 +172,8 @@ class Flow:
 
                 await isolation.project(name, ids, attempt)
             await settle_events(connection, ids)
-        return Batch(taken=len(ids), failed=tuple(isolation.failed))
+        upto = claimed[-1].id if claimed else after
+        return Batch(taken=len(ids), failed=tuple(isolation.failed), upto=upto)
 
     def _flow(self, limit: int) -> TextClause:
         return _statement(_PENDING.format(limit=limit), tuple(self._projectors.items()), _SETTLED)

@@ -52,6 +52,8 @@ class Batch(Message):
     """Events, or projections of events that had been held."""
     failed: tuple[Pair, ...] = ()
     """Left the flow: each needs a workflow of its own."""
+    upto: int = 0
+    """The place of the last event in the outbox: where the next batch may begin to look."""
 
 
 class Retrying(Message):

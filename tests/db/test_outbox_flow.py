@@ -66,6 +66,20 @@ class TestABatch:
             assert len(set(sequence)) == 50
             assert in_order(sequence)
 
+    async def test_begins_where_the_last_one_ended_and_meets_what_came_late_from_the_front(
+        self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        late, *_ = await add_events(engine, 4, connections=4)
+        hide = "UPDATE service_lifecycle_outbox SET status = :status WHERE event_id = :id RETURNING 1"
+        await rows(engine, hide, status="processing", id=late)
+        first = await flow.batch(owner, 0, 2)
+        await rows(engine, hide, status="pending", id=late)
+
+        second = await flow.batch(owner, 0, 2, first.upto)
+        third = await flow.batch(owner, 0, 2)
+
+        assert [(moved.taken, moved.upto) for moved in (first, second, third)] == [(2, 3), (1, 4), (1, 1)]
+
     async def test_takes_its_own_partition_only(self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow) -> None:
         await add_events(engine, 3, part=1)
 

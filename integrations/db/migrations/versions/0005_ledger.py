@@ -147,6 +147,7 @@ def upgrade() -> None:
             "status IN ('held', 'retrying', 'delivered', 'dead')", name=op.f("ck_service_projector_ledger_status")
         ),
         sa.PrimaryKeyConstraint("event_id", "projector", name=op.f("pk_service_projector_ledger")),
+        postgresql_with={"fillfactor": 70},
     )
     op.create_index(
         "ix_service_projector_ledger_behind",
