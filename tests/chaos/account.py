@@ -73,11 +73,14 @@ class Account:
 
         async def invited() -> bool:
             nonlocal found
+            # In this order: the link of an invitation that is being answered may be looked up just before the next.
+            if await self.open_session() is None:
+                return False
             try:
                 found, _ = await invitation_link(self.ground.stack.settings, self.ground.platform.sessions, self.id)
             except StopError:  # the lifecycle has not opened yet
                 return False
-            return await self.open_session() is not None
+            return True
 
         await until("an invitation waits for the owner", invited)
         return found
