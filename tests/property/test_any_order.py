@@ -30,6 +30,7 @@ async def in_any_order(world: World, **given: Any) -> None:
     await asyncio.to_thread(run_state_machine_as_test, machine, settings=chosen)
 
 
+@pytest.mark.chaos
 async def test_each_act_by_itself(world: World) -> None:
     """Once to a connection that works and once to one that waits, whatever the examples of the day leave out."""
     for act in ACTS.values():

@@ -101,6 +101,7 @@ class TestAPlan:
                 filters(**wanted)
 
 
+@pytest.mark.chaos
 class TestAReplay:
     async def test_delivers_and_adds_up_and_run_again_says_how_it_ended(
         self, runbook: Runbook, engine: AsyncEngine
