@@ -21,7 +21,7 @@ from integrations.domain.replay_pace import FASTEST
 
 REQUIRED: Final = 0.8
 REQUIRED_BOTH: Final = 0.5
-EVENTS: Final = 250_000
+EVENTS: Final = 400_000
 # Everything is kept of what is dead, but its projection, which never was.
 _KILL: Final = """
 UPDATE service_projector_ledger SET status = 'dead', attempts = 12, cause = 'Check: it is refused',
