@@ -26,7 +26,7 @@ from integrations.domain.outbox import Batch, Drained, Pair
 from integrations.domain.replay import Window
 
 T = TypeVar("T")
-IDLE: Final = 0.2
+_IDLE: Final = 0.2
 """Seconds between two looks when there is nothing to do: half of it is what an event waits at most times."""
 _SOON: Final = 0.05
 """Seconds, in the first second after something was done: what goes on by steps, such as a replay, waits less."""
@@ -118,7 +118,7 @@ class Dispatch:
             elif time.monotonic() - began > long or (briefly and self.items):
                 why = "it works again" if again else "it has been long enough"
             elif not busy:
-                await asyncio.sleep(_SOON if time.monotonic() - self._busy_at < _TURN else IDLE)
+                await asyncio.sleep(_SOON if time.monotonic() - self._busy_at < _TURN else _IDLE)
             if busy:
                 self._busy_at = time.monotonic()
         await self.seat.leave(self.connection, self.items - self._told)

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from integrations.db.outbox_trouble import Executor
+from integrations.db.session import Executor
 from integrations.domain.ledger import PARTITIONS
 from integrations.domain.outbox import DISPATCHERS
 

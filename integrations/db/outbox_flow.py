@@ -69,8 +69,9 @@ _SETTLED: Final = """, delivered AS (
   UPDATE service_lifecycle_outbox SET status = 'held' WHERE ctid = ANY(ARRAY(
     SELECT place FROM due WHERE {held}))
 )
-SELECT count(*) AS taken, max(id) AS upto FROM due
+SELECT count(*) AS taken, max(id) AS upto, {worked} FROM due
 """
+_WORKED: Final = "count(*) FILTER (WHERE NOT held_{name}) AS worked_{name}"
 _COUNTED: Final = "SELECT count(*) FROM due WHERE NOT ({held})"
 _NEXT: Final = "SELECT event_id, id FROM service_lifecycle_outbox WHERE "
 
@@ -91,14 +92,16 @@ class Flow:
         Raises DBAPIError when the database has trouble: then nothing of the batch was committed.
         """
         try:
-            moved = (await connection.execute(self._flow(limit), {"part": part, "after": after})).one()
+            moved = (await connection.execute(self._flow(limit), {"part": part, "after": after})).mappings().one()
         except DBAPIError as error:
             if not is_the_items(error):
                 raise
             return await self._isolated(connection, part, limit, after)
-        if moved.taken:
-            self.failed_in_a_row = dict.fromkeys(self._projectors, 0)
-        return Batch(taken=moved.taken, upto=moved.upto or after)
+        for name in self._projectors:
+            # A batch that only held back for it says nothing of a projector.
+            if moved[f"worked_{name}"]:
+                self.failed_in_a_row[name] = 0
+        return Batch(taken=moved["taken"], upto=moved["upto"] or after)
 
     async def next_one(self, connection: AsyncConnection, part: int, after: int = 0) -> UUID | None:
         """The event that a batch of one would take."""
@@ -196,4 +199,4 @@ def _statement(claim: str, projectors: tuple[tuple[str, Projector], ...], end: s
             _PROJECTION.format(name=name, insert=projector(f"due_{name}")) for name, projector in projectors
         ),
     )
-    return text(batch + end.format(held=each("held_{name}", " OR ")))
+    return text(batch + end.format(held=each("held_{name}", " OR "), worked=each(_WORKED, ", ")))

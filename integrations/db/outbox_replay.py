@@ -21,13 +21,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from integrations.db.dedicated import savepoint, transaction
+from integrations.db.outbox_trouble import APPEND
 from integrations.db.projectors import DUE, Projector
 from integrations.db.trouble import failure_of, is_the_items
 from integrations.domain.ledger import Failure
 from integrations.domain.replay import Window
 
-_KEPT: Final = 20
-"""Attempts that an item's history holds."""
 _OF_PART: Final = "plan_id = :plan_id AND part = cast(:part AS smallint)"
 _BATCH: Final = """
 WITH reached AS MATERIALIZED (
@@ -121,8 +120,7 @@ WITH next AS MATERIALIZED ({_NEXT}), moved AS (
 ), item AS (
   UPDATE service_projector_ledger SET cause = :cause, fingerprint = :fingerprint, error = cast(:error AS text),
     failed_at = now(), attempts = coalesce(attempts, 0) + 1,
-    history = (CASE WHEN jsonb_array_length(history) >= {_KEPT} THEN history - 0 ELSE coalesce(history, '[]') END)
-      || jsonb_build_object('at', now(), 'attempt', coalesce(attempts, 0) + 1,
+    history = {APPEND}jsonb_build_object('at', now(), 'attempt', coalesce(attempts, 0) + 1,
            'by', 'replay:' || cast(:plan_id AS text), 'error', cast(:error AS text))
   WHERE event_id = (SELECT item_id FROM next) AND projector = (SELECT destination FROM next) AND status = 'dead'
     AND EXISTS (SELECT FROM moved)

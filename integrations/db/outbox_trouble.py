@@ -10,19 +10,18 @@ from typing import Final
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from integrations.db.projectors import DUE, Projector
+from integrations.db.session import Executor
 from integrations.domain.ledger import PARTITIONS, WHOLE, Failure
 from integrations.domain.outbox import Pair
 
-Executor = AsyncConnection | AsyncSession
 _UNHEARD: Final = timedelta(seconds=30)
 """Its workflow is started right after the commit, and begins with an attempt. Later it was not started."""
 _BETWEEN: Final = timedelta(minutes=10)
 """Longer than any wait between two attempts: a `retrying` item that nobody spoke of for so long lost its workflow."""
-_KEPT: Final = 20
-"""Attempts that an item's history holds."""
+APPEND: Final = "(CASE WHEN jsonb_array_length(history) >= 20 THEN history - 0 ELSE coalesce(history, '[]') END) || "
+"""In front of an attempt: an item's history holds the last twenty."""
 
 _ENTRY: Final = "jsonb_build_object('at', now(), 'attempt', cast(:attempt AS int), 'error', cast(:error AS text))"
 _LEAVE: Final = text(f"""
@@ -91,8 +90,7 @@ SELECT count(*) FROM due
 _FAILED: Final = text(f"""
 UPDATE service_projector_ledger SET attempts = cast(:attempt AS smallint), cause = :cause, fingerprint = :fingerprint,
   error = cast(:error AS text), failed_at = now(), lease_until = now() + cast(:lease AS interval),
-  history = (CASE WHEN jsonb_array_length(history) >= {_KEPT} THEN history - 0 ELSE coalesce(history, '[]') END)
-    || {_ENTRY}
+  history = {APPEND}{_ENTRY}
 WHERE event_id = :event_id AND projector = :projector AND status = 'retrying'
 """)  # noqa: S608 - ours
 _BURY: Final = text("""

@@ -1,8 +1,10 @@
 """The engine. Nothing connects until the first statement."""
 
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 Sessions = async_sessionmaker[AsyncSession]
+Executor = AsyncConnection | AsyncSession
+"""Whatever runs a statement: a pooled session, or a dispatcher's own connection."""
 _FROZEN = "20000"
 """Milliseconds: a process that is stopped in the middle of a transaction must not keep a connection's row for ever."""
 

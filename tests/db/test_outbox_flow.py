@@ -289,6 +289,20 @@ class TestAProjectorThatIsBroken:
         assert len(moved.failed) == 2 * few
         assert await rows(engine, "SELECT * FROM service_ledger_holds WHERE order_key = '*'") == []
 
+    async def test_is_not_taken_for_one_that_works_by_batches_that_only_wait_for_it(
+        self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow, sessions: Sessions
+    ) -> None:
+        await add_events(engine, 50, connections=50)
+        async with refused(engine, "true"):
+            moved = await flow.batch(owner, 0, 200)
+            await add_events(engine, 50, connections=50)
+            await flow.batch(owner, 0, 200)
+            await bury(sessions, moved.failed[-1].event_id)
+
+            again = await flow.released(owner, 0, 200)
+
+        assert len(again.failed) == 1
+
     async def test_holds_back_every_partition(self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow) -> None:
         await add_events(engine, 40, connections=40)
         await add_events(engine, 5, connections=5, part=7, first=100)
