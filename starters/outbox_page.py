@@ -46,7 +46,7 @@ def _summary(page: Page, slo: timedelta, note: str) -> list[tuple[str, object]]:
     pace = "no sample to compare with yet"
     if rates:
         pace = f"{per_second(rates.arrived)} arrive, {per_second(rates.settled)} go, over {rates.seconds:,.0f} s"
-    scale = f"{page.wish}, wished by {page.wished_by}" if page.wished_by else f"{page.wish}, which nobody wished"
+    scale = f"{page.wish}, wished by {page.wished_by}" if page.wished_by else f"{page.wish}, the default"
     return [
         ("pending", f"{_count(page.pending)}{oldest}; SLO {slo.total_seconds():,.0f} s: {expected(page, slo).text}"),
         ("rates", pace),

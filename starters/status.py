@@ -60,7 +60,7 @@ def _outbox(page: Page, found: list[Trouble]) -> tuple[str, str, str, str, str]:
     )
     draining = sum(each.fresh(page.at) for each in page.dispatchers)
     doing = f"{draining} of {page.wish} dispatchers drain"
-    doing += f"; {retrying} are retried, and {held} held back behind them, by itself" if retrying or held else ""
+    doing += f"; {retrying} being retried, {held} held back behind, by itself" if retrying or held else ""
     if not found:
         many = "many" if page.pending is None else f"{page.pending}"
         return "outbox", "fine", "", f"{many} pending; {doing}", ""
