@@ -1,5 +1,7 @@
 """What we remember of what is to be delivered: the outbox, its projections, what is in trouble, and replays.
 
+What is told to people of it stands in `notification_tables.py`.
+
 A ledger is a table of items to deliver. What is in trouble, who drains, and how a replay goes on are the same for all
 of them, so these tables name the ledger that a row is about.
 """
@@ -168,6 +170,7 @@ class NotificationRequest(Base):
 
     __tablename__ = "service_notification_requests"
     __table_args__ = (
+        one_of("status", ("pending", "expanded", "unmapped"), "status"),
         Index("ix_service_notification_requests_pending", "id", postgresql_where=text("status = 'pending'")),
     )
 
@@ -177,6 +180,7 @@ class NotificationRequest(Base):
     order_key: Mapped[str]
     seq: Mapped[int] = mapped_column(BigInteger)
     status: Mapped[str] = mapped_column(server_default="pending")
+    """`unmapped`: no definition was about it when it was projected, and nothing will come of it."""
     requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
     out_of_order: Mapped[bool] = mapped_column(server_default=text("false"))
 
