@@ -29,7 +29,7 @@ T = TypeVar("T")
 _IDLE: Final = 0.2
 """Seconds between two looks when there is nothing to do: half of it is what an event waits at most times."""
 _SOON: Final = 0.05
-"""Seconds, in the first second after something was done: what goes on by steps, such as a replay, waits less."""
+"""Seconds, in the first second after a step of a replay or a hold that ended: what goes on by steps waits less."""
 _TURN: Final = 1.0
 """Seconds after which it looks around also in a backlog: for another scale, holds that are over, a replay."""
 _TAKE_AGAIN: Final = 1.0
@@ -85,7 +85,7 @@ class Dispatch:
     _beat_at: float = 0.0
     _took_at: float = 0.0
     _sampled_at: float = 0.0
-    _busy_at: float = 0.0
+    _stepped_at: float = 0.0
     _starting: set[asyncio.Task[None]] = field(default_factory=set)
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_STARTS))
 
@@ -118,9 +118,7 @@ class Dispatch:
             elif time.monotonic() - began > long or (briefly and self.items):
                 why = "it works again" if again else "it has been long enough"
             elif not busy:
-                await asyncio.sleep(_SOON if time.monotonic() - self._busy_at < _TURN else _IDLE)
-            if busy:
-                self._busy_at = time.monotonic()
+                await asyncio.sleep(_SOON if time.monotonic() - self._stepped_at < _TURN else _IDLE)
         await self.seat.leave(self.connection, self.items - self._told)
         return Drained(dispatchers=looked.dispatchers, items=self.items, why=why)
 
@@ -138,21 +136,25 @@ class Dispatch:
             self.parts |= await take(self.connection, self.seat.ledger, sorted(wanted - self.parts))
 
     async def _turn(self, looked: Look) -> bool:
-        """What there is to do, for a second at most. Whether there was anything."""
-        busy = False
+        """What there is to do, for a second at most. Whether there is more.
+
+        A few events that came one by one are no backlog: those of the next moment are taken together.
+        """
+        stepped = False
         for part in looked.released:
-            busy |= await self._released(part)
+            stepped |= await self._released(part)
         ends, pending = time.monotonic() + _TURN, looked.pending
         # Each turn begins in front: what is committed late has an earlier place.
         self._after = dict.fromkeys(pending, 0)
         while pending and time.monotonic() < ends and not self.leaving():
             pending = [part for part in pending if await self._moved(part)]
-            busy = True
         if not pending:
             # Live traffic first.
             for window in await self.ledger.windows(self.connection, self.parts):
-                busy |= await self._replayed(window)
-        return busy
+                stepped |= await self._replayed(window)
+        if stepped:
+            self._stepped_at = time.monotonic()
+        return stepped or bool(pending)
 
     async def _moved(self, part: int) -> bool:
         """One batch. Whether there may be more."""
@@ -230,7 +232,7 @@ class Dispatch:
 
     async def _beat(self, *, busy: bool) -> None:
         now = time.monotonic()
-        if now - self._beat_at > (_BEAT if busy else _IDLE_BEAT):
+        if now - self._beat_at > (_BEAT if busy or self.items != self._told else _IDLE_BEAT):
             await self.seat.beat(self.connection, self.parts, self._batch, self.items - self._told)
             self._beat_at, self._told = now, self.items
         if self.seat.number == 0 and now - self._sampled_at > _SAMPLE:
