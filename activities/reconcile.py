@@ -10,12 +10,15 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.detection import announce
 from integrations import temporal
-from integrations.db import consents, dispatchers, outbox_lost, reconcile, replay_plans
+from integrations.db import consents, dispatchers, notification_lost, outbox_lost, reconcile, replay_plans
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession
 from integrations.domain.connection import BLOCKED, connection_of, reauth_id
 from integrations.domain.errors import RunbookError
 from integrations.domain.message import Message
+from integrations.domain.notification import CHANNELS
+from integrations.domain.notification_delivery import RETRYING as SENDING
+from integrations.domain.notification_delivery import SendRequest
 from integrations.domain.outbox import DeliveryRequest, Retrying
 from integrations.domain.reauth import ConsentReceived, Repaired, Terms
 from integrations.observability import scrubbed
@@ -32,13 +35,17 @@ class Reconciled(Message):
     ended: int = 0
     deliveries: int = 0
     holds: int = 0
+    messages: int = 0
 
 
 class ReconcileActivities:
-    def __init__(self, sessions: Sessions, terms: Terms, retrying: Retrying = Retrying()) -> None:
+    def __init__(
+        self, sessions: Sessions, terms: Terms, retrying: Retrying = Retrying(), sending: Retrying = SENDING
+    ) -> None:
         self._sessions = sessions
         self._terms = terms
         self._retrying = retrying
+        self._sending = sending
 
     @activity.defn(name="reconcile.reauth")
     async def reauth(self) -> Reconciled:
@@ -66,6 +73,21 @@ class ReconcileActivities:
         # Joined, where it runs.
         await self._each(replays, lambda request: temporal.start_replay(client, request))
         return Reconciled(deliveries=await self._each(lost, lambda found: self._deliver(client, found)), holds=holds)
+
+    @activity.defn(name="reconcile.notifications")
+    async def notifications(self) -> Reconciled:
+        """Start the channels that do not run, and the attempts at messages that nobody has been at for long."""
+        client = activity.client()
+        await self._each(CHANNELS, lambda channel: temporal.start_channel(client, channel))
+        async with self._sessions.begin() as session:
+            lost = await notification_lost.deliveries(session)
+            holds = await notification_lost.release_orphans(session)
+        return Reconciled(messages=await self._each(lost, lambda found: self._send(client, found)), holds=holds)
+
+    async def _send(self, client: Client, found: notification_lost.Lost) -> None:
+        await temporal.start_sending(client, SendRequest(left=found.left, tried=found.attempts, retrying=self._sending))
+        async with self._sessions.begin() as session:
+            await notification_lost.started(session, found.left)
 
     async def _deliver(self, client: Client, found: outbox_lost.Lost) -> None:
         # One attempt at least, whatever was used up: the last may have ended with its worker.

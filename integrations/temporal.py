@@ -26,6 +26,7 @@ from integrations.db.binding import Target
 from integrations.domain.errors import RunbookError
 from integrations.domain.job import JobRequest
 from integrations.domain.keys import Reencrypted, ReencryptRequest
+from integrations.domain.notification_delivery import ChannelRequest, SendRequest, Sent
 from integrations.domain.outbox import Delivered, DeliveryRequest, DispatchRequest
 from integrations.domain.reauth import ConsentDenied, ConsentReceived, Detection, ReauthRequest, Repaired
 from integrations.domain.refresh import RefreshRequest
@@ -258,6 +259,44 @@ async def start_delivery(client: Client, request: DeliveryRequest) -> WorkflowHa
         search_attributes=TypedSearchAttributes(attributes),
         static_summary=f"{pair.name} of {pair.tenant} at {pair.provider_id}, projector {pair.projector}: {pair.cause}",
         result_type=Delivered,
+    )
+
+
+async def start_channel(client: Client, channel: str) -> WorkflowHandle[Any, Any]:
+    """Start a channel's dispatcher, or join the one that runs."""
+    return await client.start_workflow(
+        "NotificationDispatchWorkflow",
+        ChannelRequest(channel=channel),
+        id=f"notification-dispatch:{channel}",
+        task_queue=WORKFLOWS,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=TypedSearchAttributes([SearchAttributePair(FAILURE_MODE, "notification")]),
+        static_summary=f"what goes out by {channel}, always on",
+    )
+
+
+async def start_sending(client: Client, request: SendRequest) -> WorkflowHandle[Any, Sent]:
+    """Start the attempts at a message that left the flow, or join those under way."""
+    left = request.left
+    attributes: list[SearchAttributePair[Any]] = [
+        SearchAttributePair(FAILURE_MODE, "notification"),
+        SearchAttributePair(STEP, "send"),
+        SearchAttributePair(PROVIDER, left.provider_id),
+        SearchAttributePair(TENANT, left.tenant),
+        SearchAttributePair(CAUSE, left.cause[:CAUSE_LIMIT]),
+        SearchAttributePair(DEADLINE, left.expires_at),
+    ]
+    if left.connection_id is not None:
+        attributes.append(SearchAttributePair(CONNECTION_ID, str(left.connection_id)))
+    return await client.start_workflow(
+        "NotificationDeliveryWorkflow",
+        request,
+        id=left.key,
+        task_queue=WORKFLOWS,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=TypedSearchAttributes(attributes),
+        static_summary=f"{left.definition} to {left.recipient} by {left.channel}: {left.cause}",
+        result_type=Sent,
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, Final
@@ -17,6 +17,9 @@ from temporalio.worker import Worker
 from activities.detection import DetectionActivities
 from activities.job import JobActivities
 from activities.keys import KeysActivities
+from activities.notification import NotificationActivities
+from activities.notification_ending import Ending
+from activities.notification_message import Composer
 from activities.outbox import OutboxActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities
@@ -25,22 +28,32 @@ from activities.replay import ReplayActivities
 from activities.waiting import WaitingActivities
 from integrations import observability, settings, temporal
 from integrations.db import binding, connections, dispatchers, keys, migrate
-from integrations.db.session import make_engine, make_sessions
+from integrations.db.notification_expand import Rules
+from integrations.db.projectors import PROJECTORS, notifying
+from integrations.db.session import Sessions, make_engine, make_sessions
 from integrations.db.vault import Vault
 from integrations.domain.errors import RunbookError, StopError
 from integrations.domain.ledger import PARTITIONS
+from integrations.domain.notification import CHANNELS
 from integrations.observability import scrubbed
 from integrations.providers import catalog
+from integrations.providers import definitions as notifications
 from integrations.providers.catalog import Catalog
+from integrations.providers.channels.channel import Channel
+from integrations.providers.channels.client import make_sending_client
+from integrations.providers.channels.registry import make as make_channels
+from integrations.providers.definitions import Definitions
 from integrations.providers.http import make_client
 from integrations.providers.oauth import Providers
+from integrations.providers.rendering import Renderer
 from integrations.settings import Settings
 from worker import schedules
 from worker.plugin import runbook_plugin
 from workflows.job import ProviderJobWorkflow
 from workflows.keys import KeysReencryptWorkflow
+from workflows.notification import NotificationDeliveryWorkflow, NotificationDispatchWorkflow
 from workflows.outbox import OutboxDeliveryWorkflow, OutboxDispatchWorkflow
-from workflows.queues import DRAIN, WORKFLOWS, provider_queue
+from workflows.queues import DRAIN, NOTIFY, WORKFLOWS, provider_queue
 from workflows.reauth import ReauthWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.refresh import RefreshWorkflow
@@ -56,30 +69,47 @@ WORKFLOW_CLASSES: Final = (
     OutboxDispatchWorkflow,
     OutboxDeliveryWorkflow,
     ReplayWorkflow,
+    NotificationDispatchWorkflow,
+    NotificationDeliveryWorkflow,
 )
 _GRACE: Final = timedelta(seconds=20)
 """Longer than a provider call: what runs at a shutdown finishes as the attempt it is."""
 _STICKY: Final = timedelta(seconds=3)
 """How long a workflow waits for a killed worker's cache before any worker takes it."""
 _CALLS_PER_PROVIDER: Final = 20
+_SENDS: Final = 20
+"""Messages that are sent once more at the same time."""
 _LET_CORE_SETTLE: Final = 0.25
 """Seconds: the SDK's core crashes now and then when the interpreter exits right behind a worker (sdk-python #300)."""
 
 
 def build_workers(
-    client: Client, engine: AsyncEngine, providers: Providers, config: Settings, served: Iterable[str]
+    client: Client,
+    engine: AsyncEngine,
+    providers: Providers,
+    channels: Mapping[str, Channel],
+    config: Settings,
+    served: Iterable[str],
 ) -> list[Worker]:
-    """One worker for workflows and database steps, one for drains, and one for the calls of each of `served`."""
+    """One worker for workflows and database steps, one for drains, one for messages, one for each provider's calls."""
     sessions = make_sessions(engine)
     vault = Vault(config.keys)
     reauth = ReauthActivities(sessions, vault, providers, config.web_url)
     waiting = WaitingActivities(sessions)
     refresh = RefreshActivities(sessions, vault, providers)
     jobs = JobActivities(sessions, vault, providers)
-    reconcile = ReconcileActivities(sessions, config.terms, config.retrying)
+    reconcile = ReconcileActivities(sessions, config.terms, config.retrying, config.sending)
     sealing = KeysActivities(sessions, vault)
     detection = DetectionActivities(sessions, config.terms)
-    outbox = OutboxActivities(sessions, config.sqlalchemy_url, config.retrying, batch=config.outbox_batch)
+    told = notifications.load(config.notifications)
+    outbox = OutboxActivities(
+        sessions,
+        config.sqlalchemy_url,
+        config.retrying,
+        batch=config.outbox_batch,
+        projectors={**PROJECTORS, "notification": notifying(told.patterns)},
+    )
+    messages = build_notifications(sessions, vault, told, channels, providers.catalog, config)
     replays = ReplayActivities(sessions)
     core = Worker(
         client,
@@ -99,10 +129,12 @@ def build_workers(
             detection.tell_repaired,
             reconcile.reauth,
             reconcile.outbox,
+            reconcile.notifications,
             sealing.left,
             sealing.reencrypt,
             outbox.deliver,
             outbox.bury,
+            messages.give_up,
             replays.begin,
             replays.release,
             replays.watch,
@@ -118,8 +150,15 @@ def build_workers(
     drain = Worker(
         client,
         task_queue=DRAIN,
-        activities=[outbox.drain],
-        max_concurrent_activities=PARTITIONS,
+        activities=[outbox.drain, messages.drain],
+        max_concurrent_activities=PARTITIONS + len(CHANNELS),
+        graceful_shutdown_timeout=_GRACE,
+    )
+    notify = Worker(
+        client,
+        task_queue=NOTIFY,
+        activities=[messages.send],
+        max_concurrent_activities=_SENDS,
         graceful_shutdown_timeout=_GRACE,
     )
     calls: list[Callable[..., Any]] = [
@@ -130,7 +169,7 @@ def build_workers(
         refresh.confirm,
         jobs.call,
     ]
-    return [core, drain] + [
+    return [core, drain, notify] + [
         Worker(
             client,
             task_queue=provider_queue(provider_id),
@@ -140,6 +179,28 @@ def build_workers(
         )
         for provider_id in served
     ]
+
+
+def build_notifications(
+    sessions: Sessions,
+    vault: Vault,
+    told: Definitions,
+    channels: Mapping[str, Channel],
+    catalog: Catalog,
+    config: Settings,
+) -> NotificationActivities:
+    rules = Rules(
+        about=told.about,
+        unready=lambda: {name: why for name, channel in channels.items() if (why := channel.ready())},
+        quiet=config.terms.reminding.quiet,
+    )
+    composer = Composer(
+        told, Renderer(told), vault, catalog.name_of, web_url=config.web_url, zone=config.terms.reminding.quiet.zone
+    )
+    ending = Ending(told, rules, composer)
+    return NotificationActivities(
+        sessions, config.sqlalchemy_url, channels, rules, composer, ending, config.sending, batch=config.notify_batch
+    )
 
 
 async def served_providers(engine: AsyncEngine, known: Catalog) -> list[str]:
@@ -155,6 +216,8 @@ async def start_dispatchers(client: Client, engine: AsyncEngine) -> None:
         wished = await dispatchers.wished(session, "outbox")
     for number in range(wished):
         await temporal.start_dispatcher(client, number)
+    for channel in CHANNELS:
+        await temporal.start_channel(client, channel)
 
 
 async def check_attributes(client: Client) -> None:
@@ -186,6 +249,7 @@ async def run(config: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(make_client())
+        sending = await stack.enter_async_context(make_sending_client())
         engine = make_engine(config.sqlalchemy_url, ask_first=False)
         stack.push_async_callback(engine.dispose)
         providers = Providers(catalog.load(config.providers, config.simulator_url), http)
@@ -195,7 +259,7 @@ async def run(config: Settings) -> None:
         await schedules.ensure(client)
         await start_dispatchers(client, engine)
         served = await served_providers(engine, providers.catalog)
-        workers = build_workers(client, engine, providers, config, served)
+        workers = build_workers(client, engine, providers, make_channels(config, sending), config, served)
         running = asyncio.gather(*(worker.run() for worker in workers))
         # All at once: one after the other their graces would add up.
         stack.push_async_callback(_stop, workers, running)

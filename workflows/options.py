@@ -5,6 +5,7 @@ from typing import Final, NotRequired, TypedDict
 
 from temporalio.common import RetryPolicy
 
+from integrations.domain.notification_delivery import WHOLE_MOST
 from integrations.domain.outbox import Retrying
 
 
@@ -79,6 +80,23 @@ def delivery(retrying: Retrying, tried: int) -> Timing:
             initial_interval=retrying.first,
             maximum_interval=retrying.most,
             maximum_attempts=max(1, retrying.attempts - tried),
+        ),
+    )
+
+
+def sending(retrying: Retrying, tried: int, *, whole: bool) -> Timing:
+    """One message's attempts: those that are left after the ones before.
+
+    `whole`: where it goes to is out for all. That says nothing of this message, which uses up no attempts, and is tried
+    often enough that the others go on soon after. Until when it is news bounds both.
+    """
+    return Timing(
+        # One message of at most 10 s, and a few statements.
+        start_to_close_timeout=timedelta(seconds=30),
+        retry_policy=RetryPolicy(
+            initial_interval=retrying.first,
+            maximum_interval=min(retrying.most, WHOLE_MOST) if whole else retrying.most,
+            maximum_attempts=0 if whole else max(1, retrying.attempts - tried),
         ),
     )
 

@@ -12,3 +12,5 @@ class Patch(StrEnum):
     """2026-11: a consent whose row was not there yet is taken up when it is announced again."""
     RECONCILES_THE_OUTBOX = "reconcile-outbox"
     """2026-11: dispatchers that were ended by hand and projections without a workflow get going again."""
+    RECONCILES_NOTIFICATIONS = "reconcile-notifications"
+    """2026-11: the same for channels and messages."""

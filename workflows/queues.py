@@ -4,10 +4,12 @@ from typing import Final
 
 from integrations.temporal import WORKFLOWS
 
-__all__ = ["DRAIN", "WORKFLOWS", "provider_queue"]
+__all__ = ["DRAIN", "NOTIFY", "WORKFLOWS", "provider_queue"]
 
 DRAIN: Final = "drain"
 """Long activities that own partitions of a ledger: with slots of their own, so that nothing else waits for one."""
+NOTIFY: Final = "notify"
+"""Messages that are sent once more, each by its own workflow."""
 
 
 def provider_queue(provider_id: str) -> str:

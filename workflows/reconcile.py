@@ -32,4 +32,13 @@ class ReconcileWorkflow:
             activity_id="outbox",
             **RECONCILE,
         )
-        return found.model_copy(update={"deliveries": outbox.deliveries, "holds": outbox.holds})
+        found = found.model_copy(update={"deliveries": outbox.deliveries, "holds": outbox.holds})
+        if not workflow.patched(Patch.RECONCILES_NOTIFICATIONS):
+            return found
+        messages = await workflow.execute_activity_method(
+            ReconcileActivities.notifications,
+            summary="channels that do not run, messages without a workflow",
+            activity_id="notifications",
+            **RECONCILE,
+        )
+        return found.model_copy(update={"messages": messages.messages, "holds": found.holds + messages.holds})

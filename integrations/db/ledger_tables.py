@@ -305,6 +305,8 @@ class ReplayItem(Base):
     """Its place in the plan, from 1."""
     item_id: Mapped[UUID]
     destination: Mapped[str]
+    verdict: Mapped[str | None]
+    """What was to be expected of it when the plan was made."""
     outcome: Mapped[str | None]
     why: Mapped[str | None]
 

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Select, or_, select
 
 from integrations.db.ledger_tables import OutboxEvent, ProjectorLedger
+from integrations.db.wildcards import like
 from integrations.domain.filters import Filters
 
 
@@ -28,12 +29,24 @@ def matching(filters: Filters) -> Select[*tuple[Any, ...]]:
         .join_from(item, event, event.event_id == item.event_id)
         .where(item.status.in_([status.value for status in filters.statuses]))
     )
+    if filters.cause is not None:
+        found = found.where(
+            or_(item.fingerprint == filters.cause, item.cause.startswith(filters.cause, autoescape=True))
+        )
+    if filters.projector is not None:
+        found = found.where(item.projector == filters.projector)
+    return narrowed(found, filters)
+
+
+def narrowed(found: Select[*tuple[Any, ...]], filters: Filters) -> Select[*tuple[Any, ...]]:
+    """By what filters say of the event, whichever ledger's item it is about."""
+    event = OutboxEvent
     if filters.since is not None:
         found = found.where(event.occurred_at >= filters.since)
     if filters.until is not None:
         found = found.where(event.occurred_at < filters.until)
     if filters.event_type is not None:
-        found = found.where(event.name.like(_pattern(filters.event_type), escape="\\"))
+        found = found.where(event.name.like(like(filters.event_type), escape="\\"))
     if filters.provider is not None:
         found = found.where(event.provider_id == filters.provider)
     if filters.connection is not None:
@@ -41,16 +54,4 @@ def matching(filters: Filters) -> Select[*tuple[Any, ...]]:
     if filters.tenant is not None:
         scope_type, scope_id = filters.scope
         found = found.where(event.scope_type == scope_type, event.scope_id == scope_id)
-    if filters.cause is not None:
-        found = found.where(
-            or_(item.fingerprint == filters.cause, item.cause.startswith(filters.cause, autoescape=True))
-        )
-    if filters.projector is not None:
-        found = found.where(item.projector == filters.projector)
     return found
-
-
-def _pattern(wildcards: str) -> str:
-    for special in ("\\", "%", "_"):
-        wildcards = wildcards.replace(special, f"\\{special}")
-    return wildcards.replace("*", "%")

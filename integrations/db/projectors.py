@@ -7,8 +7,10 @@ an event twice. The relation's columns are those of `service_lifecycle_outbox`, 
 later events of its order key may have been projected before.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
+
+from integrations.db.wildcards import like
 
 Projector = Callable[[str], str]
 DUE: Final = (
@@ -27,10 +29,21 @@ def activity(due: str) -> str:
     return f"INSERT INTO service_activity_entries ({columns}) SELECT {columns} FROM {due} ORDER BY id"  # noqa: S608
 
 
-def notification(due: str) -> str:
-    """One request for each event; whom it concerns is found out when it is sent."""
+def notification(due: str, status: str = "'pending'") -> str:
+    """One request for each event; whom it concerns is found out when it is expanded."""
     columns = "event_id, name, order_key, seq, out_of_order"
-    return f"INSERT INTO service_notification_requests ({columns}) SELECT {columns} FROM {due} ORDER BY id"  # noqa: S608
+    return (
+        f"INSERT INTO service_notification_requests ({columns}, status) "  # noqa: S608
+        f"SELECT {columns}, {status} FROM {due} ORDER BY id"
+    )
+
+
+def notifying(patterns: Iterable[str]) -> Projector:
+    """The same, by a worker that knows which events are told to anybody: the others wait for nothing."""
+    # A colon would begin a parameter.
+    quoted = ("'" + like(pattern).replace("'", "''").replace(":", r"\:") + "'" for pattern in patterns)
+    status = f"CASE WHEN name LIKE ANY(ARRAY[{', '.join(quoted)}]) THEN 'pending' ELSE 'unmapped' END"
+    return lambda due: notification(due, status)
 
 
 PROJECTORS: Final[Mapping[str, Projector]] = {"activity": activity, "notification": notification}

@@ -7,17 +7,35 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
-from sqlalchemy import Select, Table, case, func, insert, literal, literal_column, select, text, update
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Select,
+    Table,
+    case,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import outbox_matching
+from integrations.db import notification_matching, outbox_matching
 from integrations.db.ledger_tables import ReplayItem, ReplayPlan, ReplayProgress
 from integrations.domain.errors import StopError
 from integrations.domain.filters import Filters
 from integrations.domain.replay import GOOD_FOR, Begun, End, Outcome, Planned, PlanStatus, ReplayRequest
 
-MATCHING: Final[Mapping[str, Callable[[Filters], Select[*tuple[Any, ...]]]]] = {"outbox": outbox_matching.matching}
+MATCHING: Final[Mapping[str, Callable[[Filters], Select[*tuple[Any, ...]]]]] = {
+    "outbox": outbox_matching.matching,
+    "notifications": notification_matching.matching,
+}
 """What each ledger's filters mean."""
+Judged = Callable[[CTE], Mapping[str, ColumnElement[str]]]
+"""What else is to be known of each item of a plan before it is run, in words that are counted; `verdict` is kept."""
 AGES: Final = ("under an hour", "under a day", "under a week", "a week or more")
 _BARS: Final = 20
 """Of a histogram: the most frequent. What is left is one more."""
@@ -39,7 +57,9 @@ RETURNING delivered, skipped, dead
 """)
 
 
-async def make(session: AsyncSession, ledger: str, filters: Filters, *, by: str, reason: str) -> Planned:
+async def make(
+    session: AsyncSession, ledger: str, filters: Filters, *, by: str, reason: str, judged: Judged | None = None
+) -> Planned:
     """Freeze what the filters mean by now, in the order of the ledger.
 
     Raises WrongUsageError for filters that cannot be meant, StopError when nothing matches: no plan is kept then.
@@ -49,7 +69,9 @@ async def make(session: AsyncSession, ledger: str, filters: Filters, *, by: str,
     order = (matching.c.position, matching.c.destination)
     found = (
         select(matching, func.row_number().over(order_by=order).label("n")).order_by(*order).limit(filters.limit)
-    ).cte("found")
+    ).cte("chosen")
+    words = judged(found) if judged else {}
+    found = select(found, *(word.label(name) for name, word in words.items())).cte("found")
     items, progress = cast("Table", ReplayItem.__table__), cast("Table", ReplayProgress.__table__)
     plan = ReplayPlan(
         id=plan_id,
@@ -64,7 +86,7 @@ async def make(session: AsyncSession, ledger: str, filters: Filters, *, by: str,
     )
     session.add(plan)
     await session.flush()
-    columns = ("part", "n", "item_id", "destination")
+    columns = ["part", "n", "item_id", "destination", *(["verdict"] if "verdict" in words else [])]
     put = (
         insert(items)
         .from_select(["plan_id", *columns], select(literal(plan_id), *(found.c[name] for name in columns)))
@@ -76,7 +98,7 @@ async def make(session: AsyncSession, ledger: str, filters: Filters, *, by: str,
         "cause": func.coalesce(found.c.cause, "(none)"),
         "age": _age(found.c.occurred_at),
         "provider": found.c.provider,
-    }
+    } | {name: found.c[name] for name in words}
     counted = select(
         select(func.count()).select_from(found).scalar_subquery().label("items"), *map(_bars, bars, bars.values())
     )

@@ -11,6 +11,19 @@ from integrations.domain.message import Message
 
 _REPLAYABLE: Final = (ItemStatus.DEAD, ItemStatus.RETRYING, ItemStatus.HELD, ItemStatus.DELIVERED)
 
+_NAMED: Final = (
+    "event_type",
+    "provider",
+    "connection",
+    "tenant",
+    "cause",
+    "projector",
+    "channel",
+    "definition",
+    "recipient",
+    "limit",
+)
+
 
 class Filters(Message):
     """Which items are meant. Each that is given narrows the set; without any it is all that is dead."""
@@ -30,6 +43,10 @@ class Filters(Message):
     """How its text begins, or its fingerprint."""
     projector: str | None = None
     """The destination."""
+    channel: str | None = None
+    """With the next two: of notifications only."""
+    definition: str | None = None
+    recipient: str | None = None
     limit: int | None = None
     """Of the oldest."""
 
@@ -65,7 +82,7 @@ class Filters(Message):
     def __str__(self) -> str:
         """As options of a command."""
         words = [f"--status {status.value}" for status in self.statuses]
-        for name in ("event_type", "provider", "connection", "tenant", "cause", "projector", "limit"):
+        for name in _NAMED:
             value = getattr(self, name)
             if value is not None:
                 words.append(f"--{name.replace('_', '-')} {_quoted(str(value))}")

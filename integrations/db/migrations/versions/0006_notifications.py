@@ -18,6 +18,7 @@ def upgrade() -> None:
     op.create_check_constraint(
         op.f("ck_service_notification_requests_status"), _REQUESTS, "status IN ('pending', 'expanded', 'unmapped')"
     )
+    op.add_column("service_replay_items", sa.Column("verdict", sa.Text(), nullable=True))
     op.create_table(
         _ADDRESSES,
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -98,4 +99,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table(_DISPATCHES)
     op.drop_table(_ADDRESSES)
+    op.drop_column("service_replay_items", "verdict")
     op.drop_constraint(op.f("ck_service_notification_requests_status"), _REQUESTS)

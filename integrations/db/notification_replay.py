@@ -1,0 +1,167 @@
+"""Replay of dead dispatches: taken by a plan's numbers, sent as in the flow, and counted when they are settled.
+
+The plan's progress in a channel's partition moves in the transaction that settles: a process that dies in between has
+sent messages that nobody counted, whose lease ends, and which are sent again with the same idempotency key.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from integrations.db import notification_flow as flow
+from integrations.db.dedicated import transaction
+from integrations.db.notification_flow import CLAIMED, LEASE, Claimed, Settled, claimed_of
+from integrations.domain.ledger import Failure
+from integrations.domain.notification import CHANNELS
+from integrations.domain.replay import Window
+
+_OF_PART: Final = "plan_id = :plan_id AND part = cast(:part AS smallint)"
+_LINE: Final = "line.plan_id = :plan_id AND line.part = cast(:part AS smallint)"
+_CHOSEN: Final = f"""
+SELECT n, item_id, item.status, coalesce(item.status = 'processing' AND item.plan_id = :plan_id, false) AS lost
+FROM service_replay_items AS line LEFT JOIN LATERAL (
+  SELECT status, plan_id FROM service_notification_dispatches AS item WHERE item.id = line.item_id LIMIT 1
+) AS item ON true WHERE {_LINE}
+  AND n > (SELECT upto FROM service_replay_progress WHERE {_OF_PART}) AND n <= :upto
+  AND EXISTS (SELECT FROM service_replay_plans AS plan WHERE plan.id = :plan_id AND plan.status = 'running'
+    AND plan.max_failures >= (SELECT sum(dead) FROM service_replay_progress AS far WHERE far.plan_id = :plan_id))
+ORDER BY n LIMIT {{limit}}
+"""  # noqa: S608 - ours
+_TAKE: Final = text(f"""
+WITH claimed AS (
+  UPDATE service_notification_dispatches SET status = 'processing', token = :token, plan_id = :plan_id,
+    lease_until = now() + cast(:lease AS interval)
+  WHERE id = ANY(:ids) AND status IN ('dead', 'nobody') RETURNING *
+) {CLAIMED}
+""")  # noqa: S608 - ours
+_MOVE: Final = text(f"""
+UPDATE service_replay_progress SET upto = :to, delivered = delivered + :delivered, skipped = skipped + :skipped,
+  dead = dead + :dead
+WHERE {_OF_PART} AND upto = :from AND delivered + skipped + dead + :count <= total RETURNING plan_id
+""")  # noqa: S608 - ours
+_REACHED: Final = text(f"SELECT upto FROM service_replay_progress WHERE {_OF_PART}")  # noqa: S608 - ours
+_NOTE: Final = text(f"""
+UPDATE service_replay_items AS item SET outcome = told.outcome, why = told.why
+FROM unnest(cast(:ns AS bigint[]), cast(:outcomes AS text[]), cast(:whys AS text[])) AS told (n, outcome, why)
+WHERE {_OF_PART} AND item.n = told.n
+""")  # noqa: S608 - ours
+_NEXT: Final = text(f"""
+SELECT item_id FROM service_replay_items WHERE {_OF_PART}
+  AND n > (SELECT upto FROM service_replay_progress WHERE {_OF_PART}) ORDER BY n LIMIT 1
+""")  # noqa: S608 - ours
+_NEXT_OF_ALL: Final = text("""
+SELECT plan.id AS plan_id, progress.upto, next.n FROM service_replay_plans AS plan
+JOIN service_replay_progress AS progress ON progress.plan_id = plan.id AND progress.part = :part
+CROSS JOIN LATERAL (
+  SELECT item_id, n FROM service_replay_items AS item
+  WHERE item.plan_id = plan.id AND item.part = progress.part AND item.n > progress.upto ORDER BY item.n LIMIT 1
+) AS next
+WHERE plan.ledger = 'notifications' AND plan.status = 'running' AND next.item_id = :item_id
+""")
+_SKIPPED: Final = {
+    None: "its row is gone",
+    "pending": "in the flow again",
+    "processing": "in the flow again",
+    "held": "in the flow again: held while nothing arrives where it goes to",
+    "retrying": "in the flow again: its own workflow tries it",
+    "dropped": "old news: dropped before",
+}
+"""Of those that were delivered already nothing is written down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A batch of a replay in hand."""
+
+    after: int
+    """The plan's progress before it."""
+    upto: int
+    numbers: dict[UUID, int]
+    """Each item's place in the plan."""
+    claimed: list[Claimed]
+    skipped: dict[UUID, str | None]
+    """With their status."""
+
+
+async def take(connection: AsyncConnection, window: Window, limit: int) -> Taken:
+    """Take the next items of a plan. Committed when this returns: what is dead is in hand, anything else is skipped."""
+    told = {"plan_id": window.plan_id, "part": window.part}
+    async with transaction(connection):
+        after = int((await connection.execute(_REACHED, told)).scalar_one())
+        rows = (await connection.execute(text(_CHOSEN.format(limit=limit)), told | {"upto": window.upto})).all()
+        # What an attempt before had in hand, whose process is gone: its lease ends soon, and the plan waits for that.
+        chosen = list(takewhile(lambda row: not row.lost, rows))
+        ids = [row.item_id for row in chosen if row.status in {"dead", "nobody"}]
+        claim = told | {"ids": ids, "token": uuid4(), "lease": LEASE}
+        claimed = [claimed_of(row) for row in await connection.execute(_TAKE, claim)] if ids else []
+    mine = {item.id for item in claimed}
+    numbers = {row.item_id: row.n for row in chosen}
+    skipped = {row.item_id: row.status for row in chosen if row.item_id not in mine}
+    return Taken(after, max(numbers.values(), default=after), numbers, claimed, skipped)
+
+
+async def settle(
+    connection: AsyncConnection,
+    window: Window,
+    taken: Taken,
+    sent: Sequence[tuple[Claimed, str]],
+    unsent: Sequence[Settled],
+) -> int:
+    """Write down what became of a batch, and move the plan on. How many items have an outcome now.
+
+    A plan that has ended meanwhile, or was moved on by somebody else, is left as it is; what was sent is settled.
+    """
+    if not taken.numbers:
+        return 0
+    told = {"plan_id": window.plan_id, "part": window.part}
+    delivered, notes = len(sent), list[tuple[int, str, str]]()
+    for item_id, status in taken.skipped.items():
+        if status != "delivered":
+            notes.append((taken.numbers[item_id], "skipped", _SKIPPED.get(status, f"it is {status}")))
+    dead = 0
+    for each in unsent:
+        again = each.status in {"dead", "nobody"}
+        dead += again
+        if each.item.id in taken.numbers:
+            notes.append((taken.numbers[each.item.id], "dead" if again else "skipped", each.failure.error))
+    counts = {"delivered": delivered, "dead": dead, "skipped": len(taken.numbers) - delivered - dead}
+    async with transaction(connection):
+        for channel in CHANNELS:
+            mine = [each for each in sent if each[0].channel == channel]
+            await flow.sent(connection, window.part, channel, mine)
+        await flow.settle(connection, unsent, by=f"replay:{window.plan_id}")
+        moved = await connection.execute(
+            _MOVE, told | counts | {"from": taken.after, "to": taken.upto, "count": len(taken.numbers)}
+        )
+        if moved.scalar() is None:
+            return 0
+        if notes:
+            ns, outcomes, whys = zip(*notes, strict=True)
+            await connection.execute(_NOTE, told | {"ns": list(ns), "outcomes": list(outcomes), "whys": list(whys)})
+    return len(taken.numbers)
+
+
+async def next_one(connection: AsyncConnection, window: Window) -> UUID | None:
+    """The item that a batch of one would take."""
+    return (await connection.execute(_NEXT, {"plan_id": window.plan_id, "part": window.part})).scalar()
+
+
+async def give_up(connection: AsyncConnection, part: int, item_id: UUID, failure: Failure) -> int:
+    """Count an item as dead again without trying it, in each replay whose next one it is. How many those are."""
+    found = (await connection.execute(_NEXT_OF_ALL, {"part": part, "item_id": item_id})).all()
+    for row in found:
+        told: dict[str, Any] = {"plan_id": row.plan_id, "part": part}
+        async with transaction(connection):
+            item = await flow.claim_suspect(connection, item_id)
+            if item is not None:
+                await flow.settle(connection, [Settled(item, "dead", failure, tried=True)], by=f"replay:{row.plan_id}")
+            counts = {"delivered": 0, "skipped": 0, "dead": 1, "count": 1, "from": row.upto, "to": row.n}
+            await connection.execute(_MOVE, told | counts)
+            note = {"ns": [row.n], "outcomes": ["dead"], "whys": [failure.error]}
+            await connection.execute(_NOTE, told | note)
+    return len(found)

@@ -1,0 +1,72 @@
+"""Notifications in messages: a dispatch that left the flow, and what its workflow is asked and answers."""
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from integrations.domain.message import Message
+from integrations.domain.outbox import Retrying
+
+RETRYING: Final = Retrying(attempts=12, first=timedelta(seconds=10), most=timedelta(minutes=15))
+"""How often a message is tried, and how long between."""
+WHOLE_MOST: Final = timedelta(seconds=30)
+"""The longest wait between two attempts at what tries for all others: they go on soon after the origin does."""
+
+
+class Left(Message):
+    """A dispatch that could not be sent at once. Addresses are no part of it: it stands in a workflow's history."""
+
+    dispatch_id: UUID
+    definition: str
+    channel: str
+    recipient: str
+    event_id: UUID
+    event: str
+    provider_id: str
+    tenant: str
+    connection_id: UUID | None = None
+    cause: str
+    expires_at: datetime
+    whole: bool = False
+    """Where it goes to is out as a whole: this one tries for all others, which wait without a workflow."""
+
+    @property
+    def key(self) -> str:
+        """Its workflow's id."""
+        return f"notification:{self.definition}:{self.dispatch_id}"
+
+
+class ChannelRequest(Message):
+    """One channel's dispatcher."""
+
+    channel: str
+
+
+class Sending(Message):
+    """Why a channel's drain came to an orderly end, and what it did until then."""
+
+    items: int
+    why: str
+
+
+class SendRequest(Message):
+    """One message to be tried until it is sent, old or dead."""
+
+    left: Left
+    tried: int = 1
+    retrying: Retrying = RETRYING
+
+
+class SendStep(Message):
+    dispatch_id: UUID
+    tried: int = 1
+    """Attempts before the first of this activity."""
+
+
+class Sent(Message):
+    """How a dispatch ended."""
+
+    status: str
+    """`delivered`, `dead`, `dropped`, or what somebody else had made of it before."""
+    attempts: int
+    cause: str = ""

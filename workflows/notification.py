@@ -1,0 +1,116 @@
+"""Notifications: a dispatcher for each channel, always on, and a workflow for each message that is in trouble.
+
+dispatcher:  drain ──five minutes, a new worker──▶ drain ──▶ …
+delivery:    send ──again and again, by its policy──▶ delivered | dropped: it is no news any more
+              └──attempts or relevance used up──▶ give up: the recipient's next channel, or dead until it is replayed
+"""
+
+from datetime import timedelta
+from typing import Final
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from activities.notification import NotificationActivities
+    from integrations.domain.notification_delivery import ChannelRequest, Sending, SendRequest, SendStep, Sent
+    from workflows.options import DATABASE, DRAIN, sending
+    from workflows.queues import DRAIN as DRAIN_QUEUE
+    from workflows.queues import NOTIFY
+    from workflows.story import Story
+
+_DRAINS: Final = 50
+"""Activities of one run: some four hours, after which its history starts anew."""
+_AT_LEAST: Final = timedelta(seconds=1)
+
+
+@workflow.defn(name="NotificationDispatchWorkflow")
+class NotificationDispatchWorkflow:
+    @workflow.init
+    def __init__(self, request: ChannelRequest) -> None:
+        self._request = request
+        self._last: Sending | None = None
+
+    @workflow.run
+    async def run(self, request: ChannelRequest) -> None:
+        for _ in range(_DRAINS):
+            self._show()
+            self._last = await workflow.execute_activity_method(
+                NotificationActivities.drain,
+                request,
+                task_queue=DRAIN_QUEUE,
+                summary=self._summary(),
+                activity_id="drain",
+                **DRAIN,
+            )
+        workflow.continue_as_new(request)
+
+    def _summary(self) -> str:
+        if self._last is None:
+            return f"{self._request.channel}: the dispatcher begins"
+        return f"{self._request.channel}: after {self._last.items:,} messages: {self._last.why}"
+
+    def _show(self) -> None:
+        lines = [f"- ▶ what goes out by {self._request.channel}, always on"]
+        if self._last is not None:
+            lines.append(
+                f"- **before**: {self._last.items:,} messages; {self._last.why}, {workflow.now():%Y-%m-%d %H:%M} UTC"
+            )
+        workflow.set_current_details("\n".join([*lines, "", "How it stands: `runbook notifications status`"]))
+
+
+@workflow.defn(name="NotificationDeliveryWorkflow")
+class NotificationDeliveryWorkflow:
+    """One message in trouble. Nobody else's waits for it, unless where it goes to is out as a whole."""
+
+    @workflow.init
+    def __init__(self, request: SendRequest) -> None:
+        self._left = request.left
+        self._story = Story(["send", "sent or given up"], now="send")
+
+    @workflow.run
+    async def run(self, request: SendRequest) -> Sent:
+        left = request.left
+        held = "what goes to the same place: this one tries for all" if left.whole else "nothing"
+        self._story.at(
+            "send",
+            doing=f"{left.definition} to {left.recipient} by {left.channel}, "
+            f"{request.retrying.attempts} attempts at most",
+            facts=[
+                ("cause", left.cause),
+                ("about", f"{left.event}: {left.provider_id} of {left.tenant}"),
+                ("news until", f"{left.expires_at:%Y-%m-%d %H:%M} UTC"),
+                ("held back", held),
+            ],
+            unblock=f"runbook notifications explain {left.event_id}",
+        )
+        step = SendStep(dispatch_id=left.dispatch_id, tried=request.tried)
+        ended = await self._sent(request, step)
+        if ended is None:
+            ended = await workflow.execute_activity_method(
+                NotificationActivities.give_up,
+                step,
+                summary=f"give it up: {left.cause}",
+                activity_id="give up",
+                **DATABASE,
+            )
+        self._story.at("sent or given up", doing=ended.status, found_as=ended.status)
+        return ended
+
+    async def _sent(self, request: SendRequest, step: SendStep) -> Sent | None:
+        """None when its attempts are used up, or it is no news any more before it arrived."""
+        left = request.left
+        try:
+            return await workflow.execute_activity_method(
+                NotificationActivities.send,
+                step,
+                task_queue=NOTIFY,
+                summary=f"{left.channel} {left.recipient}: {left.definition}",
+                activity_id="send",
+                schedule_to_close_timeout=max(left.expires_at - workflow.now(), _AT_LEAST),
+                **sending(request.retrying, request.tried, whole=left.whole),
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            return None
