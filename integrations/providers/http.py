@@ -115,7 +115,7 @@ def _trouble(trouble: Trouble, kind: str) -> Response:
 
 def kind_of(error: httpx.HTTPError) -> str:
     """The transport error's class, or what lies behind it when that says more."""
-    if isinstance(error, httpx.ConnectError):
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         for cause in causes(error):
             if isinstance(cause, socket.gaierror):
                 return "DnsFailure"

@@ -1,4 +1,4 @@
-"""The hundred other services, by apprise: Slack, Telegram, Teams, ntfy, PagerDuty … (its wiki lists how each is written).
+"""The hundred other services, by apprise: Slack, Telegram, ntfy, PagerDuty and the like.
 
 An address is one of its URLs, and nearly every part of one is a secret. It says whether a service took a message and
 nothing else, so that all of its failures are one.
@@ -14,9 +14,11 @@ from integrations.domain.notification import Answer, Outgoing
 from integrations.domain.verdict import Meaning
 from integrations.providers.channels.channel import TIMEOUT
 
-_WRITTEN: Final = "an address of apprise is written SCHEME://…, as ntfy://ntfy.sh/topic; its wiki has those of each service"
+_WRITTEN: Final = (
+    "an address of apprise is written SCHEME://…, as ntfy://ntfy.sh/topic; its wiki has those of each service"
+)
 _THREADS: Final = 8
-"""apprise blocks. Threads of its own: in those of the event loop, a service that hangs would hold up every DNS look-up."""
+"""It blocks. In the event loop's own threads, a service that hangs would hold up every look-up of a name."""
 
 
 @cache
@@ -45,11 +47,13 @@ class AppriseChannel:
 
     def origin(self, address: str) -> str:
         service = _service(address)
-        scheme = address.partition("://")[0].lower()
-        # Many services have none, and what stands in the place of a host is a token.
-        if service is None or "host" not in service.template_tokens:
-            return scheme
-        return f"{scheme}://{service.host}:{service.port}" if service.port else f"{scheme}://{service.host}"
+        if service is None:
+            return self.name
+        # Of many services it is a token that stands in a host's place, sometimes or always.
+        if not service.host or not all("@{host}" in form or "://{host}" in form for form in service.templates):
+            return str(service.schema)
+        port = f":{service.port}" if service.port else ""
+        return f"{service.schema}://{service.host}{port}"
 
     def masked(self, address: str) -> str:
         origin = self.origin(address)
@@ -77,8 +81,9 @@ def _notify(outgoing: Outgoing) -> bool | None:
     if service is None:
         return None
     apprise = _apprise()
-    sending = apprise.Apprise(asset=service.asset)
-    sending.add(service)
+    # Whatever its address asks for: Temporal retries.
+    service.retry = 0
+    sending = apprise.Apprise(service, asset=service.asset)
     rendered = outgoing.rendered
     return bool(sending.notify(body=rendered.text, title=rendered.subject, body_format=apprise.NotifyFormat.TEXT))
 

@@ -8,7 +8,7 @@ import asyncio
 import json
 from collections.abc import Collection
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import aiohttp
@@ -25,6 +25,7 @@ from integrations.providers.channels.places import InsideError, is_inside, liter
 from integrations.providers.http import causes
 
 _WRITTEN: Final = "https://host/path"
+_PORTS: Final = range(1, 65536)
 _READ_LIMIT: Final = 64 * 1024
 _TROUBLE: Final = (httpx.HTTPError, aiohttp.ClientError, OSError, UnicodeError)
 """The transport lets aiohttp's errors for what is no HTTP through, and cannot encode some reason phrases."""
@@ -49,8 +50,8 @@ class WebhookChannel:
 
     def check(self, address: str) -> str:
         url = _url(address)
-        if not url.host:
-            raise ValueError(f"a webhook is written {_WRITTEN}")
+        if not url.host or (url.port or 443) not in _PORTS:
+            raise ValueError(f"a webhook is written {_WRITTEN}, or https://host:port/path")
         if url.userinfo or url.fragment:
             raise ValueError("a webhook has no user, password or fragment: its messages are signed")
         if url.scheme != "https" and (url.scheme != "http" or url.host not in THIS_MACHINE):
@@ -62,7 +63,8 @@ class WebhookChannel:
 
     def origin(self, address: str) -> str:
         url = httpx.URL(address)
-        return f"{url.host}:{url.port or {'http': 80}.get(url.scheme, 443)}"
+        host = url.netloc.decode()
+        return host if url.port else f"{host}:{80 if url.scheme == 'http' else 443}"
 
     def masked(self, address: str) -> str:
         url = httpx.URL(address)
@@ -72,9 +74,11 @@ class WebhookChannel:
         try:
             request = self._request(outgoing)
         except (ValueError, EmptyWebhookSecretError):
-            return _refused("Secret", "its secret signs nothing: it is whsec_ and base64; `runbook contacts add` sets it")
+            return _refused(
+                "Secret", "its secret signs nothing: it is whsec_ and base64; `runbook contacts add` sets it"
+            )
         except httpx.InvalidURL:
-            return _refused("Address", f"its address is none: it is written {_WRITTEN}")
+            return _NO_ADDRESS
         answer = None
         try:
             # httpx bounds each read; an answer that drips would never end.
@@ -162,9 +166,14 @@ def _judged(answer: httpx.Response) -> Answer:
 def _below_http(error: Exception) -> Answer:
     if any(isinstance(cause, InsideError) for cause in causes(error)):
         return _refused("InsideAddress", f"its host {_INSIDE}")
+    if isinstance(error, httpx.UnsupportedProtocol):
+        return _NO_ADDRESS
     kind = trouble_of(error)
     return Answer(meaning=Meaning.OUTAGE, kind=kind, why=f"no answer ({kind})")
 
 
 def _refused(kind: str, why: str) -> Answer:
     return Answer(meaning=Meaning.OWNER_MUST_ACT, kind=kind, why=why)
+
+
+_NO_ADDRESS: Final = _refused("Address", f"its address is none: it is written {_WRITTEN}")
