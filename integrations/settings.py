@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 
 from integrations.domain.durations import duration
 from integrations.domain.keyring import KEY_ID, Ring, key_of, root_of
+from integrations.domain.mail import MailServer, Sender
 from integrations.domain.outbox import BATCH, Retrying
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import PATIENCE, Reminding, Terms
@@ -42,6 +43,9 @@ def _durations(value: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(lambda value: duration(value) if isinstance(value, str) else value)]
 Durations = Annotated[tuple[timedelta, ...], NoDecode, BeforeValidator(_durations)]
+Words = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(lambda value: tuple(value.split()) if isinstance(value, str) else value)
+]
 _REMINDING: Final = Reminding()
 _RETRYING: Final = Retrying()
 
@@ -70,6 +74,9 @@ class Settings(BaseSettings):
     temporal_address: str | None = Field(default=None, description="set by `up`; yours goes into TEMPORAL_ADDRESS")
     temporal_namespace: str | None = None
     temporal_ui_url: str | None = None
+    smtp_url: SecretStr | None = Field(default=None, description="the mail server: smtp://user:password@host:587")
+    mail_from: str | None = Field(default=None, description="whom mails are from: `Runbook <runbook@acme.example>`")
+    webhook_internal: Words = Field(default=(), description="hosts inside our network that webhooks may go to")
     log_json: bool = Field(default=False, description="one JSON object a line instead of text for people")
     reauth_patience: Duration = Field(default=PATIENCE, description="how long an owner is waited for, as 14d")
     reauth_remind_after: Durations = Field(
@@ -135,6 +142,20 @@ class Settings(BaseSettings):
             raise ValueError("must be an address like postgresql://user@host/database")
         return value
 
+    @field_validator("smtp_url")
+    @classmethod
+    def _mail_server_is_one(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            MailServer.read(value.get_secret_value())
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _sender_is_a_mailbox(cls, value: str | None) -> str | None:
+        if value is not None:
+            Sender.read(value)
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -147,6 +168,14 @@ class Settings(BaseSettings):
         """Let the environment win over what `load` passes in from a running stack."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
+
+    @property
+    def mail_server(self) -> MailServer | None:
+        return MailServer.read(self.smtp_url.get_secret_value()) if self.smtp_url else None
+
+    @property
+    def sender(self) -> Sender | None:
+        return Sender.read(self.mail_from) if self.mail_from else None
 
     @property
     def terms(self) -> Terms:

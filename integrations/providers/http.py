@@ -73,7 +73,7 @@ async def ask(
                 request = onward
     except httpx.HTTPError as error:
         sent = Trouble.NOT_SENT if isinstance(error, _NEVER_SENT) else Trouble.LOST
-        return _trouble(Trouble.OURS if isinstance(error, _UNSENDABLE) else sent, _kind(error))
+        return _trouble(Trouble.OURS if isinstance(error, _UNSENDABLE) else sent, kind_of(error))
     except httpx.InvalidURL:
         return _trouble(Trouble.OURS, "InvalidURL")
     except TimeoutError:
@@ -113,10 +113,10 @@ def _trouble(trouble: Trouble, kind: str) -> Response:
     return Response(heard=Heard(trouble=trouble, trouble_kind=kind))
 
 
-def _kind(error: httpx.HTTPError) -> str:
+def kind_of(error: httpx.HTTPError) -> str:
     """The transport error's class, or what lies behind it when that says more."""
-    if isinstance(error, httpx.ConnectError):
-        for cause in _causes(error):
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        for cause in causes(error):
             if isinstance(cause, socket.gaierror):
                 return "DnsFailure"
             if isinstance(cause, ssl.SSLError):
@@ -124,7 +124,7 @@ def _kind(error: httpx.HTTPError) -> str:
     return type(error).__name__
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,0 +1,52 @@
+"""The httpx client that webhooks are sent with: another than `providers/http.py`'s, since it sends by the thousand.
+
+docs/decisions/0007 has the measurements behind its transport.
+"""
+
+from collections.abc import Collection
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Final
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from integrations.providers.channels.places import Resolver
+from integrations.providers.http import causes, kind_of
+
+CONNECTIONS: Final = 100
+"""At once, to all receivers together. More than are sent at once, so that nothing ever waits for one."""
+_KEPT: Final = 5.0
+"""Seconds that an idle connection is kept. Many servers close theirs after little more, and what is sent on a closed
+one is lost."""
+
+
+def make_sending_client(internal: Collection[str] = ()) -> httpx.AsyncClient:
+    """No retries, no redirects, no proxy, no cookies, and no timeout: a sending is bounded as a whole."""
+    context = httpx.create_ssl_context(trust_env=False)
+
+    def session() -> aiohttp.ClientSession:
+        """Made with the first request: aiohttp wants a running loop."""
+        connector = aiohttp.TCPConnector(
+            resolver=Resolver(internal), ssl=context, limit=CONNECTIONS, keepalive_timeout=_KEPT
+        )
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+    return httpx.AsyncClient(
+        transport=AiohttpTransport(verify=context, client=session),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        headers={"User-Agent": "integrations-runbook"},
+        timeout=None,  # noqa: S113 - httpx would bound each read, and time each; `TIMEOUT` bounds the whole
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
+def trouble_of(error: Exception) -> str:
+    """A short name for what went wrong below HTTP."""
+    kind = kind_of(error) if isinstance(error, httpx.HTTPError) else "BadAnswer"
+    if kind != httpx.ConnectTimeout.__name__:
+        return kind
+    # What the transport calls whatever ends a connection before an answer. There is no such timeout here.
+    never = any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes(error))
+    return httpx.ConnectError.__name__ if never else "Disconnected"
