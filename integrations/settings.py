@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     web_port: int = 8000
     data: Path | None = Field(default=None, description="the embedded stack's folder")
     providers: Path | None = Field(default=None, description="a catalog file that extends the built-in one")
+    notifications: Path | None = Field(default=None, description="a file of definitions that extends the built-in one")
     simulator_url: str | None = Field(default=None, description="where the simulator runs: completes its entry")
     temporal_address: str | None = Field(default=None, description="set by `up`; yours goes into TEMPORAL_ADDRESS")
     temporal_namespace: str | None = None

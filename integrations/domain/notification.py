@@ -60,7 +60,7 @@ class Definition(Message):
     """Templates, as they were written."""
 
     def is_about(self, event: str) -> bool:
-        return _matches(event, self.events)
+        return matches(event, self.events)
 
     @property
     def version(self) -> str:
@@ -68,7 +68,8 @@ class Definition(Message):
         return hashlib.sha256(f"{self.subject}\x00{self.text}\x00{self.html}".encode()).hexdigest()[:12]
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Is an event of this name meant? `*` stands for anything."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 

@@ -1,7 +1,6 @@
 """The catalog: the built-in entries and the file that extends them, checked when they are read."""
 
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +10,8 @@ from pydantic import SecretStr, ValidationError
 from integrations.domain.errors import NotReadyError
 from integrations.domain.message import Message
 from integrations.providers.entry import Provider, variable_stem
-from integrations.providers.mistakes import CatalogError, declared_twice, mistakes, nearest
+from integrations.providers.mistakes import CatalogError, mistakes, nearest
+from integrations.providers.toml_file import parsed, tables
 
 BUILT_IN: Final = Path(__file__).with_name("catalog.toml")
 _HOST: Final = "{host}"
@@ -89,23 +89,12 @@ def read(file: Path, host: str | None = None) -> dict[str, Provider]:
 
 
 def _tables(file: Path) -> dict[str, dict[str, Any]]:
-    text = ""
     try:
-        text = file.read_bytes().decode()
-        content = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        twice = [
-            f"{file}: {name} stands in line {first} and again in line {second}: give one of them another id"
-            for name, first, second in declared_twice(text)
-        ]
-        raise CatalogError("\n".join(twice) or f"{file}: {error}") from None
-    unknown = set(content) - {"providers", "families"}
-    if unknown:
-        raise CatalogError(f"{file}: unknown key {min(unknown)!r}; an entry starts with [providers.ID]")
-    for key in ("providers", "families"):
-        entries = content.setdefault(key, {})
-        if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-            raise CatalogError(f"{file}: {key} must hold a table for each one: [{key}.ID]")
+        content = parsed(file, ("providers", "families"), "[providers.ID]")
+        for key, entries in content.items():
+            tables(file, key, entries)
+    except ValueError as error:
+        raise CatalogError(str(error)) from None
     families = content["families"]
     return {key: _of_family(file, key, entry, families) for key, entry in content["providers"].items()}
 

@@ -1,4 +1,4 @@
-"""What is said of a wrong catalog: the key, what is wrong with it, and the nearest right one."""
+"""What is said of a wrong file of ours: the key, what is wrong with it, and the nearest right one."""
 
 import difflib
 import re
@@ -10,13 +10,17 @@ from pydantic_core import ErrorDetails
 
 from integrations.domain.errors import StopError
 
-_TABLE: Final = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(#.*)?")
 _SHAPES: Final = {
     "url": '"https://..."',
     "call": '{ method = "GET", url = "https://..." }',
     "probe": '{ method = "GET", url = "https://..." }, a call without an effect that proves the capability',
     "identity": '{ url = "https://...", field = "id" }',
     "access": '"read" or "write"',
+    "events": '["reauth.invited"]',
+    "audience": '"owner", "operators.primary" or "list.NAME"',
+    "channels": '["email", "webhook"]',
+    "for": '"3d"',
+    "subject": '"{{ provider }} works again"',
     "capabilities": 'a table [providers.ID.capabilities."NAME"] for each thing that a connection can do',
 }
 """What a missing key looks like, by the last word of its name."""
@@ -44,20 +48,6 @@ def mistakes(error: ValidationError, model: type[BaseModel], prefix: tuple[str, 
         for each in found
         if not (each["type"] == "missing" and tuple(each["loc"]) in meant)
     ]
-
-
-def declared_twice(text: str) -> Iterator[tuple[str, int, int]]:
-    """Each table that a TOML text declares again: its name and the numbers of both lines, from 1."""
-    first: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        match = _TABLE.fullmatch(line)
-        if match is None:
-            continue
-        name = re.sub(r"\s*\.\s*", ".", match[1])
-        if name in first:
-            yield name, first[name], number
-        else:
-            first[name] = number
 
 
 def _said(mistake: ErrorDetails, hints: dict[tuple[int | str, ...], str]) -> str:
