@@ -10,8 +10,9 @@ from pydantic import SecretStr, ValidationError
 
 from integrations.domain.errors import NotReadyError
 from integrations.domain.message import Message
+from integrations.domain.nearest import nearest
 from integrations.providers.entry import Provider, variable_stem
-from integrations.providers.mistakes import CatalogError, declared_twice, mistakes, nearest
+from integrations.providers.mistakes import CatalogError, declared_twice, mistakes
 
 BUILT_IN: Final = Path(__file__).with_name("catalog.toml")
 _HOST: Final = "{host}"
