@@ -3,7 +3,6 @@
 Each writes its row first and tells Temporal after the commit: a call that dies in between is finished by reconcile.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,19 +18,18 @@ from integrations.db import connections, consents, credentials, ending
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection
 from integrations.db.vault import Vault, digest
-from integrations.domain.connection import Status, reauth_id
+from integrations.domain.connection import Status, owner_of, reauth_id
 from integrations.domain.errors import StopError, TryAgainError, WrongUsageError
 from integrations.domain.job import JobRequest, JobResult
+from integrations.domain.nearest import nearest
 from integrations.domain.reauth import Cancel, Detected, Repaired, Said, SaidUntil
 from integrations.domain.refresh import Refreshed, RefreshRequest
 from integrations.providers import catalog
 from integrations.providers.entry import Provider
-from integrations.providers.mistakes import nearest
 from integrations.settings import Settings
 from integrations.temporal import signal_repaired, start_job, start_refresh
 
 _ANSWERED_WITHIN: Final = timedelta(seconds=20)
-_ID: Final = re.compile(r"[^\s\x00-\x1f]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,17 +170,6 @@ class Platform:
     async def _find(self, connection_id: UUID) -> Connection:
         async with self.sessions.begin() as session:
             return await connections.find(session, connection_id)
-
-
-def owner_of(owner: str) -> tuple[str, str]:
-    """`org:acme` in its two parts. Raises WrongUsageError for what is no owner."""
-    scope_type, _, scope_id = owner.partition(":")
-    if scope_type not in {"user", "org"} or not _ID.fullmatch(scope_id):
-        raise WrongUsageError(
-            f"{owner[:80]!r} is not an owner: write user:ID or org:ID, for example org:acme; an ID has at most 200 "
-            "characters, and no spaces"
-        )
-    return scope_type, scope_id
 
 
 def _checked(provider: Provider, given: Mapping[str, str]) -> dict[str, str]:

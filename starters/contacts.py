@@ -1,18 +1,24 @@
-"""Owners: where their clock is, so that nobody is reminded at night."""
+"""Contacts: how people are reached, and where an owner's clock is, so that nobody is reminded at night."""
 
 from typing import Any
 
 import typer
 
+from integrations.db import contact_addresses as address_rows
 from integrations.db import contacts as rows
 from integrations.db.tables import Contact
+from integrations.domain.audience import OPERATORS, way_to_reach
+from integrations.domain.connection import owner_of
 from integrations.domain.errors import WrongUsageError
 from integrations.domain.quiet_hours import QuietHours
-from starters.client import owner_of
+from starters import contact_addresses
 from starters.reach import changing, reading
 from starters.shell import By, Json, as_json, command, out, run, table
 
-app = typer.Typer(no_args_is_help=True, help="Owners' time zones and quiet hours.")
+app = typer.Typer(no_args_is_help=True, help="Who is reached by what, and owners' time zones and quiet hours.")
+app.command("add")(contact_addresses.add)
+app.command("remove")(contact_addresses.remove)
+app.command("check")(contact_addresses.check)
 
 
 @app.command("set")
@@ -40,17 +46,22 @@ async def set_(
 @app.command("list")
 @command
 async def list_(json: Json = False) -> None:
-    """List the owners of whom something is known. The others are where RUNBOOK_OWNER_ZONE says.
+    """List every address, masked, and the owners whose clock is known. The others are where RUNBOOK_OWNER_ZONE says.
 
     Example: runbook contacts list
     """
     async with reading() as reach, reach.sessions.begin() as session:
-        found = await rows.listed(session)
+        owners = [_told(row) for row in await rows.listed(session)]
+        addresses = [contact_addresses.told(row) for row in await address_rows.listed(session)]
     if json:
-        as_json([_told(row) for row in found])
+        as_json({"owners": owners, "addresses": addresses})
         return
-    shown = [list(_told(row).values()) for row in found]
-    table(("OWNER", "ZONE", "QUIET", "BY", "SINCE"), shown, none="Nothing is known of any owner.")
+    headings = ("AUDIENCE", "NAME", "CHANNEL", "ADDRESS", "BY", "SINCE")
+    nobody = f"Nobody is reached by anything: {way_to_reach(OPERATORS[0])}"
+    table(headings, [list(each.values()) for each in addresses], none=nobody)
+    out.print()
+    shown = [list(each.values()) for each in owners]
+    table(("OWNER", "ZONE", "QUIET", "BY", "SINCE"), shown, none="No owner's clock is known.")
 
 
 def _told(row: Contact) -> dict[str, Any]:

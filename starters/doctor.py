@@ -14,11 +14,13 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from integrations import temporal
-from integrations.db import binding, connections, keys, migrate
+from integrations.db import binding, connections, contact_addresses, keys, migrate
 from integrations.db.session import make_engine, make_sessions
 from integrations.db.vault import Vault
+from integrations.domain.audience import OPERATORS, way_to_reach
 from integrations.domain.errors import RunbookError
 from integrations.domain.message import Message
+from integrations.domain.quiet_hours import QuietHours
 from integrations.providers import catalog
 from integrations.settings import Settings, SettingsError
 from starters.reach import no_worker_since, read_settings
@@ -34,6 +36,13 @@ class Finding(Message):
     fine: bool
     found: str
     fix: str = ""
+    """Of what is fine: what would be better. A warning, and no failure."""
+
+    @property
+    def grade(self) -> str:
+        if not self.fine:
+            return "WRONG"
+        return "warning" if self.fix else "fine"
 
 
 @command
@@ -47,7 +56,7 @@ async def doctor(json: Json = False) -> None:
     if json:
         as_json(findings)
     else:
-        rows = [(f.what, "fine" if f.fine else "WRONG", f.found, f.fix) for f in findings]
+        rows = [(f.what, f.grade, f.found, f.fix) for f in findings]
         table(("WHAT", "", "FOUND", "FIX"), rows, none="")
     if not all(finding.fine for finding in findings):
         raise typer.Exit(FAILED)
@@ -91,6 +100,7 @@ async def _database(config: Settings) -> list[Finding]:
             async with sessions.begin() as session:
                 findings.append(await _bound(session, config))
                 findings.append(await _keys(session, config))
+                findings.append(await _operators(session))
     except OSError as error:
         return [
             Finding(what="database", fine=False, found=f"{address}: {error}", fix="make up, or RUNBOOK_DATABASE_URL")
@@ -120,6 +130,18 @@ async def _keys(session: AsyncSession, config: Settings) -> Finding:
         return Finding(what="key", fine=False, found="; ".join(troubles), fix="runbook keys status")
     opens = sum(state.in_use for state in states)
     return Finding(what="key", fine=True, found=f"{vault.key_id} seals; every key of {opens} sealed rows is there")
+
+
+async def _operators(session: AsyncSession) -> Finding:
+    """Escalations go to them, and news of notifications that fail."""
+    reached = await contact_addresses.of(session, OPERATORS, quiet=QuietHours())
+    ways = {audience: sorted({way for each in reached[audience] for way in each.addresses}) for audience in OPERATORS}
+    return Finding(
+        what="operators",
+        fine=True,
+        found="; ".join(f"{audience}: reached by {', '.join(by) or 'nothing'}" for audience, by in ways.items()),
+        fix="; ".join(way_to_reach(audience) for audience, by in ways.items() if not by),
+    )
 
 
 async def _temporal(config: Settings) -> list[Finding]:

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import typer
 
+from integrations.domain.connection import owner_of
 from integrations.domain.errors import WrongUsageError
 from integrations.domain.filters import Filters
 from integrations.domain.ledger import ItemStatus
-from starters.client import owner_of
 from starters.shell import past
 
 Status = Annotated[list[str], typer.Option("--status", help="dead, retrying, held or delivered. Repeat it for more.")]

@@ -9,9 +9,10 @@ import httpx
 import typer
 
 from integrations.domain.errors import WrongUsageError
+from integrations.domain.nearest import nearest
 from integrations.providers.catalog import BUILT_IN, Catalog, read
 from integrations.providers.entry import Provider, variable_stem
-from integrations.providers.mistakes import CatalogError, nearest
+from integrations.providers.mistakes import CatalogError
 from starters.contract.outcome import Check, Outcome, State, length
 from starters.contract.run import contract
 from starters.contract.stage import staged

@@ -121,8 +121,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, none: st
         shown.add_column(heading, overflow="fold")
     for row in rows:
         shown.add_row(*(_cell(value) for value in row))
-    # Piped into a file or another program, rows are as long as they are.
-    Console(highlight=False, width=None if sys.stdout.isatty() else 240).print(shown)
+    # What people wrote is shown as it is. Piped into a file or another program, rows are as long as they are.
+    Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 240).print(shown)
 
 
 def fields(pairs: Sequence[tuple[str, object]]) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from integrations.db import consents, credentials
+from integrations.db import consents, contact_addresses, credentials
 from integrations.db.base import Base
 from integrations.db.credentials import Tokens
 from integrations.db.session import Sessions
@@ -62,6 +62,21 @@ async def add_invitation(
     options: dict[str, Any] = {"asked": EVERYTHING, "why": "revoked", "expires_at": soon()} | changes
     async with sessions.begin() as session:
         return await consents.invite(session, vault, connection, lifecycle_id=lifecycle_id, **options)
+
+
+async def add_address(
+    sessions: Sessions, vault: Vault, audience: str, name: str = "", channel: str = "email", **changes: str
+) -> None:
+    """Ada's mailbox, unless said otherwise."""
+    given = {
+        "address": "ada@acme.example",
+        "secret": "",
+        "origin": "mail",
+        "shown": "a••@acme.example",
+        "by": "the test",
+    } | changes
+    async with sessions.begin() as session:
+        await contact_addresses.put(session, vault, audience=audience, name=name, channel=channel, **given)
 
 
 def soon() -> datetime:

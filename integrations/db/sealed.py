@@ -22,9 +22,10 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.base import Base
+from integrations.db.notification_tables import ContactAddress
 from integrations.db.session import Sessions
 from integrations.db.tables import ConsentSession, ConsentState, Credential
-from integrations.db.vault import Vault, credential_place, session_place
+from integrations.db.vault import Vault, address_place, credential_place, session_place
 from integrations.domain.errors import NotReadyError
 from integrations.domain.keys import Pass
 
@@ -72,6 +73,11 @@ SEALED: Final = (
         "presses of invitations",
         ConsentState,
         {"sealed_verifier": lambda row: session_place(row.session_id, "verifier")},
+    ),
+    Sealed(
+        "contact addresses",
+        ContactAddress,
+        {"sealed": lambda row: address_place(row.audience, row.name, row.channel)},
     ),
 )
 """All of them. A table that is missing here is not re-encrypted, and its key can be retired under it."""

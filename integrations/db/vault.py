@@ -97,3 +97,8 @@ def credential_place(connection_id: UUID, version: int) -> str:
 
 def session_place(session_id: UUID, column: str) -> str:
     return f"consent session {session_id} {column}"
+
+
+def address_place(audience: str, name: str, channel: str) -> str:
+    """An audience has no spaces: no two rows have the same place."""
+    return f"{channel} address of {audience}" + (f" ({name})" if name else "")

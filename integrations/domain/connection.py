@@ -7,9 +7,14 @@ errored ──▶ active | pending_reauth | disconnected
 disconnected ──▶ active
 """
 
+import re
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
+
+from integrations.domain.errors import WrongUsageError
+
+_OWNER: Final = re.compile(r"(user|org):([^\s\x00-\x1f]{1,200})")
 
 
 class Status(StrEnum):
@@ -51,6 +56,17 @@ def connection_of(workflow_id: str) -> UUID | None:
         return UUID(workflow_id.rpartition(":")[2])
     except ValueError:
         return None
+
+
+def owner_of(owner: str) -> tuple[str, str]:
+    """`org:acme` in its two parts. Raises WrongUsageError for what is no owner."""
+    match = _OWNER.fullmatch(owner)
+    if match is None:
+        raise WrongUsageError(
+            f"{owner[:80]!r} is not an owner: write user:ID or org:ID, for example org:acme; an ID has at most 200 "
+            "characters, and no spaces"
+        )
+    return match[1], match[2]
 
 
 def masked(name: str | None) -> str:

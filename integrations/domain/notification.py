@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID, uuid5
 
+from integrations.domain.audience import recipient_of
 from integrations.domain.message import Message
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.verdict import Meaning
@@ -113,7 +114,7 @@ class Recipient:
 
     @property
     def key(self) -> str:
-        return f"{self.audience}/{self.name}" if self.name else self.audience
+        return recipient_of(self.audience, self.name)
 
 
 @dataclass(frozen=True, slots=True)

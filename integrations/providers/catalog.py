@@ -9,8 +9,9 @@ from pydantic import SecretStr, ValidationError
 
 from integrations.domain.errors import NotReadyError
 from integrations.domain.message import Message
+from integrations.domain.nearest import nearest
 from integrations.providers.entry import Provider, variable_stem
-from integrations.providers.mistakes import CatalogError, mistakes, nearest
+from integrations.providers.mistakes import CatalogError, mistakes
 from integrations.providers.toml_file import parsed, tables
 
 BUILT_IN: Final = Path(__file__).with_name("catalog.toml")

@@ -16,8 +16,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from integrations.domain.answer import Reading, value_at
 from integrations.domain.errors import NotReadyError
 from integrations.domain.gate import Access
+from integrations.domain.nearest import nearest
 from integrations.domain.verdict import Vocabulary
-from integrations.providers.mistakes import CatalogError, nearest
+from integrations.providers.mistakes import CatalogError
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")

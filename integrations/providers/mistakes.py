@@ -1,14 +1,14 @@
 """What is said of a wrong file of ours: the key, what is wrong with it, and the nearest right one."""
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from integrations.domain.errors import StopError
+from integrations.domain.nearest import nearest
 
 _SHAPES: Final = {
     "url": '"https://..."',
@@ -28,13 +28,6 @@ _SHAPES: Final = {
 
 class CatalogError(StopError):
     """A catalog file is wrong. The message names the file, each wrong key and the nearest right one."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence: the known name that was probably meant, or all of them."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(names) or 'none'}"
 
 
 def mistakes(error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...]) -> list[str]:

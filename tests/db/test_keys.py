@@ -9,9 +9,10 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from integrations.db import consents, credentials, keys, presses, sealed
+from integrations.db import consents, contact_addresses, credentials, keys, presses, sealed
 from integrations.db.base import Base
 from integrations.db.credentials import opened
+from integrations.db.notification_tables import ContactAddress
 from integrations.db.sealed import SEALED, advance
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession, ConsentState, Credential, Key
@@ -20,7 +21,16 @@ from integrations.domain.errors import NotReadyError, StopError, TryAgainError
 from integrations.domain.keyring import Ring
 from integrations.domain.keys import KeyPlace, KeyState, Pass, Proof
 from integrations.keyring import GivenKeys, KeysFile
-from tests.factories import add_connection, add_credential, add_invitation, every, keys_file, stored, tokens
+from tests.factories import (
+    add_address,
+    add_connection,
+    add_credential,
+    add_invitation,
+    every,
+    keys_file,
+    stored,
+    tokens,
+)
 
 
 def without(vault: Vault, key_id: str) -> Vault:
@@ -247,6 +257,18 @@ class TestReencrypting:
         assert held.sealed_verifier is not None
         assert ring.open(held.sealed_verifier, "k2", session_place(row.id, "verifier")) == b"verifier"
 
+    async def test_takes_the_addresses_of_people_too(self, sessions: Sessions, ring: Vault, file: KeysFile) -> None:
+        for name in ("", "ada"):
+            await add_address(sessions, ring, "org:acme", name, address="ada@acme.example")
+        after = rotated(file)
+
+        found = await walk(sessions, after)
+
+        left = without(after, "k1")
+        opens = [contact_addresses.open_address(left, row).address for row in await every(sessions, ContactAddress)]
+        assert (found.moved, found.unopened.count) == (2, 0)
+        assert opens == ["ada@acme.example"] * 2
+
     async def test_goes_on_by_batches_and_finds_nothing_the_second_time(
         self,
         sessions: Sessions,
@@ -265,7 +287,7 @@ class TestReencrypting:
             steps.append(await advance(sessions, after, "k2", steps[-1]))
         again = await walk(sessions, after)
 
-        assert [step.moved for step in steps] == [4, 8, 10, 10, 10]
+        assert [step.moved for step in steps] == [4, 8, 10, 10, 10, 10]
         assert (again.moved, again.busy) == (0, 0)
 
     async def test_leaves_what_does_not_open_as_it_is_and_goes_on(

@@ -55,11 +55,11 @@ class Ran:
 Runbook = Callable[..., Ran]
 
 
-def run(*words: str, **environment: str) -> Ran:
-    """Run a command; `environment` is all that it has beside PATH and HOME."""
+def run(*words: str, stdin: str = "", **environment: str) -> Ran:
+    """Run a command, its stdin no terminal; `environment` is all that it has beside PATH and HOME."""
     told = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | environment
     done = subprocess.run(
-        [RUNBOOK, *words], env=told, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        [RUNBOOK, *words], env=told, input=stdin, capture_output=True, text=True, timeout=60, check=False
     )
     assert "Traceback" not in done.stderr
     return Ran(done.returncode, done.stdout, done.stderr)
@@ -67,8 +67,8 @@ def run(*words: str, **environment: str) -> Ran:
 
 @pytest.fixture
 def runbook(running: Running) -> Runbook:
-    def on_the_stack(*words: str, **environment: str) -> Ran:
-        return run(*words, RUNBOOK_DATA=str(running.stack.folder), **environment)
+    def on_the_stack(*words: str, stdin: str = "", **environment: str) -> Ran:
+        return run(*words, stdin=stdin, RUNBOOK_DATA=str(running.stack.folder), **environment)
 
     return on_the_stack
 

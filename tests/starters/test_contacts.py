@@ -1,6 +1,45 @@
-import pytest
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
-from tests.starters.conftest import Runbook
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+
+from integrations.db import contact_addresses
+from integrations.db.notification_tables import ContactAddress
+from integrations.db.vault import Vault
+from integrations.domain.notification import Address
+from tests.factories import every
+from tests.starters.conftest import Ran, Runbook
+from tests.starters.running import Running
+
+HOOK = "https://hooks.acme.example/T0123/verysecret"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+OPERATORS = ("operators.primary", "operators.secondary")
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def _nobody(running: Running) -> AsyncIterator[None]:
+    """Nobody is reached by anything."""
+    yield
+    async with running.platform.sessions.begin() as session:
+        await session.execute(text("DELETE FROM service_contact_addresses"))
+
+
+def addresses(runbook: Runbook) -> list[dict[str, Any]]:
+    return [dict(row) for row in runbook("contacts", "list", "--json").json["addresses"]]
+
+
+async def opened(running: Running, **wanted: str) -> Address:
+    [row] = await every(running.platform.sessions, ContactAddress, **wanted)
+    return contact_addresses.open_address(Vault(running.stack.settings.keys), row)
+
+
+def shown_secret(ran: Ran) -> str:
+    """The line that is to be passed on; empty when there is none."""
+    return next((line.strip() for line in ran.out.splitlines() if line.startswith("  whsec_")), "")
 
 
 class TestAContact:
@@ -10,7 +49,8 @@ class TestAContact:
             assert done.code == 0
             assert done.err.startswith("Target: ")
 
-        (listed,) = (row for row in runbook("contacts", "list", "--json").json if row["owner"] == "org:tokyo")
+        owners = runbook("contacts", "list", "--json").json["owners"]
+        (listed,) = (row for row in owners if row["owner"] == "org:tokyo")
         assert (listed["zone"], listed["quiet"], listed["changed_by"]) == ("Asia/Tokyo", "22-7", "grace")
         assert "org:tokyo" in runbook("contacts", "list").out
 
@@ -27,3 +67,194 @@ class TestAContact:
 
         assert (refused.code, refused.out) == (2, "")
         assert said in refused.err
+
+
+class TestAnAddress:
+    async def test_is_added_and_added_again_and_listed_masked(self, runbook: Runbook, running: Running) -> None:
+        words = ("contacts", "add", "org:acme", "email", "ada@acme.example", "--name", "ada", "--by")
+        first, again = runbook(*words, "bob"), runbook(*words, "grace")
+
+        listed = runbook("contacts", "list")
+        assert (first.code, again.code, listed.code) == (0, 0, 0)
+        assert first.err.startswith("Target: ")
+        assert first.out == again.out == "org:acme/ada is reached by email at a••@acme.example\n"
+        (row,) = addresses(runbook)
+        assert (row["audience"], row["name"], row["channel"]) == ("org:acme", "ada", "email")
+        assert (row["address"], row["changed_by"]) == ("a••@acme.example", "grace")
+        assert "a••@acme.example" in listed.out
+        assert (await opened(running)).address == "ada@acme.example"
+        assert not any("ada@acme" in ran.out + ran.err for ran in (first, again, listed))
+
+    async def test_that_was_another_one_is_named_by_whoever_replaces_it(
+        self, runbook: Runbook, running: Running
+    ) -> None:
+        """A forgotten --name would silence somebody."""
+        runbook("contacts", "add", "org:acme", "email", "ada@acme.example")
+
+        done = runbook("contacts", "add", "org:acme", "email", "bob@acme.example")
+
+        assert done.out == "org:acme is reached by email at b••@acme.example, and no more at a••@acme.example\n"
+        assert (await opened(running)).address == "bob@acme.example"
+
+    async def test_is_read_from_stdin_and_repeated_nowhere(self, runbook: Runbook, running: Running) -> None:
+        done = runbook("contacts", "add", "list.finance", "apprise", "-", stdin="slack://TokenA/TokenB/\n")
+
+        assert done.code == 0
+        assert (await opened(running)).address == "slack://TokenA/TokenB/"
+        assert "Token" not in done.out + done.err + json.dumps(addresses(runbook))
+
+    def test_is_removed_and_so_again(self, runbook: Runbook) -> None:
+        for name in ("ada", "bob"):
+            runbook("contacts", "add", "org:acme", "email", f"{name}@acme.example", "--name", name)
+
+        words = ("contacts", "remove", "org:acme", "email", "--name")
+        first, again, last = runbook(*words, "ada"), runbook(*words, "ada"), runbook(*words, "bob")
+
+        left = "reached as org:acme: bob by email at b••@acme.example\n"
+        assert first.out == f"org:acme/ada is reached by email no more; {left}"
+        assert again.out == f"org:acme/ada was not reached by email before; {left}"
+        assert "nobody is reached as org:acme: runbook contacts add org:acme email ADDRESS" in last.out
+        assert [ran.code for ran in (first, again, last)] == [0, 0, 0]
+        assert addresses(runbook) == []
+
+    def test_has_a_name_that_is_shown_as_it_is(self, runbook: Runbook) -> None:
+        runbook("contacts", "add", "org:acme", "email", "ada@acme.example", "--name", "[/b] :cat: [red]Ada")
+
+        shown = runbook("contacts", "list")
+
+        assert shown.code == 0
+        assert "[/b] :cat: [red]Ada" in shown.out
+
+    @pytest.mark.parametrize(
+        ("words", "stdin", "said"),
+        [
+            (["operator.primary", "email", "a@b.example"], "", "did you mean 'operators.primary'?"),
+            (["acme", "email", "a@b.example"], "", "'acme' is no audience; known are list.NAME, "),
+            (["org:acme", "mail", "a@b.example"], "", "'mail' is no channel; did you mean 'email'?"),
+            (["org:acme", "pigeon", "a@b.example"], "", "'pigeon' is no channel; known are apprise, email, webhook"),
+            (["org:acme", "email", "hunter2"], "", "the address is not one that email takes: write one like ada@"),
+            (["org:acme", "email", "hunter2@acme.example\nBcc: a@b.example"], "", "is not one that email takes"),
+            (["org:acme", "email", "hunter2@acme.example, a@b.example"], "", "is not one that email takes"),
+            (["org:acme", "webhook", "http://acme.example/hunter2"], "", "write one like https://hooks.acme"),
+            (["org:acme", "webhook", "https://u:hunter2@acme.example/"], "", "is not one that webhook takes"),
+            (["org:acme", "webhook", "https://[hunter2"], "", "the address is no URL: write one like https://"),
+            (["org:acme", "webhook", "https://acme.example:hunter2"], "", "the address is no URL"),
+            (["org:acme", "apprise", "hunter2"], "", "write a URL of apprise, like slack://TOKEN"),
+            (["org:acme", "apprise", "-"], "", "what was read is empty, no text, or longer than 2,000 bytes"),
+            (["org:acme", "apprise", "-"], f"slack://{'hunter2' * 999}", "longer than 2,000 bytes"),
+            (["org:acme", "apprise", "-"], "slack://a\nslack://hunter2", "is not one that apprise takes"),
+            (["org:acme", "email", "-", "--secret-file", "-"], "", "nothing is signed by email"),
+            (["org:acme", "webhook", "-", "--secret-file", "-"], "", "cannot both be read from stdin"),
+            (["org:acme", "webhook", HOOK, "--secret-file", "/nowhere"], "", "--secret-file /nowhere: No such file"),
+            (["org:acme", "webhook", HOOK, "--secret-file", "-"], "hunter2", "holds no signing secret"),
+            (["org:acme", "webhook", HOOK, "--secret-file", "-"], "whsec_hunter2+hunter2=", "no signing secret"),
+            (["org:acme", "webhook", HOOK, "--secret-file", "-"], SECRET[6:], "it is written whsec_ and 24 to 64"),
+            (["org:acme", "email", "a@b.example", "--name", "ada\r\nBcc: eve"], "", r"'ada\r\nBcc: eve' is no name"),
+            (["org:acme", "email", "a@b.example", "--name", "hunter2@b.example"], "", "the name is an address"),
+        ],
+    )
+    def test_that_makes_no_sense_is_wrong_usage_and_not_repeated(
+        self, runbook: Runbook, words: list[str], stdin: str, said: str
+    ) -> None:
+        refused = runbook("contacts", "add", *words, stdin=stdin)
+
+        assert (refused.code, refused.out) == (2, "")
+        assert said in refused.err
+        assert "hunter2" not in refused.err
+        assert addresses(runbook) == []
+
+
+class TestAWebhook:
+    async def test_has_a_secret_that_is_shown_once_and_stays_with_its_address(
+        self, runbook: Runbook, running: Running
+    ) -> None:
+        words = ("contacts", "add", "org:acme", "webhook")
+        first, again = runbook(*words, HOOK), runbook(*words, HOOK)
+        kept = (await opened(running)).secret
+        moved = runbook(*words, f"{HOOK}/elsewhere")
+
+        assert shown_secret(first) == kept
+        assert "org:acme is reached by webhook at https://hooks.acme.example/…" in first.out
+        assert "whsec_" not in again.out + again.err + first.err
+        assert shown_secret(moved) == (await opened(running)).secret
+        assert shown_secret(moved) not in {"", kept}
+        assert kept not in json.dumps(addresses(runbook))
+
+    @pytest.mark.parametrize("where", ["file", "stdin"])
+    async def test_takes_a_secret_that_the_other_side_has_given(
+        self, runbook: Runbook, running: Running, tmp_path: Path, where: str
+    ) -> None:
+        file = tmp_path / "secret"
+        file.write_text(f"{SECRET}\n")
+        given = str(file) if where == "file" else "-"
+
+        done = runbook("contacts", "add", "org:acme", "webhook", HOOK, "--secret-file", given, stdin=SECRET)
+
+        assert done.code == 0
+        assert (await opened(running)).secret == SECRET
+        assert "whsec_" not in done.out + done.err
+
+    async def test_whose_key_is_lost_is_added_anew(self, runbook: Runbook, running: Running) -> None:
+        """The way out when an address does not open must not lead over opening it."""
+        words = ("contacts", "add", "org:acme", "webhook", HOOK)
+        runbook(*words)
+        async with running.platform.sessions.begin() as session:
+            await session.execute(text("UPDATE service_contact_addresses SET key_id = 'lost'"))
+
+        done = runbook(*words)
+
+        assert done.code == 0
+        assert shown_secret(done) == (await opened(running)).secret
+
+
+class TestAnAudience:
+    def test_that_is_reached_is_told_with_its_channels(self, runbook: Runbook) -> None:
+        runbook("contacts", "add", "operators.primary", "email", "ada@acme.example", "--name", "ada")
+        runbook("contacts", "add", "operators.primary", "webhook", HOOK)
+        runbook("contacts", "add", "operators.secondary", "email", "eve@acme.example")
+
+        shown, told = (runbook("contacts", "check", "operators.primary", *more) for more in ((), ("--json",)))
+
+        assert (shown.code, told.code) == (0, 0)
+        assert shown.out == (
+            "reached as operators.primary: by webhook at https://hooks.acme.example/…; "
+            "ada by email at a••@acme.example\n"
+        )
+        assert (told.json["audience"], told.json["reached"]) == ("operators.primary", True)
+        assert [row["channel"] for row in told.json["addresses"]] == ["webhook", "email"]
+
+    def test_that_nobody_is_reached_as_fails_with_the_way_out(self, runbook: Runbook) -> None:
+        shown, told = (runbook("contacts", "check", "user:7", *more) for more in ((), ("--json",)))
+
+        assert (shown.code, shown.out, told.code) == (1, "", 1)
+        assert "nobody is reached as user:7: runbook contacts add user:7 email ADDRESS" in shown.err
+        assert told.json == {"audience": "user:7", "reached": False, "addresses": []}
+
+    def test_is_none_at_first(self, runbook: Runbook) -> None:
+        shown = runbook("contacts", "list")
+
+        assert shown.code == 0
+        assert "Nobody is reached by anything: runbook contacts add operators.primary email ADDRESS" in shown.out
+
+
+class TestTheDoctor:
+    def test_warns_of_operators_whom_nothing_reaches_and_does_not_fail(self, runbook: Runbook) -> None:
+        before, shown = runbook("doctor", "--json"), runbook("doctor")
+        runbook("contacts", "add", "operators.primary", "email", "ada@acme.example")
+        half = runbook("doctor", "--json")
+        runbook("contacts", "add", "operators.secondary", "webhook", HOOK)
+        after = runbook("doctor", "--json")
+
+        none, one, both = (next(f for f in ran.json if f["what"] == "operators") for ran in (before, half, after))
+        ways = [f"runbook contacts add {audience} email ADDRESS" for audience in OPERATORS]
+        assert [ran.code for ran in (before, shown, half, after)] == [0, 0, 0, 0]
+        assert (none["fine"], none["fix"]) == (True, "; ".join(ways))
+        assert any("operators" in line and "warning" in line for line in shown.out.splitlines())
+        assert (one["found"], one["fix"]) == (
+            "operators.primary: reached by email; operators.secondary: reached by nothing",
+            ways[1],
+        )
+        assert (both["found"], both["fix"]) == (
+            "operators.primary: reached by email; operators.secondary: reached by webhook",
+            "",
+        )

@@ -101,6 +101,7 @@ class TestTheDoctor:
             "clock",
             "binding",
             "key",
+            "operators",
             "temporal",
             "search attributes",
             "worker",

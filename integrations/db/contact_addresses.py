@@ -1,0 +1,132 @@
+"""How people are reached: one address for each of an audience's names and channels, sealed where it lies."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import ARRAY, ColumnElement, Text, Uuid, and_, any_, bindparam, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from integrations.db.contacts import quiet_hours_of
+from integrations.db.notification_tables import ContactAddress
+from integrations.db.tables import Contact
+from integrations.db.vault import Vault, address_place
+from integrations.domain.audience import is_owner, recipient_of
+from integrations.domain.notification import Address, Recipient
+from integrations.domain.quiet_hours import QuietHours
+
+_AT_ANY_HOUR: Final = QuietHours(starts=0, ends=0)
+_ORDER: Final = (ContactAddress.audience, ContactAddress.name, ContactAddress.channel)
+
+
+async def put(
+    session: AsyncSession,
+    vault: Vault,
+    *,
+    audience: str,
+    name: str,
+    channel: str,
+    address: str,
+    secret: str,
+    origin: str,
+    shown: str,
+    by: str,
+) -> None:
+    """Write down where somebody is reached by a channel, in place of what was."""
+    held = json.dumps({"address": address, "secret": secret}).encode()
+    told = {
+        "origin": origin,
+        "shown": shown,
+        "sealed": vault.seal(held, address_place(audience, name, channel)),
+        "key_id": vault.key_id,
+        "changed_by": by,
+        "changed_at": func.now(),
+    }
+    await session.execute(
+        insert(ContactAddress)
+        .values(audience=audience, name=name, channel=channel, **told)
+        .on_conflict_do_update(index_elements=_ORDER, set_=told)
+    )
+
+
+async def remove(session: AsyncSession, audience: str, name: str, channel: str) -> bool:
+    """Forget an address. False when there was none."""
+    gone = delete(ContactAddress).where(*_is(audience, name, channel)).returning(ContactAddress.id)
+    return (await session.scalar(gone)) is not None
+
+
+async def find(session: AsyncSession, audience: str, name: str, channel: str) -> ContactAddress | None:
+    """The row, locked until the transaction ends."""
+    found = select(ContactAddress).where(*_is(audience, name, channel)).with_for_update()
+    return (await session.scalars(found)).one_or_none()
+
+
+async def listed(session: AsyncSession, audience: str | None = None) -> Sequence[ContactAddress]:
+    """Those of an audience, or all."""
+    found = select(ContactAddress).order_by(*_ORDER)
+    if audience is not None:
+        found = found.where(ContactAddress.audience == audience)
+    return (await session.scalars(found)).all()
+
+
+async def of(
+    session: AsyncSession, audiences: Collection[str], *, quiet: QuietHours
+) -> Mapping[str, Sequence[Recipient]]:
+    """Who is reached as each of these audiences: nobody, where the sequence is empty.
+
+    `quiet` is for owners of whom nothing is known; operators and lists are told at any hour.
+    """
+    audience = ContactAddress.audience
+    # Of the address, so that the owner's row is found by its key.
+    owner = and_(
+        Contact.scope_type == func.split_part(audience, ":", 1),
+        Contact.scope_id == func.substr(audience, func.strpos(audience, ":") + 1),
+    )
+    found = (
+        select(ContactAddress.id, audience, ContactAddress.name, ContactAddress.channel, Contact)
+        .outerjoin(Contact, owner)
+        .where(audience == any_(bindparam(None, list(audiences), ARRAY(Text))))
+        .order_by(*_ORDER)
+    )
+    reached: dict[str, list[Recipient]] = {each: [] for each in audiences}
+    for (told, name), rows in groupby(await session.execute(found), lambda row: (row.audience, row.name)):
+        ways = list(rows)
+        known = quiet_hours_of(ways[0].Contact) or quiet
+        recipient = Recipient(
+            audience=told,
+            name=name,
+            quiet=known if is_owner(told) else _AT_ANY_HOUR,
+            addresses={row.channel: row.id for row in ways},
+        )
+        reached[told].append(recipient)
+    return reached
+
+
+async def rows_of(session: AsyncSession, ids: Collection[UUID]) -> Mapping[UUID, ContactAddress]:
+    """By id. One that was removed meanwhile is missing."""
+    wanted = ContactAddress.id == any_(bindparam(None, list(ids), ARRAY(Uuid)))
+    return {row.id: row for row in await session.scalars(select(ContactAddress).where(wanted))}
+
+
+def open_address(vault: Vault, row: ContactAddress) -> Address:
+    """Where it leads, for one sending. Raises NotReadyError, which names whose it is, when it does not open."""
+    held = json.loads(vault.open(row.sealed, row.key_id, address_place(row.audience, row.name, row.channel)))
+    return Address(
+        id=row.id,
+        channel=row.channel,
+        recipient=recipient_of(row.audience, row.name),
+        name=row.name,
+        address=held["address"],
+        secret=held["secret"],
+    )
+
+
+def _is(audience: str, name: str, channel: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        ContactAddress.audience == audience,
+        ContactAddress.name == name,
+        ContactAddress.channel == channel,
+    )
