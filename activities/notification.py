@@ -9,7 +9,6 @@ from typing import Final
 from uuid import uuid4
 
 import structlog
-from integrations.providers.channels.channel import Channel
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
@@ -35,6 +34,7 @@ from integrations.domain.notification import LEDGER, part_of
 from integrations.domain.notification_delivery import ChannelRequest, Left, Sending, SendRequest, SendStep, Sent
 from integrations.domain.outbox import Retrying
 from integrations.observability import scrubbed
+from integrations.providers.channels.channel import Channel
 
 log = structlog.get_logger("notification")
 BATCH: Final = 100

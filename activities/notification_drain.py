@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from integrations.providers.channels.channel import Channel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.notification_ending import Ending
@@ -33,6 +32,7 @@ from integrations.domain.ledger import Failure
 from integrations.domain.notification import LEDGER, part_of
 from integrations.domain.notification_delivery import Left, Sending
 from integrations.domain.replay import Window
+from integrations.providers.channels.channel import Channel
 
 _IDLE: Final = 0.5
 """Seconds between two looks when there is nothing to do."""

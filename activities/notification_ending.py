@@ -1,7 +1,5 @@
 """How a message ends that does not arrive: told by the recipient's next channel, or dead, with what it was to say."""
 
-from integrations.providers.definitions import Definitions
-
 from activities.notification_message import Composer
 from integrations.db import contact_addresses
 from integrations.db import notification_expand as expansion
@@ -11,6 +9,7 @@ from integrations.domain.errors import StopError
 from integrations.domain.ledger import Failure
 from integrations.domain.notification import Definition, Mode
 from integrations.domain.notification_addressing import Addressed, Unreached, addressed, audience_of
+from integrations.providers.definitions import Definitions
 
 
 class Ending:

@@ -6,11 +6,8 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from integrations.db.contact_addresses import opened
-from integrations.providers.definitions import Definitions
-from integrations.providers.rendering import Renderer, TemplateError
-
 from integrations.db import notification_relevance as relevance
+from integrations.db.contact_addresses import open_address
 from integrations.db.notification_flow import Claimed, Settled
 from integrations.db.notification_relevance import Told
 from integrations.db.session import Executor
@@ -18,6 +15,8 @@ from integrations.db.vault import Vault
 from integrations.domain.errors import StopError
 from integrations.domain.ledger import Failure
 from integrations.domain.notification import LINK, Definition, Outgoing, Rendered, idempotency_key
+from integrations.providers.definitions import Definitions
+from integrations.providers.rendering import Renderer, TemplateError
 
 _OLD: Final = "Old"
 
@@ -76,7 +75,7 @@ class Composer:
         old = _old(item, definition, known)
         if old is not None:
             return old
-        if item.address_id is None:
+        if item.address is None:
             return _unsent(
                 item, "nobody", "Nobody", f"the address of {item.recipient} for {item.channel} was removed since"
             )
@@ -90,15 +89,15 @@ class Composer:
                 return _unsent(item, "dropped", _OLD, "its invitation was answered, replaced, or has expired")
             rendered = rendered.with_link(f"{self._web_url}/reconsent/{self._vault.link_token(session_id)}")
         key = idempotency_key(item.news.event_id, item.definition, item.recipient, item.channel)
-        address = opened(self._vault, item)
-        return Ready(item, Outgoing(key, definition.id, item.news, address, rendered), definition.version)
+        to = open_address(self._vault, item.address)
+        return Ready(item, Outgoing(key, definition.id, item.news, to, rendered), definition.version)
 
     def rendered(self, item: Claimed, definition: Definition) -> Rendered:
         """What the recipient would read, without a link. Raises TemplateError."""
         return self._renderer.render(
             definition,
             item.news,
-            recipient_name=item.address_name,
+            recipient_name=item.address.name if item.address else "",
             zone=item.zone or self._zone,
             provider_name=self._provider_name(item.news.provider_id),
         )
@@ -109,7 +108,9 @@ class Composer:
         if definition is None:
             return None, None
         try:
-            return self.rendered(item, definition).kept() | {"to": item.shown}, definition.version
+            return self.rendered(item, definition).kept() | {
+                "to": item.address.shown if item.address else ""
+            }, definition.version
         except TemplateError:
             return None, definition.version
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
-from integrations.providers.channels.channel import TIMEOUT, Channel
-
 from activities.notification_message import Ready
 from integrations.db.notification_flow import LEASE, Claimed
 from integrations.domain.ledger import WHOLE_AFTER
 from integrations.domain.notification import Answer
+from integrations.providers.channels.channel import TIMEOUT, Channel
 
 _LATEST: Final = (LEASE - TIMEOUT).total_seconds()
 """Seconds after a claim: what is begun later might be sent by somebody else at the same time."""

@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 from integrations.domain.durations import duration
 from integrations.domain.keyring import KEY_ID, Ring, key_of, root_of
 from integrations.domain.mail import MailServer, Sender
+from integrations.domain.notification_delivery import RETRYING as SENDING
 from integrations.domain.outbox import BATCH, Retrying
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import PATIENCE, Reminding, Terms
@@ -91,6 +92,10 @@ class Settings(BaseSettings):
     outbox_attempts: int = Field(default=_RETRYING.attempts, ge=2, le=1000, description="then a projection is dead")
     outbox_retry_first: Duration = Field(default=_RETRYING.first, description="the wait before the second retry")
     outbox_retry_most: Duration = Field(default=_RETRYING.most, description="to which that wait doubles")
+    notify_batch: int = Field(default=100, ge=1, le=1000, description="messages in one claim of a channel")
+    notify_attempts: int = Field(default=SENDING.attempts, ge=2, le=1000, description="then a channel gives up")
+    notify_retry_first: Duration = Field(default=SENDING.first, description="the wait before the second retry")
+    notify_retry_most: Duration = Field(default=SENDING.most, description="to which that wait doubles")
     outbox_lag_slo: Duration = Field(
         default=timedelta(seconds=60), description="how old the oldest pending event may be, as 60s"
     )
@@ -117,7 +122,13 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "reauth_patience", "reauth_acknowledge_within", "outbox_retry_first", "outbox_retry_most", "outbox_lag_slo"
+        "reauth_patience",
+        "reauth_acknowledge_within",
+        "outbox_retry_first",
+        "outbox_retry_most",
+        "outbox_lag_slo",
+        "notify_retry_first",
+        "notify_retry_most",
     )
     @classmethod
     def _is_some_time(cls, value: timedelta) -> timedelta:
@@ -193,6 +204,13 @@ class Settings(BaseSettings):
         if self.outbox_retry_most < self.outbox_retry_first:
             raise SettingsError("RUNBOOK_OUTBOX_RETRY_MOST is shorter than RUNBOOK_OUTBOX_RETRY_FIRST")
         return Retrying(attempts=self.outbox_attempts, first=self.outbox_retry_first, most=self.outbox_retry_most)
+
+    @property
+    def sending(self) -> Retrying:
+        """How a message is retried. Raises SettingsError when the longest wait is shorter than the first."""
+        if self.notify_retry_most < self.notify_retry_first:
+            raise SettingsError("RUNBOOK_NOTIFY_RETRY_MOST is shorter than RUNBOOK_NOTIFY_RETRY_FIRST")
+        return Retrying(attempts=self.notify_attempts, first=self.notify_retry_first, most=self.notify_retry_most)
 
     @property
     def keys(self) -> Keys:

@@ -3,15 +3,15 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from sqlalchemy import ARRAY, ColumnElement, Text, Uuid, and_, any_, bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db.contacts import quiet_hours_of
 from integrations.db.notification_tables import ContactAddress
+from integrations.db.session import Executor
 from integrations.db.tables import Contact
 from integrations.db.vault import Vault, address_place
 from integrations.domain.audience import is_owner, recipient_of
@@ -72,9 +72,7 @@ async def listed(session: AsyncSession, audience: str | None = None) -> Sequence
     return (await session.scalars(found)).all()
 
 
-async def of(
-    session: AsyncSession, audiences: Collection[str], *, quiet: QuietHours
-) -> Mapping[str, Sequence[Recipient]]:
+async def of(run: Executor, audiences: Collection[str], *, quiet: QuietHours) -> Mapping[str, Sequence[Recipient]]:
     """Who is reached as each of these audiences: nobody, where the sequence is empty.
 
     `quiet` is for owners of whom nothing is known; operators and lists are told at any hour.
@@ -86,15 +84,24 @@ async def of(
         Contact.scope_id == func.substr(audience, func.strpos(audience, ":") + 1),
     )
     found = (
-        select(ContactAddress.id, audience, ContactAddress.name, ContactAddress.channel, Contact)
+        select(
+            ContactAddress.id,
+            audience,
+            ContactAddress.name,
+            ContactAddress.channel,
+            Contact.zone,
+            Contact.quiet_starts,
+            Contact.quiet_ends,
+        )
         .outerjoin(Contact, owner)
         .where(audience == any_(bindparam(None, list(audiences), ARRAY(Text))))
         .order_by(*_ORDER)
     )
     reached: dict[str, list[Recipient]] = {each: [] for each in audiences}
-    for (told, name), rows in groupby(await session.execute(found), lambda row: (row.audience, row.name)):
+    for (told, name), rows in groupby(await run.execute(found), lambda row: (row.audience, row.name)):
         ways = list(rows)
-        known = quiet_hours_of(ways[0].Contact) or quiet
+        first = ways[0]
+        known = QuietHours(zone=first.zone, starts=first.quiet_starts, ends=first.quiet_ends) if first.zone else quiet
         recipient = Recipient(
             audience=told,
             name=name,
@@ -111,11 +118,25 @@ async def rows_of(session: AsyncSession, ids: Collection[UUID]) -> Mapping[UUID,
     return {row.id: row for row in await session.scalars(select(ContactAddress).where(wanted))}
 
 
-def open_address(vault: Vault, row: ContactAddress) -> Address:
+class SealedAddress(Protocol):
+    """A row of the table, or what a claim brought of it."""
+
+    @property
+    def audience(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def channel(self) -> str: ...
+    @property
+    def sealed(self) -> bytes: ...
+    @property
+    def key_id(self) -> str: ...
+
+
+def open_address(vault: Vault, row: SealedAddress) -> Address:
     """Where it leads, for one sending. Raises NotReadyError, which names whose it is, when it does not open."""
     held = json.loads(vault.open(row.sealed, row.key_id, address_place(row.audience, row.name, row.channel)))
     return Address(
-        id=row.id,
         channel=row.channel,
         recipient=recipient_of(row.audience, row.name),
         name=row.name,

@@ -82,7 +82,9 @@ async def _addressed(
     run: Executor, rules: Rules, wanted: Sequence[tuple[News, Definition]]
 ) -> list[tuple[News, list[Addressed | Unreached]]]:
     audiences = {audience_of(definition, news) for news, definition in wanted}
-    people: Mapping[str, list[Recipient]] = await contact_addresses.of(run, audiences, quiet=rules.quiet) if audiences else {}
+    people: Mapping[str, Sequence[Recipient]] = (
+        await contact_addresses.of(run, audiences, quiet=rules.quiet) if audiences else {}
+    )
     moment, unready = await now(run), rules.unready()
     return [
         (news, addressed(definition, news, people.get(audience_of(definition, news), []), unready, moment))

@@ -33,8 +33,8 @@ _RELEASED: Final = 5000
 CLAIMED: Final = f"""
 SELECT item.id, item.definition, item.recipient, item.channel, item.attempts, item.expires_at, item.token,
   item.cause, item.error, {NEWS},
-  address.id AS address_id, address.name AS address_name, address.origin, address.shown, address.sealed,
-  address.key_id, (SELECT zone FROM service_contacts AS contact
+  address.audience, address.name AS person, address.origin, address.shown, address.sealed, address.key_id,
+  (SELECT zone FROM service_contacts AS contact
     WHERE contact.scope_type = event.scope_type AND contact.scope_id = event.scope_id) AS zone
 FROM claimed AS item CROSS JOIN LATERAL (
   SELECT * FROM service_lifecycle_outbox AS event WHERE event.event_id = item.event_id LIMIT 1
@@ -153,6 +153,21 @@ DELETE FROM service_ledger_holds WHERE ledger = 'notifications' AND part = :part
 
 
 @dataclass(frozen=True, slots=True)
+class Sealed:
+    """Where a dispatch goes to, as it is kept."""
+
+    audience: str
+    name: str
+    channel: str
+    origin: str
+    """What fails as a whole with it."""
+    shown: str
+    """For people, masked."""
+    sealed: bytes = field(repr=False)
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """A dispatch in hand, with all that sending it takes. The address is sealed still."""
 
@@ -165,18 +180,16 @@ class Claimed:
     """Before this one."""
     expires_at: datetime
     news: News
-    address_id: UUID | None
-    """None: the address was removed since."""
-    address_name: str
-    shown: str
-    """The address for people, masked."""
+    address: Sealed | None
+    """None: it was removed since."""
     zone: str | None
     """Where the owner's clock is, when that is known."""
-    origin: str
-    sealed: bytes = field(repr=False)
-    key_id: str
     failure: Failure | None
     """The last one, if any."""
+
+    @property
+    def origin(self) -> str:
+        return self.address.origin if self.address else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,12 +341,9 @@ def claimed_of(row: Any) -> Claimed:
         attempts=row.attempts,
         expires_at=row.expires_at,
         news=news_of(row),
-        address_id=row.address_id,
-        address_name=row.address_name or "",
-        shown=row.shown or "",
+        address=None
+        if row.sealed is None
+        else Sealed(row.audience, row.person, row.channel, row.origin, row.shown, row.sealed, row.key_id),
         zone=row.zone,
-        origin=row.origin or "",
-        sealed=row.sealed or b"",
-        key_id=row.key_id or "",
         failure=Failure(cause=row.cause, error=row.error) if row.cause else None,
     )

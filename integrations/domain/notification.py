@@ -121,7 +121,6 @@ class Recipient:
 class Address:
     """Where a channel delivers to. Opened for one sending, never kept or logged."""
 
-    id: UUID
     channel: str
     recipient: str
     name: str

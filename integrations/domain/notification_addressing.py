@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from integrations.domain.audience import is_owner, way_to_reach
 from integrations.domain.ledger import Failure
 from integrations.domain.notification import OWNER, Definition, Mode, News, Recipient
 
@@ -52,8 +53,10 @@ def addressed(
     expires_at = news.occurred_at + definition.relevant_for
     audience = audience_of(definition, news)
     if not recipients:
-        fix = f"runbook contacts add {audience} {definition.channels[0]} ADDRESS"
-        nobody = Failure(cause=f"Nobody: {_kind(audience)} has no address", error=f"{audience} has no address: {fix}")
+        nobody = Failure(
+            cause=f"Nobody: {_kind(audience)} has no address",
+            error=f"{audience} has no address: {way_to_reach(audience)}",
+        )
         return [Unreached(definition, "", nobody, expires_at)]
     found: list[Addressed | Unreached] = []
     for recipient in recipients:
@@ -82,11 +85,10 @@ def _why(definition: Definition, recipient: Recipient, ways: Sequence[str], unre
     wanted = " or ".join(definition.channels)
     return Failure(
         cause=f"Nobody: no address for {wanted}",
-        error=f"{recipient.key} has no address for {wanted}: runbook contacts add {recipient.audience} "
-        f"{definition.channels[0]} ADDRESS" + (f" --name {recipient.name}" if recipient.name else ""),
+        error=f"{recipient.key} has no address for {wanted}: {way_to_reach(recipient.audience)}",
     )
 
 
 def _kind(audience: str) -> str:
     """An audience as a cause that groups: owners are many."""
-    return "the owner" if audience.startswith(("org:", "user:")) else audience
+    return "the owner" if is_owner(audience) else audience

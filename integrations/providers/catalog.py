@@ -38,6 +38,11 @@ class Catalog:
             raise CatalogError(f"there is no provider {provider_id!r}{nearest(provider_id, self._providers)}")
         return found
 
+    def name_of(self, provider_id: str) -> str:
+        """Its name for people; its id, when the catalog does not know it any more."""
+        found = self._providers.get(provider_id)
+        return found.name if found else provider_id
+
     def credentials(self, provider_id: str) -> ClientCredentials:
         """The client's id and secret, from the environment. Raises NotReadyError naming the missing variable."""
         stem = variable_stem(provider_id)

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from integrations.domain.nearest import nearest
 from integrations.domain.notification import CHANNELS, OWNER, Definition, Mode
 from integrations.providers.entry import Duration
-from integrations.providers.mistakes import nearest
 
 LAYOUT: Final = Path(__file__).with_name("messages") / "mail.html"
 """How a text becomes a mail's HTML, unless a definition brings its own."""

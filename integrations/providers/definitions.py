@@ -15,9 +15,10 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from integrations.domain.errors import StopError
+from integrations.domain.nearest import nearest
 from integrations.domain.notification import Definition, News, matches
 from integrations.providers.definition_entry import Entry, identified
-from integrations.providers.mistakes import mistakes, nearest
+from integrations.providers.mistakes import mistakes
 from integrations.providers.rendering import Renderer, TemplateError
 from integrations.providers.toml_file import parsed, tables
 

@@ -7,8 +7,8 @@ import jinja2
 from jinja2 import StrictUndefined, Template, meta, nodes
 
 from integrations.domain.errors import StopError
+from integrations.domain.nearest import nearest
 from integrations.domain.notification import LINK, Definition, News, Rendered
-from integrations.providers.mistakes import nearest
 from integrations.providers.sandbox import ZONE, Fields, Sandbox, one_line, value_of
 
 LIMIT: Final = 256 * 1024

@@ -2,7 +2,7 @@
 
 import base64
 from datetime import UTC, datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from integrations.domain.notification import Address, News, Outgoing, Rendered, idempotency_key
 
@@ -32,5 +32,5 @@ def outgoing(
         connection_id=UUID("2cfee766-1630-4443-9cae-ccfa0798e621"),
         payload={},
     )
-    to = Address(uuid4(), channel, "org:acme/ada", name, address, secret)
+    to = Address(channel, "org:acme/ada", name, address, secret)
     return Outgoing(KEY, "invitation", news, to, Rendered(subject, text, html))
