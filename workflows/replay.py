@@ -36,6 +36,7 @@ class ReplayWorkflow(ReplayAsked):
         self._paused: Said | None = None
         self._cancelled: Said | None = None
         self._asking = asyncio.Lock()
+        self._repaced = self._held = False
         self._story = Story(["begin", "replay", "outcome"], "begin")
         self._count = 0
         self._seen = Seen(status=PlanStatus.RUNNING)
@@ -66,8 +67,10 @@ class ReplayWorkflow(ReplayAsked):
     def _take_up(self, begun: Begun) -> None:
         """Where it is, also when it was begun before."""
         self._count, self._approved_by = begun.count, begun.approved_by
-        self._rate = begun.rate or self._rate
-        if begun.paused and self._paused is None:
+        # What was asked while the row was read is newer than the row was.
+        if not self._repaced:
+            self._rate = begun.rate or self._rate
+        if begun.paused and not self._held:
             self._paused = Said(by="its row", reason="it was paused before this run began")
         names = [stage.name for stage in stages(begun.count)]
         approval = ["approve"] if begun.count > self._request.approve_above else []

@@ -29,6 +29,10 @@ class ReplayAsked:
     _paused: Said | None
     _cancelled: Said | None
     _asking: asyncio.Lock
+    _repaced: bool
+    """By a person, in this run."""
+    _held: bool
+    """Paused or resumed by a person, in this run."""
     _story: Story
     _seen: Seen
     _stage_now: Stage | None = None
@@ -38,7 +42,7 @@ class ReplayAsked:
     )
     async def pause(self, said: Said) -> str:
         async with self._asking:
-            self._paused = said
+            self._paused, self._held = said, True
             await workflow.execute_activity_method(
                 ReplayActivities.pause,
                 self._request.plan_id,
@@ -56,7 +60,7 @@ class ReplayAsked:
                 summary=f"resumed by {said.by}: {said.reason}",
                 **DATABASE,
             )
-            self._paused = None
+            self._paused, self._held = None, True
         return self._told(f"resumed by {said.by}: {said.reason}")
 
     @workflow.update(
@@ -65,7 +69,7 @@ class ReplayAsked:
     )
     async def repace(self, said: Repace) -> str:
         async with self._asking:
-            self._rate = said.rate
+            self._rate, self._repaced = said.rate, True
             await workflow.execute_activity_method(
                 ReplayActivities.repace,
                 Pace(plan_id=self._request.plan_id, rate=said.rate),

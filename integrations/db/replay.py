@@ -51,7 +51,7 @@ WHERE paced.id = plan.id AND plan.id = ANY(:plans) AND plan.status = 'running' A
 """)  # noqa: S608 - ours
 _FURTHEST: Final = "(SELECT max(upto) FROM service_replay_progress WHERE plan_id = id)"
 _RELEASE: Final = text(f"""
-UPDATE service_replay_plans SET released = :upto, rate = :rate,
+UPDATE service_replay_plans SET released = :upto, rate = CASE WHEN rate = 0 THEN :rate ELSE rate END,
   paced_since = clock_timestamp(), paced_from = {_FURTHEST},
   max_failures = :failures + (SELECT sum(dead) FROM service_replay_progress WHERE plan_id = id)
 WHERE id = :plan_id AND status IN ('running', 'paused') AND released < :upto
@@ -86,7 +86,10 @@ async def windows(connection: AsyncConnection, ledger: str, parts: Collection[in
 
 
 async def release(session: AsyncSession, wanted: Release) -> None:
-    """Let the drain go on up to an item. What has failed before is not held against this stage."""
+    """Let the drain go on up to an item. What has failed before is not held against this stage.
+
+    The pace that the row has stays: a person may have changed it while this was on its way.
+    """
     await session.execute(_RELEASE, wanted.model_dump())
 
 

@@ -299,7 +299,8 @@ class TestWhatTheLifecycleHasToKnow:
         await add_credential(sessions, vault, connection.id)
         await detected(sessions, connection.id, Detected.REQUESTED)
 
-        answer = await opened(sessions, vault, connection.id, uuid4(), opened_at=datetime.now(UTC))
+        any_hour = Reminding(quiet=QuietHours(starts=0, ends=0))
+        answer = await opened(sessions, vault, connection.id, uuid4(), opened_at=datetime.now(UTC), reminding=any_hour)
 
         assert answer.escalate_at is None
         assert len(answer.remind_at) == 1  # the others are beyond the deadline

@@ -1,0 +1,142 @@
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from activities.notification_drain import ChannelDrain
+from integrations.db import notification_expand as expansion
+from integrations.db import notification_flow as flow
+from integrations.db.notification_flow import Claimed
+from integrations.db.vault import Vault
+from tests.notification.ground import IDLE, Ground, ground
+from tests.notification.sink import Sink, receiving
+from tests.outbox.events import add_events, rows
+
+
+@pytest_asyncio.fixture
+async def told(engine: AsyncEngine, database_url: str, vault: Vault) -> AsyncIterator[Ground]:
+    async with ground(engine, database_url, vault) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def sink() -> AsyncIterator[Sink]:
+    async with receiving() as made:
+        yield made
+
+
+async def events(told: Ground, count: int) -> None:
+    await add_events(told.engine, count, name="told.news", connections=count)
+    await told.request()
+
+
+class TestADispatcher:
+    async def test_sends_what_was_requested_once(self, told: Ground, sink: Sink) -> None:
+        await told.add_address(sink.url)
+        await events(told, 50)
+
+        await told.work(until=IDLE)
+
+        assert await told.statuses() == {"delivered": 50}
+        assert len(sink.accepted) == len(set(sink.accepted)) == 50
+        assert told.started == []
+
+    async def test_gives_what_fails_a_workflow_of_its_own(self, told: Ground, sink: Sink) -> None:
+        sink.answers = lambda _key, _nth: 503 if len(sink.arrivals) % 10 == 0 else 202
+        await told.add_address(sink.url)
+        await events(told, 50)
+
+        await told.work(until=IDLE)
+
+        assert await told.statuses() == {"delivered": 45, "retrying": 5}
+        assert {each.cause for each in told.started} == {"HTTP 503: the receiver answered …: it is in trouble"}
+        assert len({each.key for each in told.started}) == 5
+        assert sink.after_success == []
+
+    async def test_keeps_what_is_refused_with_all_that_was_to_be_said(self, told: Ground, sink: Sink) -> None:
+        sink.answers = lambda _key, _nth: 410
+        await told.add_address(sink.url)
+        await events(told, 1)
+
+        await told.work(until=IDLE)
+
+        (row,) = await rows(told.engine, "SELECT * FROM service_notification_dispatches")
+        assert (row.status, row.attempts, row.settled_at is not None) == ("dead", 1, True)
+        assert row.rendered["text"] == "Simulator of org:acme: 1\n"
+        assert "127.0.0.1" in row.rendered["to"]
+        assert [entry["by"] for entry in row.history] == ["webhook dispatcher"]
+        assert told.started == []
+
+    async def test_writes_down_that_nobody_is_there_to_be_told(self, told: Ground) -> None:
+        await events(told, 3)
+
+        await told.work(until=IDLE)
+
+        found = await rows(told.engine, "SELECT DISTINCT status, cause, error FROM service_notification_dispatches")
+        assert found == [
+            (
+                "nobody",
+                "Nobody: operators.primary has no address",
+                "operators.primary has no address: runbook contacts add operators.primary email ADDRESS",
+            )
+        ]
+
+    async def test_sends_nothing_more_to_where_twenty_in_a_row_failed(self, told: Ground, sink: Sink) -> None:
+        sink.answers = lambda _key, _nth: 503
+        await told.add_address(sink.url)
+        await events(told, 200)
+
+        await told.work(until=IDLE)
+
+        found = await told.statuses()
+        assert 20 <= found["retrying"] < 20 + 4
+        assert found["held"] == 200 - found["retrying"]
+        assert [each.whole for each in told.started].count(True) == 1
+
+    async def test_goes_on_when_what_tried_for_all_is_settled(self, told: Ground, sink: Sink) -> None:
+        sink.answers = lambda _key, _nth: 503
+        await told.add_address(sink.url)
+        await events(told, 100)
+        await told.work(until=IDLE)
+        sink.answers = lambda _key, _nth: 202
+        await rows(told.engine, "UPDATE service_ledger_holds SET released_at = now() RETURNING 1")
+
+        await told.work(until="SELECT NOT EXISTS (SELECT FROM service_ledger_holds)")
+        await told.work(until=IDLE)
+
+        found = await told.statuses()
+        assert found == {"retrying": len(told.started), "delivered": 100 - len(told.started)}
+
+    async def test_takes_up_what_a_process_took_with_it(self, told: Ground, sink: Sink) -> None:
+        await told.add_address(sink.url)
+        await events(told, 5)
+        async with told.at() as drain:
+            await flow_of(drain)
+        before = await told.statuses()
+        await rows(
+            told.engine, "UPDATE service_notification_dispatches SET lease_until = now() - interval '1 s' RETURNING 1"
+        )
+
+        await told.work(until=IDLE)
+
+        assert before == {"processing": 5}
+        assert await told.statuses() == {"delivered": 5}
+        assert len(sink.accepted) == 5
+
+    async def test_settles_nothing_that_is_somebody_elses_by_now(self, told: Ground, sink: Sink) -> None:
+        await told.add_address(sink.url)
+        await events(told, 1)
+        async with told.at() as drain:
+            (item,) = await flow_of(drain)
+            await rows(told.engine, "UPDATE service_notification_dispatches SET token = gen_random_uuid() RETURNING 1")
+
+            settled = await flow.sent(drain.connection, 0, "webhook", [(item, "v")])
+
+        assert settled == 0
+        assert await told.statuses() == {"processing": 1}
+
+
+async def flow_of(drain: ChannelDrain) -> list[Claimed]:
+    """Expand and claim, as a dispatcher that dies then."""
+    await expansion.expand(drain.connection, drain.rules, 100)
+    return await flow.claim(drain.connection, drain.part, 100)
