@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from integrations.domain.nearest import nearest
 from integrations.domain.notification import CHANNELS, OWNER, Definition, Mode
@@ -54,6 +54,12 @@ def _words(value: str) -> str:
     return value
 
 
+def _some_time(value: timedelta) -> timedelta:
+    if not value:
+        raise ValueError("must be longer than nothing: else it is old news at once")
+    return value
+
+
 def identified(name: str) -> str:
     """A definition's id. Raises ValueError: it is part of workflows' ids and of commands."""
     if not _ID.fullmatch(name):
@@ -71,7 +77,7 @@ class Entry(BaseModel):
     audience: Annotated[str, AfterValidator(_audience)]
     channels: Annotated[tuple[str, ...], AfterValidator(_channels)]
     mode: Mode = Mode.FAILOVER
-    relevant_for: Annotated[Duration, Field(gt=timedelta())]
+    relevant_for: Annotated[Duration, AfterValidator(_some_time)]
     superseded_by: tuple[Pattern, ...] = ()
     in_the_morning: bool = False
     subject: Annotated[str, AfterValidator(_words)]
