@@ -8,6 +8,7 @@ import pytest
 
 from integrations import settings
 from integrations.domain.keyring import Ring, root_of
+from integrations.domain.mail import MailServer, Security, Sender
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import Reminding, Terms
 from integrations.keyring import KeysFile
@@ -239,3 +240,50 @@ class TestTheTermsOfAReconsent:
 
         assert message.startswith(f"RUNBOOK_{name}: ")
         assert told in message
+
+
+class TestMail:
+    def test_goes_by_the_server_that_its_address_names(
+        self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("RUNBOOK_SMTP_URL", "smtp://runbook:hunter2@mail.acme.example")
+        monkeypatch.setenv("RUNBOOK_MAIL_FROM", "Runbook <runbook@acme.example>")
+
+        loaded = settings.load(live, os.environ)
+
+        assert loaded.mail_server == MailServer("mail.acme.example", 587, Security.STARTTLS, "runbook", "hunter2")
+        assert loaded.sender == Sender("Runbook", "runbook@acme.example")
+        assert "hunter2" not in repr(loaded)
+
+    def test_goes_nowhere_by_itself(self, live: dict[str, Any]) -> None:
+        loaded = settings.load(live, {})
+
+        assert (loaded.mail_server, loaded.sender) == (None, None)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "said"),
+        [
+            (
+                "SMTP_URL",
+                "smtp://runbook:hunter2/x@mail.acme.example",
+                "RUNBOOK_SMTP_URL: must be smtp://user:password",
+            ),
+            ("SMTP_URL", "smtp://r:hunter2@mail.acme.example?tls=none", "RUNBOOK_SMTP_URL: would send the password"),
+            ("MAIL_FROM", "Runbook", "RUNBOOK_MAIL_FROM: must be a mailbox in ASCII"),
+        ],
+    )
+    def test_that_cannot_go_is_refused_by_name_and_without_the_password(
+        self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+    ) -> None:
+        monkeypatch.setenv(f"RUNBOOK_{name}", value)
+
+        refused = refusal(live)
+
+        assert refused.startswith(said)
+        assert "hunter2" not in refused
+
+
+def test_hosts_inside_our_network_are_named_in_one_line(live: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNBOOK_WEBHOOK_INTERNAL", "alerts.acme.example 10.0.0.1")
+
+    assert settings.load(live, os.environ).webhook_internal == ("alerts.acme.example", "10.0.0.1")

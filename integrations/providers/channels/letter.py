@@ -8,7 +8,7 @@ from email.policy import SMTP
 from email.utils import format_datetime
 from typing import Final
 
-from integrations.domain.mail import Sender
+from integrations.domain.mail import Sender, is_mailbox
 from integrations.domain.notification import Outgoing
 
 _BREAKS: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
@@ -16,10 +16,13 @@ _BREAKS: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 
 
 def written(outgoing: Outgoing, sender: Sender, *, now: datetime) -> EmailMessage:
-    """As text, and as HTML beside it where there is some."""
+    """As text, and as HTML beside it where there is some. Raises ValueError when its address is no mailbox."""
+    if not is_mailbox(outgoing.to.address):
+        raise ValueError("no mailbox")
+    local, _, domain = outgoing.to.address.rpartition("@")
     letter = EmailMessage(policy=SMTP)
     letter["From"] = Address(sender.name, addr_spec=sender.mailbox)
-    letter["To"] = Address(_one_line(outgoing.to.name), addr_spec=outgoing.to.address)
+    letter["To"] = Address(_one_line(outgoing.to.name), local, domain)
     letter["Subject"] = _one_line(outgoing.rendered.subject)
     letter["Date"] = format_datetime(now)
     # The same for each attempt: a mailbox that was given it twice may show it once.
