@@ -1,4 +1,7 @@
-import json
+import inspect
+import io
+import re
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,10 @@ from sqlalchemy import text
 from integrations.db import contact_addresses
 from integrations.db.notification_tables import ContactAddress
 from integrations.db.vault import Vault
+from integrations.domain.errors import WrongUsageError
 from integrations.domain.notification import Address
-from tests.factories import every
+from starters import contact_addresses as contacts
+from tests.factories import add_address, every
 from tests.starters.conftest import Ran, Runbook
 from tests.starters.running import Running
 
@@ -28,13 +33,15 @@ async def _nobody(running: Running) -> AsyncIterator[None]:
         await session.execute(text("DELETE FROM service_contact_addresses"))
 
 
-def addresses(runbook: Runbook) -> list[dict[str, Any]]:
-    return [dict(row) for row in runbook("contacts", "list", "--json").json["addresses"]]
-
-
 async def opened(running: Running, **wanted: str) -> Address:
     [row] = await every(running.platform.sessions, ContactAddress, **wanted)
     return contact_addresses.open_address(Vault(running.stack.settings.keys), row)
+
+
+async def add(running: Running, audience: str, name: str = "", channel: str = "email", **changes: str) -> None:
+    """As the command does, without a process."""
+    vault = Vault(running.stack.settings.keys)
+    await add_address(running.platform.sessions, vault, audience, name, channel, **changes)
 
 
 def shown_secret(ran: Ran) -> str:
@@ -78,7 +85,7 @@ class TestAnAddress:
         assert (first.code, again.code, listed.code) == (0, 0, 0)
         assert first.err.startswith("Target: ")
         assert first.out == again.out == "org:acme/ada is reached by email at a••@acme.example\n"
-        (row,) = addresses(runbook)
+        (row,) = runbook("contacts", "list", "--json").json["addresses"]
         assert (row["audience"], row["name"], row["channel"]) == ("org:acme", "ada", "email")
         assert (row["address"], row["changed_by"]) == ("a••@acme.example", "grace")
         assert "a••@acme.example" in listed.out
@@ -89,7 +96,7 @@ class TestAnAddress:
         self, runbook: Runbook, running: Running
     ) -> None:
         """A forgotten --name would silence somebody."""
-        runbook("contacts", "add", "org:acme", "email", "ada@acme.example")
+        await add(running, "org:acme")
 
         done = runbook("contacts", "add", "org:acme", "email", "bob@acme.example")
 
@@ -101,11 +108,11 @@ class TestAnAddress:
 
         assert done.code == 0
         assert (await opened(running)).address == "slack://TokenA/TokenB/"
-        assert "Token" not in done.out + done.err + json.dumps(addresses(runbook))
+        assert "Token" not in done.out + done.err + runbook("contacts", "list", "--json").out
 
-    def test_is_removed_and_so_again(self, runbook: Runbook) -> None:
+    async def test_is_removed_and_so_again(self, runbook: Runbook, running: Running) -> None:
         for name in ("ada", "bob"):
-            runbook("contacts", "add", "org:acme", "email", f"{name}@acme.example", "--name", name)
+            await add(running, "org:acme", name, shown=f"{name[0]}••@acme.example")
 
         words = ("contacts", "remove", "org:acme", "email", "--name")
         first, again, last = runbook(*words, "ada"), runbook(*words, "ada"), runbook(*words, "bob")
@@ -115,16 +122,121 @@ class TestAnAddress:
         assert again.out == f"org:acme/ada was not reached by email before; {left}"
         assert "nobody is reached as org:acme: runbook contacts add org:acme email ADDRESS" in last.out
         assert [ran.code for ran in (first, again, last)] == [0, 0, 0]
-        assert addresses(runbook) == []
+        assert await every(running.platform.sessions, ContactAddress) == []
 
-    def test_has_a_name_that_is_shown_as_it_is(self, runbook: Runbook) -> None:
-        runbook("contacts", "add", "org:acme", "email", "ada@acme.example", "--name", "[/b] :cat: [red]Ada")
+    async def test_has_a_name_that_is_shown_as_it_is(self, runbook: Runbook, running: Running) -> None:
+        await add(running, "org:acme", "[/b] :cat: [red]Ada")
 
         shown = runbook("contacts", "list")
 
         assert shown.code == 0
         assert "[/b] :cat: [red]Ada" in shown.out
 
+    def test_that_makes_no_sense_is_wrong_usage(self, runbook: Runbook) -> None:
+        refused = runbook("contacts", "add", "org:acme", "email", "hunter2")
+
+        assert (refused.code, refused.out) == (2, "")
+        assert refused.err.startswith("runbook: the address is not one that email takes: write one like ada@")
+        assert "hunter2" not in refused.err
+
+
+class TestAWebhook:
+    async def test_has_a_secret_that_is_shown_once_and_stays_with_its_address(
+        self, runbook: Runbook, running: Running
+    ) -> None:
+        words = ("contacts", "add", "org:acme", "webhook")
+        first, again = runbook(*words, HOOK), runbook(*words, HOOK)
+        kept = (await opened(running)).secret
+        moved = runbook(*words, f"{HOOK}/elsewhere")
+
+        assert shown_secret(first) == kept
+        assert "org:acme is reached by webhook at https://hooks.acme.example/…" in first.out
+        assert "whsec_" not in again.out + again.err + first.err
+        assert shown_secret(moved) == (await opened(running)).secret
+        assert shown_secret(moved) not in {"", kept}
+
+    @pytest.mark.parametrize("where", ["file", "stdin"])
+    async def test_takes_a_secret_that_the_other_side_has_given(
+        self, runbook: Runbook, running: Running, tmp_path: Path, where: str
+    ) -> None:
+        file = tmp_path / "secret"
+        file.write_text(f"{SECRET}\n")
+        given = str(file) if where == "file" else "-"
+
+        done = runbook("contacts", "add", "org:acme", "webhook", HOOK, "--secret-file", given, stdin=SECRET)
+
+        assert done.code == 0
+        assert (await opened(running)).secret == SECRET
+        assert "whsec_" not in done.out + done.err
+
+    async def test_whose_key_is_lost_is_added_anew(self, runbook: Runbook, running: Running) -> None:
+        """The way out when an address does not open must not lead over opening it."""
+        await add(running, "org:acme", channel="webhook", address=HOOK, secret=SECRET)
+        async with running.platform.sessions.begin() as session:
+            await session.execute(text("UPDATE service_contact_addresses SET key_id = 'lost'"))
+
+        done = runbook("contacts", "add", "org:acme", "webhook", HOOK)
+
+        assert done.code == 0
+        assert shown_secret(done) == (await opened(running)).secret
+
+
+class TestAnAudience:
+    async def test_that_is_reached_is_told_with_its_channels(self, runbook: Runbook, running: Running) -> None:
+        await add(running, "operators.primary", "ada")
+        await add(running, "operators.primary", channel="webhook", shown="https://hooks.acme.example/…")
+        await add(running, "operators.secondary", "eve")
+
+        shown, told = (runbook("contacts", "check", "operators.primary", *more) for more in ((), ("--json",)))
+
+        assert (shown.code, told.code) == (0, 0)
+        assert shown.out == (
+            "reached as operators.primary: by webhook at https://hooks.acme.example/…; "
+            "ada by email at a••@acme.example\n"
+        )
+        assert (told.json["audience"], told.json["reached"]) == ("operators.primary", True)
+        assert [row["channel"] for row in told.json["addresses"]] == ["webhook", "email"]
+
+    def test_that_nobody_is_reached_as_fails_with_the_way_out(self, runbook: Runbook) -> None:
+        shown, told = (runbook("contacts", "check", "user:7", *more) for more in ((), ("--json",)))
+
+        assert (shown.code, shown.out, told.code) == (1, "", 1)
+        assert "nobody is reached as user:7: runbook contacts add user:7 email ADDRESS" in shown.err
+        assert told.json == {"audience": "user:7", "reached": False, "addresses": []}
+
+    def test_is_none_at_first(self, runbook: Runbook) -> None:
+        shown = runbook("contacts", "list")
+
+        assert shown.code == 0
+        assert "Nobody is reached by anything: runbook contacts add operators.primary email ADDRESS" in shown.out
+
+
+class TestTheDoctor:
+    async def test_warns_of_operators_whom_nothing_reaches_and_does_not_fail(
+        self, runbook: Runbook, running: Running
+    ) -> None:
+        before, shown = runbook("doctor", "--json"), runbook("doctor")
+        await add(running, "operators.primary")
+        half = runbook("doctor", "--json")
+        await add(running, "operators.secondary", channel="webhook")
+        after = runbook("doctor", "--json")
+
+        none, one, both = (next(f for f in ran.json if f["what"] == "operators") for ran in (before, half, after))
+        ways = [f"runbook contacts add {audience} email ADDRESS" for audience in OPERATORS]
+        assert [ran.code for ran in (before, shown, half, after)] == [0, 0, 0, 0]
+        assert (none["fine"], none["fix"]) == (True, "; ".join(ways))
+        assert any("operators" in line and "warning" in line for line in shown.out.splitlines())
+        assert (one["found"], one["fix"]) == (
+            "operators.primary: reached by email; operators.secondary: reached by nothing",
+            ways[1],
+        )
+        assert (both["found"], both["fix"]) == (
+            "operators.primary: reached by email; operators.secondary: reached by webhook",
+            "",
+        )
+
+
+class TestWhatMakesNoSense:
     @pytest.mark.parametrize(
         ("words", "stdin", "said"),
         [
@@ -153,108 +265,17 @@ class TestAnAddress:
             (["org:acme", "email", "a@b.example", "--name", "hunter2@b.example"], "", "the name is an address"),
         ],
     )
-    def test_that_makes_no_sense_is_wrong_usage_and_not_repeated(
-        self, runbook: Runbook, words: list[str], stdin: str, said: str
+    async def test_is_refused_before_anything_is_reached_and_not_repeated(
+        self, monkeypatch: pytest.MonkeyPatch, words: list[str], stdin: str, said: str
     ) -> None:
-        refused = runbook("contacts", "add", *words, stdin=stdin)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        command: Any = inspect.unwrap(contacts.add)
+        options = {
+            word.removeprefix("--").replace("-", "_"): value
+            for word, value in zip(words[3::2], words[4::2], strict=True)
+        }
 
-        assert (refused.code, refused.out) == (2, "")
-        assert said in refused.err
-        assert "hunter2" not in refused.err
-        assert addresses(runbook) == []
+        with pytest.raises(WrongUsageError, match=re.escape(said)) as raised:
+            await command(*words[:3], by="the test", **options)
 
-
-class TestAWebhook:
-    async def test_has_a_secret_that_is_shown_once_and_stays_with_its_address(
-        self, runbook: Runbook, running: Running
-    ) -> None:
-        words = ("contacts", "add", "org:acme", "webhook")
-        first, again = runbook(*words, HOOK), runbook(*words, HOOK)
-        kept = (await opened(running)).secret
-        moved = runbook(*words, f"{HOOK}/elsewhere")
-
-        assert shown_secret(first) == kept
-        assert "org:acme is reached by webhook at https://hooks.acme.example/…" in first.out
-        assert "whsec_" not in again.out + again.err + first.err
-        assert shown_secret(moved) == (await opened(running)).secret
-        assert shown_secret(moved) not in {"", kept}
-        assert kept not in json.dumps(addresses(runbook))
-
-    @pytest.mark.parametrize("where", ["file", "stdin"])
-    async def test_takes_a_secret_that_the_other_side_has_given(
-        self, runbook: Runbook, running: Running, tmp_path: Path, where: str
-    ) -> None:
-        file = tmp_path / "secret"
-        file.write_text(f"{SECRET}\n")
-        given = str(file) if where == "file" else "-"
-
-        done = runbook("contacts", "add", "org:acme", "webhook", HOOK, "--secret-file", given, stdin=SECRET)
-
-        assert done.code == 0
-        assert (await opened(running)).secret == SECRET
-        assert "whsec_" not in done.out + done.err
-
-    async def test_whose_key_is_lost_is_added_anew(self, runbook: Runbook, running: Running) -> None:
-        """The way out when an address does not open must not lead over opening it."""
-        words = ("contacts", "add", "org:acme", "webhook", HOOK)
-        runbook(*words)
-        async with running.platform.sessions.begin() as session:
-            await session.execute(text("UPDATE service_contact_addresses SET key_id = 'lost'"))
-
-        done = runbook(*words)
-
-        assert done.code == 0
-        assert shown_secret(done) == (await opened(running)).secret
-
-
-class TestAnAudience:
-    def test_that_is_reached_is_told_with_its_channels(self, runbook: Runbook) -> None:
-        runbook("contacts", "add", "operators.primary", "email", "ada@acme.example", "--name", "ada")
-        runbook("contacts", "add", "operators.primary", "webhook", HOOK)
-        runbook("contacts", "add", "operators.secondary", "email", "eve@acme.example")
-
-        shown, told = (runbook("contacts", "check", "operators.primary", *more) for more in ((), ("--json",)))
-
-        assert (shown.code, told.code) == (0, 0)
-        assert shown.out == (
-            "reached as operators.primary: by webhook at https://hooks.acme.example/…; "
-            "ada by email at a••@acme.example\n"
-        )
-        assert (told.json["audience"], told.json["reached"]) == ("operators.primary", True)
-        assert [row["channel"] for row in told.json["addresses"]] == ["webhook", "email"]
-
-    def test_that_nobody_is_reached_as_fails_with_the_way_out(self, runbook: Runbook) -> None:
-        shown, told = (runbook("contacts", "check", "user:7", *more) for more in ((), ("--json",)))
-
-        assert (shown.code, shown.out, told.code) == (1, "", 1)
-        assert "nobody is reached as user:7: runbook contacts add user:7 email ADDRESS" in shown.err
-        assert told.json == {"audience": "user:7", "reached": False, "addresses": []}
-
-    def test_is_none_at_first(self, runbook: Runbook) -> None:
-        shown = runbook("contacts", "list")
-
-        assert shown.code == 0
-        assert "Nobody is reached by anything: runbook contacts add operators.primary email ADDRESS" in shown.out
-
-
-class TestTheDoctor:
-    def test_warns_of_operators_whom_nothing_reaches_and_does_not_fail(self, runbook: Runbook) -> None:
-        before, shown = runbook("doctor", "--json"), runbook("doctor")
-        runbook("contacts", "add", "operators.primary", "email", "ada@acme.example")
-        half = runbook("doctor", "--json")
-        runbook("contacts", "add", "operators.secondary", "webhook", HOOK)
-        after = runbook("doctor", "--json")
-
-        none, one, both = (next(f for f in ran.json if f["what"] == "operators") for ran in (before, half, after))
-        ways = [f"runbook contacts add {audience} email ADDRESS" for audience in OPERATORS]
-        assert [ran.code for ran in (before, shown, half, after)] == [0, 0, 0, 0]
-        assert (none["fine"], none["fix"]) == (True, "; ".join(ways))
-        assert any("operators" in line and "warning" in line for line in shown.out.splitlines())
-        assert (one["found"], one["fix"]) == (
-            "operators.primary: reached by email; operators.secondary: reached by nothing",
-            ways[1],
-        )
-        assert (both["found"], both["fix"]) == (
-            "operators.primary: reached by email; operators.secondary: reached by webhook",
-            "",
-        )
+        assert "hunter2" not in str(raised.value)
