@@ -8,7 +8,20 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from simulator import admin, admin_dialect, admin_grants, api, authorize, break_it, dialect_api, login, token_routes
+from simulator import (
+    admin,
+    admin_dialect,
+    admin_grants,
+    admin_inbox,
+    admin_mail,
+    api,
+    authorize,
+    break_it,
+    dialect_api,
+    inbox_routes,
+    login,
+    token_routes,
+)
 from simulator.config import Config
 from simulator.date_header import DateMiddleware
 from simulator.dialect_middleware import DialectMiddleware
@@ -36,14 +49,17 @@ def create_app(config: Config) -> FastAPI:
     )
     app.state.provider = provider
     # Plain routes where the benches go: they need no validation, and FastAPI's costs more than the work itself.
-    for rooms in (api, authorize, break_it, dialect_api, login, token_routes):
+    for rooms in (inbox_routes, api, authorize, break_it, dialect_api, login, token_routes):
         app.router.routes.extend(rooms.ROUTES)
     app.include_router(admin.router)
     app.include_router(admin_grants.router)
     app.include_router(admin_dialect.router)
+    app.include_router(admin_inbox.router)
+    app.include_router(admin_mail.router)
     # The one added last stands outermost: what a fault swallows is logged too.
     app.add_middleware(FaultMiddleware, provider=provider)
     app.add_middleware(DialectMiddleware, provider=provider)
+    app.add_middleware(inbox_routes.InboxMiddleware, inbox=provider.inbox)
     app.add_middleware(RequestLogMiddleware, log=provider.log)
     app.add_middleware(DateMiddleware, clock=provider.clock)
     app.add_exception_handler(RequestValidationError, _refuse)
