@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from simulator.connections import held, reset
+from simulator.faults import Fault
 from simulator.log import Entry, RequestLog
 
 if TYPE_CHECKING:
     from simulator.fault_order import FaultOrder  # names the kinds it accepts, and those import this file
-    from simulator.faults import Fault
 
 
 @dataclass(frozen=True, slots=True)

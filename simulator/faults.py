@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from simulator.clock import iso
-from simulator.fault_order import Order
+from simulator.order import Order
 
 AnOrder = TypeVar("AnOrder", bound=Order)
 

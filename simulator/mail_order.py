@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from simulator.fault_order import Order, Several, each
+from simulator.order import Order, Several, each
 
 Stage = Literal["connect", "rcpt", "data"]
 
