@@ -18,7 +18,6 @@ from simulator import (
     authorize,
     break_it,
     dialect_api,
-    inbox_routes,
     login,
     token_routes,
 )
@@ -26,6 +25,7 @@ from simulator.config import Config
 from simulator.date_header import DateMiddleware
 from simulator.dialect_middleware import DialectMiddleware
 from simulator.fault_middleware import FaultMiddleware
+from simulator.inbox_middleware import InboxMiddleware
 from simulator.log import RequestLogMiddleware
 from simulator.problems import refusal
 from simulator.provider import Provider
@@ -49,7 +49,7 @@ def create_app(config: Config) -> FastAPI:
     )
     app.state.provider = provider
     # Plain routes where the benches go: they need no validation, and FastAPI's costs more than the work itself.
-    for rooms in (inbox_routes, api, authorize, break_it, dialect_api, login, token_routes):
+    for rooms in (api, authorize, break_it, dialect_api, login, token_routes):
         app.router.routes.extend(rooms.ROUTES)
     app.include_router(admin.router)
     app.include_router(admin_grants.router)
@@ -59,7 +59,7 @@ def create_app(config: Config) -> FastAPI:
     # The one added last stands outermost: what a fault swallows is logged too.
     app.add_middleware(FaultMiddleware, provider=provider)
     app.add_middleware(DialectMiddleware, provider=provider)
-    app.add_middleware(inbox_routes.InboxMiddleware, inbox=provider.inbox)
+    app.add_middleware(InboxMiddleware, provider=provider)
     app.add_middleware(RequestLogMiddleware, log=provider.log)
     app.add_middleware(DateMiddleware, clock=provider.clock)
     app.add_exception_handler(RequestValidationError, _refuse)

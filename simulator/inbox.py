@@ -2,10 +2,9 @@
 
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from starlette.datastructures import Headers
 
 from simulator.clock import iso
 
@@ -75,13 +74,13 @@ class Inbox:
         self._kept: deque[Arrival] = deque(maxlen=KEPT)
         self._counts: dict[str, Counts] = {}
 
-    def arrives(self, name: str, headers: Headers, body: bytes) -> Arrival:
+    def arrives(self, name: str, headers: Mapping[bytes, bytes], body: bytes) -> Arrival:
         arrival = Arrival(
             name=name,
             at=time.time(),
-            key=headers.get("idempotency-key"),
-            webhook_id=headers.get("webhook-id"),
-            content_type=headers.get("content-type"),
+            key=_text(headers.get(b"idempotency-key")),
+            webhook_id=_text(headers.get(b"webhook-id")),
+            content_type=_text(headers.get(b"content-type")),
             size=len(body),
             body=body[:BODY_KEPT],
         )
@@ -115,3 +114,7 @@ class Inbox:
         self._kept.clear()
         self._counts.clear()
         return forgotten
+
+
+def _text(header: bytes | None) -> str | None:
+    return None if header is None else header.decode("latin-1")

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,12 @@ async def send(simulator: Simulator, mail: EmailMessage | bytes, *recipients: st
     except (aiosmtplib.SMTPException, OSError):
         return None
     return 250
+
+
+async def greeting(simulator: Simulator) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", await port(simulator))
+    with closing(writer):
+        return await reader.readuntil()
 
 
 async def mails(simulator: Simulator, **query: str) -> list[dict[str, Any]]:
@@ -234,10 +240,8 @@ class TestFaults:
             with pytest.raises(aiosmtplib.SMTPServerDisconnected):
                 await client.sendmail("runbook@acme.example", ["ada@acme.example"], message().as_bytes())
         assert await send(simulator, message()) is None
-        reader, writer = await asyncio.open_connection("127.0.0.1", await port(simulator))
         with pytest.raises(ConnectionResetError):
-            await reader.read()
-        writer.close()
+            await greeting(simulator)
 
         await simulator.http.delete("/admin/faults")
 

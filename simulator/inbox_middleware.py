@@ -2,25 +2,26 @@
 
 from http import HTTPStatus
 
-from starlette.datastructures import Headers
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from simulator import bodies
-from simulator.inbox import Arrival, Inbox
-from simulator.provider import provider_of
+from simulator.fault_middleware import FaultMiddleware
+from simulator.provider import Provider
 
 PREFIX = "/inbox"
 
 
 class InboxMiddleware:
-    """Stands before the faults: what they refuse or swallow has arrived, too."""
+    """Answers by itself, since benches post here and routing costs more than the work.
 
-    def __init__(self, app: ASGIApp, inbox: Inbox) -> None:
+    Stands before faults of its own: what they refuse or swallow has arrived, too.
+    """
+
+    def __init__(self, app: ASGIApp, provider: Provider) -> None:
         self._app = app
-        self._inbox = inbox
+        self._inbox = provider.inbox
+        self._breakable = FaultMiddleware(self._accept, provider)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = _name(scope)
@@ -28,14 +29,18 @@ class InboxMiddleware:
             await self._app(scope, receive, send)
             return
         body = await bodies.read(receive)
-        arrival = scope["simulator.arrival"] = self._inbox.arrives(name, Headers(scope=scope), body)
+        arrival = scope["simulator.arrival"] = self._inbox.arrives(name, dict(scope["headers"]), body)
 
         async def send_noted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 arrival.status = message["status"]
             await send(message)
 
-        await self._app(scope, bodies.Replay(body, receive), send_noted)
+        await self._breakable(scope, bodies.Replay(body, receive), send_noted)
+
+    async def _accept(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._inbox.accept(scope["simulator.arrival"])
+        await Response(status_code=HTTPStatus.ACCEPTED)(scope, receive, send)
 
 
 def _name(scope: Scope) -> str | None:
@@ -43,13 +48,3 @@ def _name(scope: Scope) -> str | None:
         return None
     room, _, name = scope["path"].rpartition("/")
     return name or None if room == PREFIX else None
-
-
-async def accept(request: Request) -> Response:
-    arrival = request.scope["simulator.arrival"]
-    assert isinstance(arrival, Arrival)
-    provider_of(request).inbox.accept(arrival)
-    return Response(status_code=HTTPStatus.ACCEPTED)
-
-
-ROUTES = [Route(f"{PREFIX}/{{name}}", accept, methods=["POST"])]
