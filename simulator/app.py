@@ -8,11 +8,24 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from simulator import admin, admin_dialect, admin_grants, api, authorize, break_it, dialect_api, login, token_routes
+from simulator import (
+    admin,
+    admin_dialect,
+    admin_grants,
+    admin_inbox,
+    admin_mail,
+    api,
+    authorize,
+    break_it,
+    dialect_api,
+    login,
+    token_routes,
+)
 from simulator.config import Config
 from simulator.date_header import DateMiddleware
 from simulator.dialect_middleware import DialectMiddleware
 from simulator.fault_middleware import FaultMiddleware
+from simulator.inbox_middleware import InboxMiddleware
 from simulator.log import RequestLogMiddleware
 from simulator.problems import refusal
 from simulator.provider import Provider
@@ -41,9 +54,12 @@ def create_app(config: Config) -> FastAPI:
     app.include_router(admin.router)
     app.include_router(admin_grants.router)
     app.include_router(admin_dialect.router)
+    app.include_router(admin_inbox.router)
+    app.include_router(admin_mail.router)
     # The one added last stands outermost: what a fault swallows is logged too.
     app.add_middleware(FaultMiddleware, provider=provider)
     app.add_middleware(DialectMiddleware, provider=provider)
+    app.add_middleware(InboxMiddleware, provider=provider)
     app.add_middleware(RequestLogMiddleware, log=provider.log)
     app.add_middleware(DateMiddleware, clock=provider.clock)
     app.add_exception_handler(RequestValidationError, _refuse)

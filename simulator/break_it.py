@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from simulator import api, authorize, token_routes
+from simulator import api, authorize, inbox_middleware, token_routes
 from simulator.admin_grants import ScopesOrder
 from simulator.break_forms import fault_order, settings_changes, settings_lines
 from simulator.buttons import BUTTONS, Button
@@ -24,6 +24,7 @@ from simulator.provider import Provider, provider_of
 from simulator.scopes import SCOPES
 
 ENDPOINTS = list(dict.fromkeys(route.path for room in (authorize, token_routes, api) for route in room.ROUTES))
+ENDPOINTS.append(inbox_middleware.PREFIX)
 ACCOUNTS_SHOWN, GRANTS_SHOWN, REQUESTS_SHOWN = 20, 5, 30
 
 
@@ -41,6 +42,8 @@ async def show(request: Request) -> Response:
         grant_types=sorted(GRANT_TYPES),
         scopes=SCOPES,
         settings=settings_lines(here.settings.current),
+        mailbox=here.mailbox,
+        inbox=here.inbox.view(),
         faults=[fault.view() for fault in here.faults.listed()],
         requests=here.log.read(limit=REQUESTS_SHOWN)[::-1],
     )

@@ -1,23 +1,18 @@
 """One request in the hands of a fault, and what can be done with it."""
 
 import asyncio
-import socket
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from simulator.connections import held, reset
+from simulator.faults import Fault
 from simulator.log import Entry, RequestLog
 
 if TYPE_CHECKING:
     from simulator.fault_order import FaultOrder  # names the kinds it accepts, and those import this file
-    from simulator.faults import Fault
-
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""SO_LINGER: on, for no time at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +23,7 @@ class Call:
     send: Send
     entry: Entry
     log: RequestLog
-    fault: "Fault"
+    fault: "Fault[FaultOrder]"
     now: float
     """What the provider's own clock shows."""
 
@@ -50,10 +45,7 @@ class Call:
         self.transport.abort()
 
     def reset(self) -> None:
-        """Cut it with a RST, as a crashed host or an impatient firewall does."""
-        connection = self.transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        self.transport.abort()
+        reset(self.transport)
 
     async def gone(self) -> None:
         """Wait until the connection is; returning earlier would make uvicorn answer for us."""
@@ -71,13 +63,5 @@ class Call:
         start, *parts = kept
         return start, b"".join(part.get("body", b"") for part in parts)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Whatever takes long in here ends when its time is up or the fault is lifted: the connection is cut then."""
-        timer = asyncio.get_running_loop().call_later(self.order.seconds_hold, self.hang_up)
-        self.fault.held.add(self.hang_up)
-        try:
-            yield
-        finally:
-            self.fault.held.discard(self.hang_up)
-            timer.cancel()
+    def held(self) -> AbstractContextManager[None]:
+        return held(self.fault, self.transport)

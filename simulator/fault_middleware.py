@@ -1,5 +1,6 @@
 """Stands before the provider and gives each request to the fault that wants it."""
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from simulator import bodies
@@ -18,13 +19,13 @@ class FaultMiddleware:
         if scope["type"] != "http" or is_own(scope["path"]):
             await self._app(scope, receive, send)
             return
-        candidates = self._provider.faults.candidates(scope["path"], scope["method"])
+        candidates = self._provider.fault_choice.candidates(scope["path"], scope["method"])
         if not candidates:
             await self._app(scope, receive, send)
             return
         body = await bodies.read(receive)
         identity = self._provider.identifier.identify(scope, body)
-        fault = self._provider.faults.take(candidates, identity)
+        fault = self._provider.fault_choice.take(candidates, identity, Headers(scope=scope).get("idempotency-key"))
         replay = bodies.Replay(body, receive)
         if fault is None:
             await self._app(scope, replay, send)

@@ -2,36 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from simulator.fault_kinds import KINDS
+from simulator.identity import Identity
 from simulator.log import is_own
-
-DAY_S = 86_400
-
-
-def _one_or_more(named: object, parse: ValidatorFunctionWrapHandler) -> Any:
-    try:
-        return parse(named)
-    except ValidationError:
-        raise ValueError("must be a text, or a list of at least one") from None
-
-
-Several = Annotated[str | Annotated[list[str], Field(min_length=1)], WrapValidator(_one_or_more)]
-
-
-def each(named: Several | None) -> list[str]:
-    return [named] if isinstance(named, str) else named or []
+from simulator.order import Order, Several, each
 
 
 def _known_kind(kind: str) -> str:
@@ -61,10 +37,8 @@ def _can_be_told(form: str, info: ValidationInfo) -> str:
     return form
 
 
-class FaultOrder(BaseModel):
+class FaultOrder(Order):
     """Matchers that are left out match everything; what a kind has no use for is ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Annotated[str, AfterValidator(_known_kind)]
     path: Annotated[Several, AfterValidator(_breakable)] | None = None
@@ -73,14 +47,11 @@ class FaultOrder(BaseModel):
     account_id: Several | None = None
     """One account, or several."""
     grant_type: str | None = None
-    after_s: float = Field(0, ge=0, le=DAY_S)
-    """How long the fault waits before it starts; a script is made of these."""
-    seconds: float | None = Field(None, gt=0, le=DAY_S)
-    """How long the fault itself lasts; without it, until it is lifted."""
-    count: int | None = Field(None, ge=1)
-    """How many requests it breaks before it is used up."""
-    share: float = Field(1, gt=0, le=1)
-    """The part of the matching requests that it breaks, drawn for each."""
+    share_of: Literal["requests", "keys"] = "requests"
+    """Of keys, the share is of the Idempotency-Keys in the order in which they first come: 0.01 breaks one of each
+    hundred, however often it is sent again, and a request without a key is never broken."""
+    per_key: int | None = Field(None, ge=1)
+    """How many requests of one Idempotency-Key it breaks; without it, all of them."""
     status: Annotated[int, Field(ge=200, le=599), AfterValidator(_fits_the_kind)] = 503
     """Of status, throttle, html and empty; each has one of its own when this is left out."""
     retry_after: Annotated[int | str, Field(union_mode="left_to_right")] | None = None
@@ -89,8 +60,6 @@ class FaultOrder(BaseModel):
     """As a date it is counted from the moment of the answer, by the provider's own clock."""
     body: str | dict[str, Any] | list[Any] | None = None
     """Of status and throttle."""
-    seconds_hold: float = Field(3600, gt=0, le=DAY_S)
-    """How long a request that hangs or drips is held."""
     bytes_per_s: float = Field(1, gt=0, le=1_000)
     """How fast an answer drips."""
     cut: Literal["connection", "body"] = "connection"
@@ -104,3 +73,11 @@ class FaultOrder(BaseModel):
             case {"kind": str(kind)} if kind in KINDS:
                 return {**KINDS[kind].usual, **order}
         return order
+
+    def may_hit(self, path: str, method: str) -> bool:
+        return (self.path is None or path.startswith(tuple(each(self.path)))) and self.method in {None, method}
+
+    def hits_whom(self, identity: Identity) -> bool:
+        return (self.account_id is None or identity.account_id in each(self.account_id)) and (
+            self.grant_type is None or self.grant_type == identity.grant_type
+        )

@@ -1,23 +1,25 @@
-"""The faults that were ordered: which of them are live, and which request each of them breaks."""
+"""The faults that were ordered, and which of them are live."""
 
-import random
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from simulator.clock import iso
-from simulator.fault_order import FaultOrder, each
-from simulator.identity import Identity
+from simulator.order import Order
+
+AnOrder = TypeVar("AnOrder", bound=Order)
 
 
-class Fault:
+class Fault(Generic[AnOrder]):
     """waiting ──after_s──▶ live ──seconds, count, or lifted──▶ over."""
 
-    def __init__(self, order: FaultOrder) -> None:
+    def __init__(self, order: AnOrder) -> None:
         self.id = f"fault_{secrets.token_hex(4)}"
         self.order = order
         self.hits = 0
+        self.hits_of_key: Counter[str] = Counter()
         self.held: set[Callable[[], None]] = set()
         """How to end each request that hangs on this fault right now."""
         self.starts_at = time.time() + order.after_s
@@ -44,20 +46,6 @@ class Fault:
     def is_live(self) -> bool:
         return not self.is_waiting and not self.is_over
 
-    def may_hit(self, path: str, method: str) -> bool:
-        order = self.order
-        return (
-            self.is_live
-            and (order.path is None or path.startswith(tuple(each(order.path))))
-            and (order.method is None or order.method == method)
-        )
-
-    def hits_whom(self, identity: Identity) -> bool:
-        order = self.order
-        return (order.account_id is None or identity.account_id in each(order.account_id)) and (
-            order.grant_type is None or order.grant_type == identity.grant_type
-        )
-
     def view(self) -> dict[str, Any]:
         return {
             "id": self.id,
@@ -75,29 +63,21 @@ class Faults:
     """In memory: a restart heals the provider."""
 
     def __init__(self) -> None:
-        self._faults: dict[str, Fault] = {}
+        self._faults: dict[str, Fault[Any]] = {}
 
-    def add(self, order: FaultOrder) -> Fault:
+    def add(self, order: AnOrder) -> Fault[AnOrder]:
         self._forget_the_dead()
         fault = Fault(order)
         self._faults[fault.id] = fault
         return fault
 
-    def listed(self) -> list[Fault]:
+    def listed(self) -> list[Fault[Any]]:
         self._forget_the_dead()
         return list(self._faults.values())
 
-    def candidates(self, path: str, method: str) -> list[Fault]:
-        return [fault for fault in self._faults.values() if fault.may_hit(path, method)]
-
-    def take(self, candidates: list[Fault], identity: Identity) -> Fault | None:
-        """Choose the oldest fault that breaks this request, and count the hit."""
-        for fault in candidates:
-            # Looked at again: other requests may have used it up while this one's body was read.
-            if fault.is_live and fault.hits_whom(identity) and random.random() < fault.order.share:  # noqa: S311 no secret
-                fault.hits += 1
-                return fault
-        return None
+    def live(self, kind_of_order: type[AnOrder]) -> list[Fault[AnOrder]]:
+        """The oldest first: it is the one that breaks what several want."""
+        return [fault for fault in self._faults.values() if isinstance(fault.order, kind_of_order) and fault.is_live]
 
     def lift(self, fault_id: str) -> bool:
         fault = self._faults.pop(fault_id, None)

@@ -1,4 +1,4 @@
-"""HTML: four templates, escaped, with headers that keep them out of frames and caches."""
+"""HTML: templates, escaped, with headers that keep them out of frames and caches."""
 
 from http import HTTPStatus
 from pathlib import Path
@@ -12,7 +12,9 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Frame-Options": "DENY",
     # No form-action: browsers apply it to the redirect after the consent form too, which leads to the application.
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
 }
 
 _templates = Environment(

@@ -11,10 +11,13 @@ from simulator.client import Client
 from simulator.clock import Clock
 from simulator.config import Config
 from simulator.dialects import Dialects
+from simulator.fault_choice import FaultChoice
 from simulator.faults import Faults
 from simulator.grants import Grants
 from simulator.identity import Identifier
+from simulator.inbox import Inbox
 from simulator.log import RequestLog
+from simulator.mailbox import Mailbox
 from simulator.notes import Notes
 from simulator.oauth import OAuthServer
 from simulator.settings import SettingsBook
@@ -36,14 +39,17 @@ class Provider:
     sightings: Sightings
     log: RequestLog
     faults: Faults
+    fault_choice: FaultChoice
     identifier: Identifier
     oauth: OAuthServer
     dialects: Dialects
+    inbox: Inbox
+    mailbox: Mailbox
 
     @classmethod
     def build(cls, config: Config) -> "Provider":
         store = Store(config.data)
-        settings, accounts = SettingsBook(store), Accounts(store)
+        settings, accounts, faults = SettingsBook(store), Accounts(store), Faults()
         grants, tokens, sightings = Grants(store), Tokens(store), Sightings(store)
         sightings.saw("client_secret", config.client_secret)
         oauth = OAuthServer(Client(config), accounts, grants, tokens, settings)
@@ -59,10 +65,13 @@ class Provider:
             notes=Notes(store),
             sightings=sightings,
             log=RequestLog(store),
-            faults=Faults(),
+            faults=faults,
+            fault_choice=FaultChoice(faults),
             identifier=Identifier(accounts, grants, tokens),
             oauth=oauth,
             dialects=Dialects(oauth, grants),
+            inbox=Inbox(),
+            mailbox=Mailbox(),
         )
 
 

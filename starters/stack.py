@@ -32,7 +32,7 @@ from starters.embedded.process import Command, GuardedProcess
 from starters.embedded.temporal import Temporal, TemporalPorts
 from workflows.queues import WORKFLOWS
 
-PORTS: Final = ("temporal", "ui", "temporal-http", "temporal-metrics", "web", "simulator")
+PORTS: Final = ("temporal", "ui", "temporal-http", "temporal-metrics", "web", "simulator", "mail")
 _DATABASE: Final = "runbook"
 _READY: Final = 60.0
 _GRACE: Final = 25.0
@@ -93,7 +93,7 @@ class Stack:
         try:
             await stack._prepare()
             say("simulator, web app and worker …")
-            await _all(stack.start_simulator(chosen["simulator"]), stack.start_web(), stack.start_worker())
+            await _all(stack.start_simulator(chosen), stack.start_web(), stack.start_worker())
             write_live(folder, stack._live())
         except BaseException:
             await stack.stop()
@@ -128,9 +128,10 @@ class Stack:
         process = self._spawn("web", "web")
         await process.wait_until_ready(_answers(f"{self.settings.web_url}/healthz"), _READY)
 
-    async def start_simulator(self, port: int) -> None:
-        data = self.folder / "simulator.sqlite"
-        process = self._spawn("simulator", "simulator", "--port", str(port), "--data", str(data))
+    async def start_simulator(self, ports: Mapping[str, int]) -> None:
+        """Start the other company, which catches the platform's mail, too."""
+        at = ("--port", str(ports["simulator"]), "--mail-port", str(ports["mail"]))
+        process = self._spawn("simulator", "simulator", *at, "--data", str(self.folder / "simulator.sqlite"))
         await process.wait_until_ready(_answers(f"{self.simulator_url}/healthz"), _READY)
 
     async def temporal_client(self) -> Client:
@@ -197,6 +198,8 @@ def _environment(
         "RUNBOOK_WEB_HOST": HOST,
         "RUNBOOK_WEB_PORT": str(ports["web"]),
         "RUNBOOK_SIMULATOR_URL": simulator,
+        "RUNBOOK_SMTP_URL": f"smtp://{HOST}:{ports['mail']}",
+        "RUNBOOK_MAIL_FROM": "Integrations <integrations@platform.example>",
         "RUNBOOK_PROVIDER_SIMULATOR_CLIENT_ID": "runbook",
         "RUNBOOK_PROVIDER_SIMULATOR_CLIENT_SECRET": client_secret,
         "SIMULATOR_CLIENT_ID": "runbook",

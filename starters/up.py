@@ -35,6 +35,7 @@ async def up(
     ui_port: Port = None,
     web_port: Port = None,
     simulator_port: Port = None,
+    mail_port: Port = None,
 ) -> None:
     """Start Postgres, Temporal with its Web UI, the simulator, the web app and a worker; stop them with Ctrl-C.
 
@@ -45,7 +46,13 @@ async def up(
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    ports = {"temporal": temporal_port, "ui": ui_port, "web": web_port, "simulator": simulator_port}
+    ports = {
+        "temporal": temporal_port,
+        "ui": ui_port,
+        "web": web_port,
+        "simulator": simulator_port,
+        "mail": mail_port,
+    }
     outside = {name: value for name, value in os.environ.items() if name.startswith(_TAKEN_OVER)}
     starting = asyncio.create_task(Stack.start(locate(data), ports=ports, outside=outside, say=_say))
     stopping = asyncio.create_task(stop.wait())
@@ -70,6 +77,7 @@ def _show(stack: Stack) -> None:
     config = stack.settings
     rows = [
         ("Break it", f"{stack.simulator_url}/", "revoke, 503, 429, hang, reset, cut, drop a rotation"),
+        ("Mail", f"{stack.simulator_url}/admin/mail", "what was sent, caught by the simulator"),
         ("Web UI", config.temporal_ui_url or "(yours)", "watch the workflows"),
         ("Web app", config.web_url, "invitations and the OAuth callback"),
         ("Temporal", config.temporal_address or os.environ.get("TEMPORAL_ADDRESS", "(yours)"), "gRPC"),

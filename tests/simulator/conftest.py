@@ -42,8 +42,8 @@ def configured(data: Path | None = None) -> Config:
 
 @contextmanager
 def serving(data: Path | None = None) -> Iterator[str]:
-    """Serve on a free port in a thread of its own, and stop cleanly."""
-    server = Server(create_app(configured(data)), "127.0.0.1", 0)
+    """Serve on free ports in a thread of its own, and stop cleanly."""
+    server = Server(create_app(configured(data)), "127.0.0.1", 0, mail_port=0)
     server.config.log_level = "error"
     server.config.configure_logging()
     thread = Thread(target=server.run)
@@ -189,7 +189,8 @@ async def visiting(address: str) -> AsyncIterator[Simulator]:
 async def simulator(address: str) -> AsyncIterator[Simulator]:
     """The shared simulator, with default settings and no faults, whatever the test before did."""
     async with visiting(address) as simulator:
-        await simulator.http.delete("/admin/faults")
+        for what in ("faults", "inbox", "mail"):
+            await simulator.http.delete(f"/admin/{what}")
         await simulator.settings(**Settings(rotation_grace_s=60).model_dump())
         yield simulator
 

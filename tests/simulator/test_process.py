@@ -3,7 +3,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -49,11 +49,12 @@ class TestRestart:
 
 
 @contextmanager
-def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def process(tmp_path: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "simulator", "--port", str(port), "--data", str(tmp_path / "data.sqlite")]
+    data = str(tmp_path / "data.sqlite")
+    command = [sys.executable, "-m", "simulator", "--port", str(port), "--data", data, *arguments]
     with subprocess.Popen(command, env=os.environ | ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running:
         try:
             yield running, f"http://127.0.0.1:{port}"
@@ -61,19 +62,22 @@ def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
             running.kill()
 
 
+def answering(simulator: Simulator) -> Callable[[], Awaitable[bool]]:
+    async def up() -> bool:
+        try:
+            return (await simulator.http.get("/healthz")).json() == {"ok": True}
+        except httpx.ConnectError:
+            return False
+
+    return up
+
+
 class TestProcess:
     @pytest.mark.parametrize("asked_to_stop", [signal.SIGTERM, signal.SIGINT])
     async def test_ends_cleanly_when_asked(self, tmp_path: Path, asked_to_stop: signal.Signals) -> None:
         with process(tmp_path) as (running, address):
             async with visiting(address) as simulator:
-
-                async def up() -> bool:
-                    try:
-                        return (await simulator.http.get("/healthz")).json() == {"ok": True}
-                    except httpx.ConnectError:
-                        return False
-
-                await until(up, seconds=10)
+                await until(answering(simulator), seconds=10)
                 token = await simulator.connect()
                 for kind in KINDS:
                     await simulator.fault(kind=kind, count=1, seconds_hold=0.05)
