@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.notification_drain import ChannelDrain
@@ -21,7 +20,7 @@ from integrations.db.dispatchers import Seat
 from integrations.db.notification_expand import Rules
 from integrations.db.session import make_sessions
 from integrations.db.vault import Vault
-from integrations.domain.notification import LEDGER, Definition, Mode, part_of
+from integrations.domain.notification import LEDGER, Definition, part_of
 from integrations.domain.notification_delivery import Left, Sending
 from integrations.domain.quiet_hours import QuietHours
 from integrations.providers.channels.apprise import AppriseChannel
