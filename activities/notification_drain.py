@@ -117,9 +117,14 @@ class ChannelDrain:
         if time.monotonic() - self._lost_at > _LOST:
             self._lost_at = time.monotonic()
             await flow.recover(self.connection, self.part)
-        more = await self._expanded()
-        more |= await self._gone_on()
-        more |= await self._flowed()
+        found = await flow.look(self.connection, self.part)
+        more = found.requests and await self._expanded()
+        if found.held:
+            more |= await self._gone_on()
+        else:
+            self._trouble.out.clear()
+        if found.due or found.requests:
+            more |= await self._flowed()
         if more or self.leaving():
             return more
         # Live traffic first.
@@ -137,6 +142,7 @@ class ChannelDrain:
         return False
 
     async def _gone_on(self) -> bool:
+        """Let go on what was held for what is settled by now. Whether anything was."""
         holds = await flow.holds(self.connection, self.part)
         self._trouble.out = set(holds.out)
         for origin in holds.released:
@@ -176,6 +182,9 @@ class ChannelDrain:
         unsent = [each for each in composed if isinstance(each, Settled)]
         if unsent:
             await flow.settle(self.connection, unsent, by=f"{self.channel.name} dispatcher")
+        for each in unsent:
+            if each.status == "retrying":
+                self.starting.begin(left_of(each.item, each.failure))
         return [each for each in composed if isinstance(each, Ready)]
 
     async def _settle(self) -> None:

@@ -12,7 +12,7 @@ from integrations.db.notification_flow import Claimed, Settled
 from integrations.db.notification_relevance import Told
 from integrations.db.session import Executor
 from integrations.db.vault import Vault
-from integrations.domain.errors import StopError
+from integrations.domain.errors import NotReadyError, StopError
 from integrations.domain.ledger import Failure
 from integrations.domain.notification import LINK, Definition, Outgoing, Rendered, idempotency_key
 from integrations.providers.definitions import Definitions
@@ -68,7 +68,7 @@ class Composer:
         )
 
     def compose(self, item: Claimed, known: Known) -> Ready | Settled:
-        """Raises NotReadyError when the address does not open: no ring has its key."""
+        """What is sent, or what the dispatch becomes instead: `retrying` when this process lacks a key for it."""
         definition = self._definition(item)
         if definition is None:
             return _unsent(item, "dead", "Definition", f"there is no definition {item.definition!r} any more")
@@ -80,17 +80,25 @@ class Composer:
                 item, "nobody", "Nobody", f"the address of {item.recipient} for {item.channel} was removed since"
             )
         try:
-            rendered = self.rendered(item, definition)
+            rendered = self._linked(item, self.rendered(item, definition), known)
+            to = open_address(self._vault, item.address)
         except TemplateError as error:
             return _unsent(item, "dead", "Template", str(error))
-        if _has_link(rendered):
-            session_id = item.news.session_id
-            if session_id is None or session_id not in known.inviting:
-                return _unsent(item, "dropped", _OLD, "its invitation was answered, replaced, or has expired")
-            rendered = rendered.with_link(f"{self._web_url}/reconsent/{self._vault.link_token(session_id)}")
+        except NotReadyError as error:
+            return _unsent(item, "retrying", "NotReady", str(error))
+        if rendered is None:
+            return _unsent(item, "dropped", _OLD, "its invitation was answered, replaced, or has expired")
         key = idempotency_key(item.news.event_id, item.definition, item.recipient, item.channel)
-        to = open_address(self._vault, item.address)
         return Ready(item, Outgoing(key, definition.id, item.news, to, rendered), definition.version)
+
+    def _linked(self, item: Claimed, rendered: Rendered, known: Known) -> Rendered | None:
+        """With its link, if it has one. None when that leads nowhere any more."""
+        if not any(LINK in part for part in (rendered.subject, rendered.text, rendered.html)):
+            return rendered
+        session_id = item.news.session_id
+        if session_id is None or session_id not in known.inviting:
+            return None
+        return rendered.with_link(f"{self._web_url}/reconsent/{self._vault.link_token(session_id)}")
 
     def rendered(self, item: Claimed, definition: Definition) -> Rendered:
         """What the recipient would read, without a link. Raises TemplateError."""
@@ -133,7 +141,3 @@ def _old(item: Claimed, definition: Definition, known: Known) -> Settled | None:
 
 def _unsent(item: Claimed, status: str, kind: str, why: str) -> Settled:
     return Settled(item, status, Failure.of(kind, why), tried=False)
-
-
-def _has_link(rendered: Rendered) -> bool:
-    return any(LINK in part for part in (rendered.subject, rendered.text, rendered.html))

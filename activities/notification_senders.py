@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
+import structlog
+
 from activities.notification_message import Ready
 from integrations.db.notification_flow import LEASE, Claimed
 from integrations.domain.ledger import WHOLE_AFTER
 from integrations.domain.notification import Answer
+from integrations.domain.verdict import Meaning
 from integrations.providers.channels.channel import TIMEOUT, Channel
 
+log = structlog.get_logger("notification")
 _LATEST: Final = (LEASE - TIMEOUT).total_seconds()
 """Seconds after a claim: what is begun later might be sent by somebody else at the same time."""
 
@@ -101,6 +105,15 @@ class Senders:
         for each in ready:
             await self._queue.put((each, claimed_at))
 
+    async def _answer(self, ready: Ready) -> Answer:
+        """A channel raises nothing. One that does all the same fails this message and no other."""
+        try:
+            return await self._channel.send(ready.outgoing)
+        except Exception as error:
+            log.exception("notification.channel_raised", channel=self._channel.name, kind=type(error).__name__)
+            why = f"the channel {self._channel.name} raised it: its log has the place"
+            return Answer(meaning=Meaning.UNKNOWN, kind=type(error).__name__, why=why)
+
     async def _sends(self) -> None:
         while (given := await self._queue.get()) is not None:
             ready, claimed_at = given
@@ -110,7 +123,7 @@ class Senders:
             elif time.monotonic() - claimed_at > _LATEST:
                 self._done.late.append(item)
             else:
-                answer = await self._channel.send(ready.outgoing)
+                answer = await self._answer(ready)
                 whole = self._trouble.judge(item, answer)
                 if answer.sent:
                     self._done.sent.append((item, ready.version))

@@ -36,7 +36,6 @@ WHERE request.status = 'pending' ORDER BY request.id LIMIT {{limit}} FOR UPDATE 
 _SETTLE: Final = text("""
 UPDATE service_notification_requests SET status = 'expanded' WHERE ctid = ANY(cast(cast(:places AS text[]) AS tid[]))
 """)
-_PENDING: Final = text("SELECT true FROM service_notification_requests WHERE status = 'pending' LIMIT 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +47,6 @@ class Rules:
     """Channels that cannot send, with what they lack."""
     quiet: QuietHours
     """Of owners of whom nothing is known."""
-
-
-async def waiting(connection: AsyncConnection) -> bool:
-    """Whether any request waits to be expanded."""
-    return (await connection.execute(_PENDING)).scalar() is not None
 
 
 async def expand(connection: AsyncConnection, rules: Rules, limit: int) -> int:

@@ -67,6 +67,13 @@ WITH claimed AS (
   WHERE id = :id AND status IN ('pending', 'processing') RETURNING *
 ) {CLAIMED}
 """)  # noqa: S608 - ours
+_LOOK: Final = text("""
+SELECT
+  EXISTS (SELECT FROM service_notification_requests WHERE status = 'pending') AS requests,
+  EXISTS (SELECT FROM service_notification_dispatches
+    WHERE status = 'pending' AND part = cast(:part AS smallint) AND due_at <= now()) AS due,
+  EXISTS (SELECT FROM service_ledger_holds WHERE ledger = 'notifications' AND part = :part) AS held
+""")
 _DUE: Final = text("""
 SELECT id FROM service_notification_dispatches
 WHERE status = 'pending' AND part = cast(:part AS smallint) AND due_at <= now() ORDER BY due_at, position LIMIT 1
@@ -140,8 +147,9 @@ WHERE ledger = 'notifications' AND part = :part
 _RELEASE: Final = text(f"""
 WITH held AS (
   SELECT item.ctid AS place FROM service_notification_dispatches AS item
-  JOIN service_contact_addresses AS address ON address.id = item.address_id
-  WHERE item.status = 'held' AND item.part = cast(:part AS smallint) AND address.origin = :origin LIMIT {_RELEASED}
+  LEFT JOIN service_contact_addresses AS address ON address.id = item.address_id
+  WHERE item.status = 'held' AND item.part = cast(:part AS smallint) AND coalesce(address.origin, :origin) = :origin
+  LIMIT {_RELEASED}
 )
 UPDATE service_notification_dispatches SET status = 'pending' WHERE ctid = ANY(ARRAY(SELECT place FROM held))
 RETURNING id
@@ -205,6 +213,21 @@ class Settled:
     version: str | None = None
     lease: timedelta = UNHEARD
     """Of what is `retrying`: then nobody has been at it for too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a dispatcher finds to do."""
+
+    requests: bool
+    due: bool
+    held: bool
+    """Something is out, or was."""
+
+
+async def look(connection: AsyncConnection, part: int) -> Look:
+    row = (await connection.execute(_LOOK, {"part": part})).one()
+    return Look(row.requests, row.due, row.held)
 
 
 async def claim(connection: AsyncConnection, part: int, limit: int) -> list[Claimed]:

@@ -28,6 +28,13 @@ WHERE ledger = 'notifications' AND released_at IS NULL AND NOT EXISTS (
 RETURNING part
 """)
 
+_HELD: Final = text("""
+UPDATE service_notification_dispatches AS item SET status = 'pending'
+WHERE item.status = 'held' AND NOT EXISTS (SELECT FROM service_ledger_holds AS hold
+  WHERE hold.ledger = 'notifications' AND hold.part = item.part)
+RETURNING id
+""")
+
 
 @dataclass(frozen=True)
 class Lost:
@@ -46,5 +53,10 @@ async def started(session: AsyncSession, left: Left) -> None:
 
 
 async def release_orphans(session: AsyncSession) -> int:
-    """Release holds whose item is settled, however that came: by somebody's hand it does not tell the hold."""
-    return len((await session.execute(_ORPHANS)).all())
+    """Release holds whose item is settled, however that came: by somebody's hand it does not tell the hold.
+
+    What is held where there is no hold, as after one that was removed by hand, goes into the flow again.
+    """
+    released = len((await session.execute(_ORPHANS)).all())
+    await session.execute(_HELD)
+    return released
