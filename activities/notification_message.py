@@ -72,13 +72,10 @@ class Composer:
         definition = self._definition(item)
         if definition is None:
             return _unsent(item, "dead", "Definition", f"there is no definition {item.definition!r} any more")
-        old = _old(item, definition, known)
-        if old is not None:
-            return old
-        if item.address is None:
-            return _unsent(
-                item, "nobody", "Nobody", f"the address of {item.recipient} for {item.channel} was removed since"
-            )
+        unwanted = _old(item, definition, known) or _unreached(item)
+        if unwanted is not None:
+            return unwanted
+        assert item.address is not None
         try:
             rendered = self._linked(item, self.rendered(item, definition), known)
             to = open_address(self._vault, item.address)
@@ -137,6 +134,12 @@ def _old(item: Claimed, definition: Definition, known: Known) -> Settled | None:
     if item.expires_at <= datetime.now(UTC):
         return _unsent(item, "dropped", _OLD, f"it was news until {item.expires_at:%Y-%m-%d %H:%M} UTC")
     return None
+
+
+def _unreached(item: Claimed) -> Settled | None:
+    if item.address is not None:
+        return None
+    return _unsent(item, "nobody", "Nobody", f"the address of {item.recipient} for {item.channel} was removed since")
 
 
 def _unsent(item: Claimed, status: str, kind: str, why: str) -> Settled:
