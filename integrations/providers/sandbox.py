@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from jinja2 import StrictUndefined, pass_context
+from jinja2 import StrictUndefined, Undefined, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS
 from jinja2.runtime import Context
@@ -91,8 +91,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self.undefined(hint=hint, obj=fields, name=name)
 
     def _no_method(self, obj: Any, name: Any, found: Any) -> Any:
+        if not callable(found) or isinstance(found, Undefined):
+            return found
         hint = f"`{name}` can only be called, and here a filter does that: as in `name | upper`"
-        return self.undefined(hint=hint, obj=obj, name=name) if callable(found) else found
+        return self.undefined(hint=hint, obj=obj, name=name)
 
 
 @pass_context

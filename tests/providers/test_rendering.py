@@ -91,6 +91,7 @@ class TestATemplate:
             ("{{ payload.foo }}", "paid.text: there is no `payload.foo`; there are account, why"),
             ("{{ payload['foo'] }}", "paid.text: there is no `payload.foo`; there are account, why"),
             ("{{ payload.account.name }}", "paid.text: there is no `payload.account.name`; there are id"),
+            ("{{ payload.why.name }}", "paid.text: 'str object' has no attribute 'name'"),
             ("{{ payload.items }}", "paid.text: there is no `payload.items`; there are account, why"),
             ("{{ event.foo }}", "paid.text: there is no `event.foo`; there are id, name, occurred_at, provider_id"),
             ("{{ link }}", "paid.text: there is no `link`: only events of an invitation have one"),
