@@ -64,7 +64,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def __init__(self, *, escapes: bool) -> None:
         super().__init__(autoescape=escapes, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        self.globals = {}
         self.filters = {name: FILTERS[name] for name in _HARMLESS} | {"date": _date, "paragraphs": paragraphs}
 
     def getattr(self, obj: Any, attribute: str) -> Any:
