@@ -61,11 +61,12 @@ def load(extra: Path | None = None) -> Definitions:
     """Read the built-in definitions and the file that extends them. Raises DefinitionsError."""
     definitions: dict[str, Definition] = {}
     samples: dict[str, Sequence[Mapping[str, Any]]] = {}
+    renderer = Renderer()
     for file in (BUILT_IN, extra):
         if file is not None:
             own, added, said = _read(file)
             samples |= added
-            said += [f"notifications.{each.id}.{line}" for each in own for line in _tried(each, samples)]
+            said += [f"notifications.{each.id}.{line}" for each in own for line in _tried(renderer, each, samples)]
             if said:
                 raise DefinitionsError("\n".join(f"{file}: {line}" for line in said))
             definitions |= {each.id: each for each in own}
@@ -118,7 +119,7 @@ def _forms(file: Path, event: str, value: Any) -> Sequence[Mapping[str, Any]]:
     return read
 
 
-def _tried(definition: Definition, samples: Samples) -> Iterator[str]:
+def _tried(renderer: Renderer, definition: Definition, samples: Samples) -> Iterator[str]:
     """What is wrong with a definition: the key, and what it is."""
     for key in ("events", "superseded_by"):
         for pattern in getattr(definition, key):
@@ -127,7 +128,6 @@ def _tried(definition: Definition, samples: Samples) -> Iterator[str]:
                     f"{key}: no event is known as {pattern!r}{nearest(pattern, samples)}; "
                     f'for one of your own add its payload: [samples."{pattern}"]'
                 )
-    renderer = Renderer()
     found = list(renderer.mistakes(definition))
     if not found:
         about = [(event, form) for event, forms in samples.items() if definition.is_about(event) for form in forms]

@@ -78,6 +78,7 @@ class Renderer:
         template = self._template(definition, part)
         pieces: list[str] = []
         try:
+            # Shared, a context is what it is given, and nothing of what Jinja gives to every template.
             for piece in template.root_render_func(template.new_context(told, shared=True)):
                 size += len(piece) if piece.isascii() else len(piece.encode())
                 if size > LIMIT:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from jinja2 import StrictUndefined, Undefined, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS
-from jinja2.runtime import Context, Macro
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from integrations.domain.notification import LINK
@@ -64,18 +64,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def __init__(self, *, escapes: bool) -> None:
         super().__init__(autoescape=escapes, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        self.globals = {}
         self.filters = {name: FILTERS[name] for name in _HARMLESS} | {"date": _date, "paragraphs": paragraphs}
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, Fields):
             return self._field(obj, attribute)
-        found = super().getattr(obj, attribute)
-        hint = f"`.{attribute}` can only be called, and a filter does that: as in `name | upper`"
-        return self.undefined(hint=hint, obj=obj, name=attribute) if callable(found) else found
+        return self._no_method(obj, attribute, super().getattr(obj, attribute))
 
     def getitem(self, obj: Any, argument: str | Any) -> Any:
-        return self._field(obj, argument) if isinstance(obj, Fields) else super().getitem(obj, argument)
+        if isinstance(obj, Fields):
+            return self._field(obj, argument)
+        return self._no_method(obj, argument, super().getitem(obj, argument))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Numbers only: a text times a billion is a lot of text, and so is one that is formatted that wide."""
@@ -83,17 +82,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError(f"`{operator}` is for two numbers" if operator != "**" else "`**` is not for messages")
         return super().call_binop(context, operator, left, right)
 
-    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(obj, Macro | Undefined):
-            return super().call(context, obj, *args, **kwargs)
-        raise SecurityError("nothing may be called but the template's own macros")
-
     def _field(self, fields: Fields, name: Any) -> Any:
         """A value, and never a method that happens to be called like one."""
         if name in fields:
             return fields[name]
         hint = f"there is no `{fields.place}.{name}`; there are {', '.join(sorted(fields)) or 'none'}"
         return self.undefined(hint=hint, obj=fields, name=name)
+
+    def _no_method(self, obj: Any, name: Any, found: Any) -> Any:
+        if not callable(found) or isinstance(found, Undefined):
+            return found
+        hint = f"`{name}` can only be called, and here a filter does that: as in `name | upper`"
+        return self.undefined(hint=hint, obj=obj, name=name)
 
 
 @pass_context

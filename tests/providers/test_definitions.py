@@ -8,6 +8,7 @@ from integrations.domain.notification import Mode
 from integrations.providers import definitions
 from integrations.providers.definitions import Definitions, DefinitionsError
 
+ROOT = Path(__file__).parents[2]
 PAID = """
 [notifications.paid]
 events = ["billing.paid"]
@@ -107,6 +108,16 @@ class TestAnotherFile:
         content = PAID.replace("{{ payload.amount }}", "{% if payload.tax is defined %}{{ payload.tax }}{% endif %}")
 
         assert loaded(file, content).get("paid")
+
+    def test_that_is_not_there_is_named(self, file: Path) -> None:
+        with pytest.raises(DefinitionsError, match=r"notifications\.toml"):
+            definitions.load(file)
+
+    def test_is_as_the_documentation_shows_it(self, file: Path) -> None:
+        shown = re.search(r"```toml\n(.+?)```", (ROOT / "docs/notifications.md").read_text(), re.DOTALL)
+        assert shown is not None
+
+        assert [each.id for each in loaded(file, shown[1]).about("billing.payment_failed")] == ["payment_failed"]
 
 
 class TestWhatAnEventIsToldBy:
