@@ -41,7 +41,7 @@ class AppriseChannel:
         return ""
 
     def check(self, address: str) -> str:
-        if not address.strip().isprintable() or _service(address.strip()) is None:
+        if _service(address.strip()) is None:
             raise ValueError(_WRITTEN)
         return address.strip()
 

@@ -130,7 +130,16 @@ class TestAnAddress:
         assert (channel.origin(address), channel.masked(address)) == (origin, masked)
 
     @pytest.mark.parametrize(
-        "written", ["", "slack", "nosuch://hunter2", "slack://hunter2", f"{SLACK}\r\nX: y", "http://hunter2.example/"]
+        "written",
+        [
+            "",
+            "slack",
+            "nosuch://hunter2",
+            "slack://hunter2",
+            f"{SLACK}\r\nX: y",
+            "json://acme.example/a\nb",
+            "http://hunter2.example/",
+        ],
     )
     def test_that_apprise_does_not_know_is_refused(self, channel: AppriseChannel, written: str) -> None:
         with pytest.raises(ValueError, match="an address of apprise is written SCHEME://") as refused:

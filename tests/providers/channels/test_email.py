@@ -302,7 +302,15 @@ class TestCredentials:
 
 
 class TestSecrets:
-    @pytest.mark.parametrize("answers", [{}, {"RCPT": f"550 {LINK} {ADA}"}, {"DATA": f"451 {LINK} {ADA}"}])
+    @pytest.mark.parametrize(
+        "answers",
+        [
+            {},
+            {"RCPT": f"550 {LINK} {ADA}"},
+            {"DATA": f"451 {LINK} {ADA}"},
+            {"MAIL": f"550 {LINK} {ADA}"},
+        ],
+    )
     async def test_are_in_no_answer_and_no_log(
         self, answers: Mapping[str, str], caplog: pytest.LogCaptureFixture
     ) -> None:
