@@ -1,5 +1,6 @@
 import inspect
 import io
+import os
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -14,7 +15,9 @@ from integrations.db import contact_addresses
 from integrations.db.notification_tables import ContactAddress
 from integrations.db.vault import Vault
 from integrations.domain.errors import WrongUsageError
+from integrations.domain.keyring import Ring
 from integrations.domain.notification import Address
+from integrations.keyring import KeysFile
 from starters import contact_addresses as contacts
 from tests.factories import add_address, every
 from tests.starters.conftest import Ran, Runbook
@@ -131,6 +134,20 @@ class TestAnAddress:
 
         assert shown.code == 0
         assert "[/b] :cat: [red]Ada" in shown.out
+
+    async def test_is_not_sealed_with_a_key_that_the_workers_have_not(
+        self, runbook: Runbook, running: Running, tmp_path: Path
+    ) -> None:
+        """A machine with a file of its own: what it sealed would open nowhere else."""
+        key_id = Vault(running.stack.settings.keys).key_id
+        KeysFile(tmp_path / "keys.json").create(Ring(key_id, {key_id: os.urandom(32)}, os.urandom(32)))
+
+        words = ("contacts", "add", "org:acme", "email", "ada@acme.example")
+        refused = runbook(*words, RUNBOOK_KEYS_FILE=str(tmp_path / "keys.json"))
+
+        assert (refused.code, refused.out) == (1, "")
+        assert f"has other bytes as {key_id!r}" in refused.err
+        assert await every(running.platform.sessions, ContactAddress) == []
 
     def test_that_makes_no_sense_is_wrong_usage(self, runbook: Runbook) -> None:
         refused = runbook("contacts", "add", "org:acme", "email", "hunter2")
