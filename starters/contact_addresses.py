@@ -106,10 +106,10 @@ async def check(audience: Audience, json: Json = False) -> None:
         found = await rows.listed(session, audience)
     if json:
         as_json({"audience": audience, "reached": bool(found), "addresses": [told(row) for row in found]})
+    elif found:
+        out.print(_in_words(audience, found), markup=False)
     if not found:
         fail(_in_words(audience, found), FAILED)
-    if not json:
-        out.print(_in_words(audience, found), markup=False)
 
 
 def told(row: ContactAddress) -> dict[str, Any]:

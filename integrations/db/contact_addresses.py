@@ -59,9 +59,7 @@ async def remove(session: AsyncSession, audience: str, name: str, channel: str) 
 
 
 async def find(session: AsyncSession, audience: str, name: str, channel: str) -> ContactAddress | None:
-    """The row, locked until the transaction ends."""
-    found = select(ContactAddress).where(*_is(audience, name, channel)).with_for_update()
-    return (await session.scalars(found)).one_or_none()
+    return await session.scalar(select(ContactAddress).where(*_is(audience, name, channel)))
 
 
 async def listed(session: AsyncSession, audience: str | None = None) -> Sequence[ContactAddress]:
