@@ -100,6 +100,8 @@ class TestFaultForm:
             path=["/api/me", "/oauth/token"],
             account_id="acct_ada  acct_bob",
             share="0.3",
+            share_of="keys",
+            per_key="2",
             seconds="12.5",
             count="4",
             after_s="60",
@@ -119,6 +121,8 @@ class TestFaultForm:
                 "path": ["/api/me", "/oauth/token"],
                 "account_id": ["acct_ada", "acct_bob"],
                 "share": 0.3,
+                "share_of": "keys",
+                "per_key": 2,
                 "seconds": 12.5,
                 "count": 4,
                 "after_s": 60,
@@ -225,6 +229,17 @@ class TestPage:
         assert "/oauth/token" in page
         assert "no connection may be demoted" in page
         assert 'href="http://127.0.0.1:8233/"' in page
+
+    async def test_shows_what_others_sent(self, simulator: Simulator) -> None:
+        for key in ("a", "a", "b"):
+            await simulator.http.post("/inbox/<pager>", headers={"Idempotency-Key": key})
+
+        page = (await simulator.http.get("/")).text
+
+        assert "/inbox/&lt;pager&gt;</a>" in page
+        assert "3 arrivals of 2 keys, 3 accepted" in page
+        assert 'href="/admin/inbox/%3Cpager%3E/arrivals"' in page
+        assert 'name="path" value="/inbox"' in page
 
     async def test_loads_nothing_from_elsewhere_and_fits_a_phone(self, simulator: Simulator) -> None:
         page = await simulator.http.get("/")

@@ -5,16 +5,20 @@ import re
 import select
 import shutil
 import signal
+import smtplib
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import psutil
 import pytest
 
+from starters.embedded.live import read_live
 from tests.starters.conftest import RUNBOOK, Runbook, run
 from tests.starters.running import Running, modes
 
@@ -131,6 +135,7 @@ class TestUp:
         assert len(gone) >= 10  # five servers and their guards
         assert not (folder / "live.json").exists()
         assert (pasted.returncode, pasted.stderr) == (0, "")
+        assert re.search(r"^  Mail +http://127\.0\.0\.1:\d+/admin/mail ", said, re.MULTILINE)
 
     def test_refuses_a_remote_database_beside_its_own_temporal(self, folder: Path) -> None:
         ran = run(
@@ -143,6 +148,15 @@ class TestUp:
 
 
 class TestTheRunningStack:
+    def test_catches_the_mail_that_its_processes_are_told_to_send(self, running: Running) -> None:
+        server = urlsplit((read_live(running.stack.folder) or {})["smtp_url"])
+        with smtplib.SMTP(server.hostname or "", server.port or 0) as client:
+            client.sendmail("a@acme.example", ["somebody@acme.example"], b"Subject: hello\r\n\r\n")
+
+        caught = httpx.get(f"{running.stack.simulator_url}/admin/mail", params={"to": "somebody@acme.example"}).json()
+
+        assert [mail["subject"] for mail in caught["mails"]] == ["hello"]
+
     def test_changes_no_mode_of_home_checkout_or_what_is_above_them(self, running: Running) -> None:
         assert modes() == running.modes_before
 
