@@ -95,9 +95,11 @@ class News:
 
     @property
     def session_id(self) -> UUID | None:
-        """The invitation that it is about, whose link is made when it is sent."""
-        found = self.payload.get("session_id")
-        return UUID(found) if isinstance(found, str) else None
+        """The invitation that it is about, whose link is made when it is sent. What is no id names none."""
+        try:
+            return UUID(str(self.payload.get("session_id")))
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ async def turning(
     parts = web.Platform(sessions, Vault(settings.keys), providers, client, settings.web_url)
     async with httpx.AsyncClient(base_url=simulator_url, trust_env=False, timeout=20) as simulator:
         platform = Platform(settings, sessions, client)
-        workers = build_workers(client, engine, providers, settings, [PROVIDER])
+        workers = build_workers(client, engine, providers, {}, settings, [PROVIDER])
         running = [asyncio.create_task(worker.run()) for worker in workers]
         try:
             yield World(settings, sessions, client, platform, web.create_app(parts), simulator)

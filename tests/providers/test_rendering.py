@@ -149,9 +149,6 @@ class TestAValue:
 
         assert "cannot be shown to a template" in refusal(definition(), news(payload))
 
-    def test_that_is_no_session_is_refused(self) -> None:
-        assert "cannot be shown to a template" in refusal(definition(), news({"session_id": "x"}))
-
 
 class TestASubject:
     def test_is_one_line(self) -> None:

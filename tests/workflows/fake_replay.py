@@ -68,7 +68,7 @@ class FakeReplay(ReplayActivities):
     @activity.defn(name="replay.release")
     async def release(self, wanted: Release) -> None:
         self.released.append(wanted)
-        self.rate = wanted.rate
+        self.rate = self.rate or wanted.rate
         self.failures = self._dead_upto(self.done) + wanted.failures
 
     @activity.defn(name="replay.watch")

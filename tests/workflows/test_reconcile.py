@@ -89,7 +89,7 @@ async def working(
     """The production's worker, with everything in it real."""
     settings: Settings = load({"database_url": database_url, "key": base64_key}, environment={})
     async with asyncio.TaskGroup() as group:
-        workers = build_workers(client, engine, providers, settings, ["simulator"])  # type: ignore[arg-type]
+        workers = build_workers(client, engine, providers, {}, settings, ["simulator"])  # type: ignore[arg-type]
         running = [group.create_task(worker.run()) for worker in workers]
         yield
         # A sweep starts what is always on; whoever comes next wants none of it.

@@ -192,7 +192,10 @@ class TestALongReplay:
             result = await again.result()
 
         assert result["delivered"] == 100
-        assert [(wanted.upto, wanted.rate) for wanted in fake.released[2:]] == [(1, 500), (10, 50), (100, 50)]
+        # The new run may have let the first stage go before it was asked for another pace, or after that.
+        assert [wanted.upto for wanted in fake.released[2:]] == [1, 10, 100]
+        assert [wanted.rate for wanted in fake.released[3:]] == [50, 50]
+        assert fake.rate == 50
 
     async def test_is_the_same_when_no_worker_remembers_it(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeReplay(2000, pauses_at=10)

@@ -82,7 +82,7 @@ class TestAStoppingWorker:
         )
         slow, row = SlowProviders(providers), await connected(sessions, vault)
         settings = load({"database_url": database_url, "key": base64_key}, environment={})
-        workers = build_workers(client, engine, slow, settings, ["simulator"])
+        workers = build_workers(client, engine, slow, {}, settings, ["simulator"])
         running = [asyncio.create_task(worker.run()) for worker in workers]
         request = RefreshRequest(
             connection_id=row.id, provider_id="simulator", tenant="org:acme", by="ada", reason="the token is due"
