@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from typing import NoReturn
-from weakref import WeakSet
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -20,7 +19,6 @@ class MailServer:
     def __init__(self, mailbox: Mailbox, faults: Faults) -> None:
         self._mailbox = mailbox
         self._faults = faults
-        self._sessions: WeakSet[SMTP] = WeakSet()
 
     async def open(self, host: str, port: int) -> None:
         """Listen, on a free port if it is 0. Raises OSError when the port is taken."""
@@ -29,17 +27,12 @@ class MailServer:
 
     def close(self) -> None:
         self._listening.close()
-        for session in self._sessions:
-            if session.transport is not None:
-                _transport(session).abort()
 
     def _answer(self) -> asyncio.Protocol:
         if self._take("connect"):
             return _Slammed()
         # Its own name: to look this machine's up would block everything else.
-        session = SMTP(self, hostname="simulator", data_size_limit=BIGGEST, enable_SMTPUTF8=True)
-        self._sessions.add(session)
-        return session
+        return SMTP(self, hostname="simulator", data_size_limit=BIGGEST, enable_SMTPUTF8=True)
 
     async def handle_RCPT(  # noqa: N802 aiosmtpd's name
         self, server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]

@@ -5,6 +5,7 @@ import pytest
 
 from simulator.buttons import BUTTONS
 from simulator.fault_kinds import KINDS
+from simulator.fault_order import FaultOrder
 from simulator.settings import Settings
 from tests.simulator.conftest import Simulator, field
 
@@ -92,6 +93,11 @@ class TestButtons:
 
 
 class TestFaultForm:
+    async def test_has_a_field_for_all_that_can_be_ordered(self, simulator: Simulator) -> None:
+        form = (await simulator.http.get("/")).text.split('action="/break/fault"')[1].split("</form>")[0]
+
+        assert set(re.findall(r'name="(\w+)"', form)) == set(FaultOrder.model_fields) - {"body"}
+
     async def test_orders_what_is_typed(self, simulator: Simulator) -> None:
         await press(
             simulator,
