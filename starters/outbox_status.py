@@ -10,13 +10,14 @@ from integrations import temporal
 from integrations.db import binding, load, outbox_counts, outbox_dead
 from integrations.db import scale as wishes
 from integrations.db.outbox_status import page as look
+from integrations.domain.dispatcher import listed
 from integrations.domain.errors import StopError, WrongUsageError
 from integrations.domain.ledger import PARTITIONS, partitions_of
-from integrations.domain.outbox_verdict import expected, listed, troubles
+from integrations.domain.outbox_verdict import expected, troubles
 from integrations.domain.scale import verdict
 from integrations.temporal import TemporalUnreachableError
 from starters import outbox_page
-from starters.outbox_workflows import described
+from starters.dispatchers import described
 from starters.reach import Reach, changing, reading
 from starters.shell import (
     FAILED,
@@ -56,7 +57,7 @@ async def status(
             await _differences(reach, json=json)
             return
         page = await look(reach.sessions)
-        dispatchers, note = await described(reach, page.dispatchers)
+        dispatchers, note = await described(reach, page.dispatchers, "outbox-dispatch")
         counts = await outbox_counts.counts(reach.sessions)
         page = page.model_copy(update={"dispatchers": dispatchers, "counts": counts})
     slo = reach.settings.outbox_lag_slo

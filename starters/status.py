@@ -6,7 +6,8 @@ from temporalio.service import RPCError
 from integrations.db.outbox_status import page
 from integrations.db.status import ReauthStatus, reauth_status
 from integrations.domain.outbox_page import Page
-from integrations.domain.outbox_verdict import Trouble, troubles
+from integrations.domain.outbox_verdict import troubles
+from integrations.domain.trouble import Trouble
 from integrations.temporal import TemporalUnreachableError
 from starters.reach import Reach, no_worker_since, reading
 from starters.shell import FAILED, UNREACHABLE, Json, as_json, command, moment, table
