@@ -1,7 +1,7 @@
 """The outbox for people: how it stands, what was given up, and how many drain it."""
 
 import os
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from temporalio.service import RPCError
@@ -18,6 +18,7 @@ from integrations.domain.scale import verdict
 from integrations.temporal import TemporalUnreachableError
 from starters import outbox_page
 from starters.dispatchers import described
+from starters.page import attempt
 from starters.reach import Reach, changing, reading
 from starters.shell import (
     FAILED,
@@ -144,14 +145,9 @@ def _items(items: list[outbox_dead.Item], total: int, cause: str, state: str, *,
                 ("failed", f"{each.attempts or 0} times, last {moment(each.failed_at) if each.failed_at else '-'}"),
                 ("cause", f"{each.cause}  ({each.fingerprint})"),
                 ("error", each.error),
-                *[(f"  {_attempt(entry)}", entry.get("error", "")) for entry in each.history],
+                *[(f"  {attempt(entry)}", entry.get("error", "")) for entry in each.history],
             ]
         )
-
-
-def _attempt(entry: dict[str, Any]) -> str:
-    by = f" by {entry['by']}" if entry.get("by") else ""
-    return f"{str(entry.get('at', ''))[:19]} #{entry.get('attempt', '?')}{by}"
 
 
 @command

@@ -1,8 +1,8 @@
 """What the pages of all ledgers show in the same way: ages, counts and troubles."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from integrations.domain.trouble import Trouble
 from starters.shell import ago, out
@@ -21,6 +21,12 @@ def show_troubles(found: Sequence[Trouble], now: datetime, *, none: str = "Fine.
 
 def count(number: int | None) -> str:
     return NOT_COUNTED if number is None else f"{number:,}"
+
+
+def attempt(entry: Mapping[str, Any]) -> str:
+    """A line of an item's history: when, which one, and by whom."""
+    by = f" by {entry['by']}" if entry.get("by") else ""
+    return f"{str(entry.get('at', ''))[:19]} #{entry.get('attempt', '?')}{by}"
 
 
 def age(at: datetime | None, now: datetime) -> str:
