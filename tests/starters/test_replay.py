@@ -93,7 +93,7 @@ class TestAPlan:
         assert timedelta(hours=2) <= datetime.now(UTC) - since < timedelta(hours=2, minutes=1)
         for wanted, answer in (
             ({"since": "yesterday"}, "'yesterday' is no time"),
-            ({"status": "pending"}, "pending events drain by themselves"),
+            ({"status": "pending"}, "pending items drain by themselves"),
             ({"status": "gone"}, "'gone' is no status: dead, retrying, held or delivered"),
             ({"tenant": "acme"}, "'acme' is not an owner"),
         ):
