@@ -14,7 +14,7 @@ from integrations.db.session import Executor
 from integrations.db.vault import Vault
 from integrations.domain.errors import NotReadyError, StopError
 from integrations.domain.ledger import Failure
-from integrations.domain.notification import LINK, Definition, Outgoing, Rendered, idempotency_key
+from integrations.domain.notification import Definition, News, Outgoing, Rendered, idempotency_key
 from integrations.providers.definitions import Definitions
 from integrations.providers.rendering import Renderer, TemplateError
 
@@ -90,7 +90,7 @@ class Composer:
 
     def _linked(self, item: Claimed, rendered: Rendered, known: Known) -> Rendered | None:
         """With its link, if it has one. None when that leads nowhere any more."""
-        if not any(LINK in part for part in (rendered.subject, rendered.text, rendered.html)):
+        if not rendered.has_link:
             return rendered
         session_id = item.news.session_id
         if session_id is None or session_id not in known.inviting:
@@ -99,12 +99,16 @@ class Composer:
 
     def rendered(self, item: Claimed, definition: Definition) -> Rendered:
         """What the recipient would read, without a link. Raises TemplateError."""
+        return self.shown(definition, item.news, item.address.name if item.address else "", item.zone)
+
+    def shown(self, definition: Definition, news: News, name: str, zone: str | None) -> Rendered:
+        """The same for somebody who may never be sent it: of a name, and by the owner's clock. Raises TemplateError."""
         return self._renderer.render(
             definition,
-            item.news,
-            recipient_name=item.address.name if item.address else "",
-            zone=item.zone or self._zone,
-            provider_name=self._provider_name(item.news.provider_id),
+            news,
+            recipient_name=name,
+            zone=zone or self._zone,
+            provider_name=self._provider_name(news.provider_id),
         )
 
     def kept(self, item: Claimed) -> tuple[dict[str, str] | None, str | None]:

@@ -99,6 +99,9 @@ class Settings(BaseSettings):
     outbox_lag_slo: Duration = Field(
         default=timedelta(seconds=60), description="how old the oldest pending event may be, as 60s"
     )
+    notify_backlog_slo: Duration = Field(
+        default=timedelta(minutes=15), description="how long the oldest message that is due may wait, as 15m"
+    )
     database_cores: int | None = Field(default=None, ge=1, description="of the database's machine, when it is another")
     approve_above: int = Field(default=10_000, ge=0, description="a replay of more items needs another person's word")
     quiet_hours: str = Field(default="20-8", description="hours in which owners are not reminded; 0-0 for none")
@@ -129,6 +132,7 @@ class Settings(BaseSettings):
         "outbox_lag_slo",
         "notify_retry_first",
         "notify_retry_most",
+        "notify_backlog_slo",
     )
     @classmethod
     def _is_some_time(cls, value: timedelta) -> timedelta:

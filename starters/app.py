@@ -8,6 +8,7 @@ from starters import (
     db,
     doctor,
     keys,
+    notifications,
     outbox,
     processes,
     providers,
@@ -41,6 +42,7 @@ app.add_typer(connections.app, name="connections")
 app.add_typer(reauth.app, name="reauth")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(outbox.app, name="outbox")
+app.add_typer(notifications.app, name="notifications")
 app.add_typer(replay.app, name="replays")
 app.add_typer(contacts.app, name="contacts")
 app.add_typer(keys.app, name="keys")

@@ -1,7 +1,7 @@
 """The outbox for people: how it stands, what was given up, and how many drain it."""
 
 import os
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from temporalio.service import RPCError
@@ -10,13 +10,15 @@ from integrations import temporal
 from integrations.db import binding, load, outbox_counts, outbox_dead
 from integrations.db import scale as wishes
 from integrations.db.outbox_status import page as look
+from integrations.domain.dispatcher import listed
 from integrations.domain.errors import StopError, WrongUsageError
 from integrations.domain.ledger import PARTITIONS, partitions_of
-from integrations.domain.outbox_verdict import expected, listed, troubles
+from integrations.domain.outbox_verdict import expected, troubles
 from integrations.domain.scale import verdict
 from integrations.temporal import TemporalUnreachableError
 from starters import outbox_page
-from starters.outbox_workflows import described
+from starters.dispatchers import described
+from starters.page import attempt
 from starters.reach import Reach, changing, reading
 from starters.shell import (
     FAILED,
@@ -56,7 +58,7 @@ async def status(
             await _differences(reach, json=json)
             return
         page = await look(reach.sessions)
-        dispatchers, note = await described(reach, page.dispatchers)
+        dispatchers, note = await described(reach, page.dispatchers, "outbox-dispatch")
         counts = await outbox_counts.counts(reach.sessions)
         page = page.model_copy(update={"dispatchers": dispatchers, "counts": counts})
     slo = reach.settings.outbox_lag_slo
@@ -143,14 +145,9 @@ def _items(items: list[outbox_dead.Item], total: int, cause: str, state: str, *,
                 ("failed", f"{each.attempts or 0} times, last {moment(each.failed_at) if each.failed_at else '-'}"),
                 ("cause", f"{each.cause}  ({each.fingerprint})"),
                 ("error", each.error),
-                *[(f"  {_attempt(entry)}", entry.get("error", "")) for entry in each.history],
+                *[(f"  {attempt(entry)}", entry.get("error", "")) for entry in each.history],
             ]
         )
-
-
-def _attempt(entry: dict[str, Any]) -> str:
-    by = f" by {entry['by']}" if entry.get("by") else ""
-    return f"{str(entry.get('at', ''))[:19]} #{entry.get('attempt', '?')}{by}"
 
 
 @command

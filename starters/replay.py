@@ -16,7 +16,9 @@ from integrations.domain.filters import Filters
 from integrations.domain.replay import Repace, Said
 from integrations.domain.replay_pace import read_rate
 from integrations.temporal import ui_link
+from starters import replay_items
 from starters.reach import changing, reading
+from starters.replay_items import Items, LimitItems
 from starters.shell import By, Json, Reason, as_json, because, command, fields, out, run, table
 
 app = typer.Typer(no_args_is_help=True, help="Replays: list, look, pause, resume, re-pace, cancel, approve.")
@@ -58,7 +60,13 @@ async def list_(json: Json = False) -> None:
 
 @app.command()
 @command
-async def show(plan_id: UUID, json: Json = False) -> None:
+async def show(
+    plan_id: UUID,
+    items: Items = False,
+    after: Annotated[int, typer.Option(help="Of the items, those beyond this number.")] = 0,
+    limit_items: LimitItems = replay_items.LIMIT,
+    json: Json = False,
+) -> None:
     """How far a replay is, what failed again or was skipped, and what comes next.
 
     Example: runbook replays show 3f2b8c1e-0d4f-4a53-9a0e-0c5a2f6d1b11
@@ -69,11 +77,13 @@ async def show(plan_id: UUID, json: Json = False) -> None:
         .order_by(ReplayItem.outcome, ReplayItem.n)
         .limit(_NAMED)
     )
-    async with reading() as reach, reach.sessions.begin() as session:
-        plan = await replay_plans.find(session, plan_id)
-        seen = await replay.seen(session, plan_id)
-        items = (await session.scalars(noted)).all()
+    async with reading() as reach:
+        async with reach.sessions.begin() as session:
+            plan = await replay_plans.find(session, plan_id)
+            seen = await replay.seen(session, plan_id)
+            ended = (await session.scalars(noted)).all()
         web_ui = ui_link(reach.settings, f"replay:{plan.id}")
+        lines = await replay_items.of(reach, plan.ledger, plan.id, after=after, limit=limit_items) if items else None
     told: dict[str, Any] = {
         "plan": plan.id,
         "ledger": plan.ledger,
@@ -99,15 +109,18 @@ async def show(plan_id: UUID, json: Json = False) -> None:
     }
     named = [
         {"n": item.n, "outcome": item.outcome, "item": item.item_id, "at": item.destination, "why": item.why}
-        for item in items
+        for item in ended
     ]
     if json:
-        as_json(told | {"items": named})
+        as_json(told | {"items": named if lines is None else lines})
         return
     fields([(name, value) for name, value in told.items() if value is not None])
     if named:
         out.print()
         table(("N", "OUTCOME", "ITEM", "AT", "WHY"), [list(item.values()) for item in named], none="")
+    if lines is not None:
+        out.print()
+        replay_items.show(lines, plan.id, plan.count)
 
 
 @app.command()

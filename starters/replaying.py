@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -15,16 +16,23 @@ from integrations import temporal
 from integrations.db import replay as progress
 from integrations.db import replay_plans
 from integrations.db.ledger_tables import ReplayPlan
+from integrations.db.replay_plans import Judged
 from integrations.domain.errors import StopError
 from integrations.domain.filters import Filters
 from integrations.domain.replay import Outcome, PlanStatus, ReplayRequest
 from integrations.domain.replay_pace import Budget
+from integrations.settings import Settings
 from starters.reach import Reach, warn_without_worker
 from starters.shell import FAILED, USAGE, as_json, err, fail, fields, moment, out
 from workflows.queues import DRAIN, WORKFLOWS
 
-DEDUPE: Final = {"outbox": "the projector ledger recognises what was projected: a replay of it is a no-op"}
+DEDUPE: Final = {
+    "outbox": "the projector ledger recognises what was projected: a replay of it is a no-op",
+    "notifications": "the idempotency key of a webhook and the Message-ID of a mail stay the same; apprise has none",
+}
 """Whether each ledger's receivers know a replay when they see one."""
+Judging = Callable[[Settings], Judged]
+"""What is to be known of each item of a plan, by what the settings say now. Raises WrongUsageError."""
 _LOOK: Final = 0.5
 """Seconds between two looks at the rows, for the bar."""
 
@@ -71,12 +79,16 @@ class Run:
     yes: bool
     wait: bool
     json: bool
+    judging: Judging | None = None
 
 
-async def make(reach: Reach, ledger: str, filters: Filters, *, by: str, reason: str) -> Made:
+async def make(
+    reach: Reach, ledger: str, filters: Filters, *, by: str, reason: str, judging: Judging | None = None
+) -> Made:
     """A new plan. Raises StopError when nothing matches."""
+    judged = judging(reach.settings) if judging else None
     async with reach.sessions.begin() as session:
-        planned = await replay_plans.make(session, ledger, filters, by=by, reason=reason)
+        planned = await replay_plans.make(session, ledger, filters, by=by, reason=reason, judged=judged)
         return _made(await replay_plans.find(session, planned.plan_id))
 
 
@@ -97,7 +109,7 @@ def show_plan(made: Made, rate: int) -> None:
 async def replayed(reach: Reach, chosen: UUID | Filters, wanted: Run) -> None:
     """Run a plan, or one that filters make, and follow it. Joins a replay that is under way."""
     if isinstance(chosen, Filters):
-        made = await make(reach, wanted.ledger, chosen, by=wanted.by, reason=wanted.reason)
+        made = await make(reach, wanted.ledger, chosen, by=wanted.by, reason=wanted.reason, judging=wanted.judging)
         status = PlanStatus.PLANNED
     else:
         made, status = await _known(reach, chosen, wanted)

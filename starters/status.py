@@ -3,16 +3,23 @@
 import typer
 from temporalio.service import RPCError
 
+from integrations.db.notification_status import page as notification_page
 from integrations.db.outbox_status import page
 from integrations.db.status import ReauthStatus, reauth_status
+from integrations.domain.notification_page import Page as NotificationPage
+from integrations.domain.notification_verdict import NOBODY_YET
+from integrations.domain.notification_verdict import troubles as notification_troubles
 from integrations.domain.outbox_page import Page
-from integrations.domain.outbox_verdict import Trouble, troubles
+from integrations.domain.outbox_verdict import troubles
+from integrations.domain.trouble import Trouble
 from integrations.temporal import TemporalUnreachableError
+from starters.notification_kit import unready
 from starters.reach import Reach, no_worker_since, reading
 from starters.shell import FAILED, UNREACHABLE, Json, as_json, command, moment, table
 from workflows.queues import WORKFLOWS
 
-NOT_WATCHED = ("outage", "webhook", "notification")
+Line = tuple[str, str, str, str, str]
+NOT_WATCHED = ("outage", "webhook")
 """Failure modes that this release does not watch yet: said, so that silence is not taken for health."""
 
 
@@ -27,14 +34,19 @@ async def status(json: Json = False) -> None:
             found = await reauth_status(session)
         outbox = await page(reach.sessions)
         stuck = troubles(outbox, reach.settings.outbox_lag_slo)
+        told = await notification_page(reach.sessions, await unready(reach.settings))
+        untold = notification_troubles(told, reach.settings.notify_backlog_slo)
         platform, unreachable = await _platform(reach)
-    trouble = bool(found.blocked or found.errored or stuck or platform)
+    trouble = bool(found.blocked or found.errored or stuck or untold or platform)
     if json:
-        told = {"trouble": trouble, "platform": platform, "reauth": found}
-        as_json(told | {"outbox": {"trouble": stuck} | outbox.model_dump(), "not_watched": NOT_WATCHED})
+        ledgers = {
+            "outbox": {"trouble": stuck} | outbox.model_dump(),
+            "notification": {"trouble": untold} | told.model_dump(),
+        }
+        as_json({"trouble": trouble, "platform": platform, "reauth": found} | ledgers | {"not_watched": NOT_WATCHED})
     else:
         rows = [("platform", "trouble" if platform else "fine", "", platform or "worker and Temporal answer", "")]
-        rows += [_line(found), _outbox(outbox, stuck)]
+        rows += [_line(found), _outbox(outbox, stuck), _notifications(told, untold)]
         rows += [(mode, "-", "", "not watched by this release", "") for mode in NOT_WATCHED]
         table(("MODE", "", "SINCE", "WHAT", "NEXT COMMAND"), rows, none="")
     if unreachable:
@@ -43,7 +55,7 @@ async def status(json: Json = False) -> None:
         raise typer.Exit(FAILED)
 
 
-def _line(found: ReauthStatus) -> tuple[str, str, str, str, str]:
+def _line(found: ReauthStatus) -> Line:
     if not (found.blocked or found.errored):
         return "reauth", "fine", "", "every connection has its grants", ""
     what = f"{found.blocked} blocked until the owner consents, {found.errored} errored; {found.open_tasks} tasks open"
@@ -54,25 +66,40 @@ def _line(found: ReauthStatus) -> tuple[str, str, str, str, str]:
     return "reauth", "trouble", since, what, "runbook tasks list"
 
 
-def _outbox(page: Page, found: list[Trouble]) -> tuple[str, str, str, str, str]:
-    dead, retrying, held = (
-        sum(getattr(each, state) or 0 for each in page.projections) for state in ("dead", "retrying", "held")
-    )
+def _outbox(page: Page, found: list[Trouble]) -> Line:
+    retrying, held = (sum(getattr(each, state) or 0 for each in page.projections) for state in ("retrying", "held"))
     draining = sum(each.fresh(page.at) for each in page.dispatchers)
     doing = f"{draining} of {page.wish} dispatchers drain"
     doing += f"; {retrying} being retried, {held} held back behind, by itself" if retrying or held else ""
     if not found:
         many = "many" if page.pending is None else f"{page.pending}"
         return "outbox", "fine", "", f"{many} pending; {doing}", ""
+    return _troubled("outbox", "outbox", found, doing)
+
+
+def _notifications(page: NotificationPage, found: list[Trouble]) -> Line:
+    waiting, retrying, held = (
+        sum(getattr(each, state) or 0 for each in page.channels) for state in ("pending", "retrying", "held")
+    )
+    doing = f"{sum(each.sent for each in page.channels):,} sent, {waiting:,} pending"
+    doing += f"; {retrying} being retried, {held} held back, by itself" if retrying or held else ""
+    if not found:
+        return "notification", "fine", "", doing if page.reaches_anybody else NOBODY_YET, ""
+    return _troubled("notification", "notifications", found, doing)
+
+
+def _troubled(mode: str, app: str, found: list[Trouble], doing: str) -> Line:
+    """Of a ledger: the worst of it, and the command that all of it leads to."""
     what = "; ".join(each.what for each in found[:2]) + (f"; {len(found) - 2} more" if len(found) > 2 else "")  # noqa: PLR2004
     since = min((each.since for each in found if each.since), default=None)
-    only_dead = dead and all(each.next == "runbook outbox dead" for each in found)
+    [*following] = {each.next for each in found}
+    dead = f"runbook {app} dead"
     return (
-        "outbox",
+        mode,
         "trouble",
         moment(since) if since else "",
         f"{what}. {doing}",
-        "runbook outbox dead" if only_dead else "runbook outbox status",
+        dead if following == [dead] else f"runbook {app} status",
     )
 
 

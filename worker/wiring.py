@@ -19,7 +19,7 @@ from activities.job import JobActivities
 from activities.keys import KeysActivities
 from activities.notification import NotificationActivities
 from activities.notification_ending import Ending
-from activities.notification_message import Composer
+from activities.notification_kit import Kit, put_together
 from activities.outbox import OutboxActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities
@@ -28,7 +28,6 @@ from activities.replay import ReplayActivities
 from activities.waiting import WaitingActivities
 from integrations import observability, settings, temporal
 from integrations.db import binding, connections, dispatchers, keys, migrate
-from integrations.db.notification_expand import Rules
 from integrations.db.projectors import PROJECTORS, notifying
 from integrations.db.session import Sessions, make_engine, make_sessions
 from integrations.db.vault import Vault
@@ -37,15 +36,12 @@ from integrations.domain.ledger import PARTITIONS
 from integrations.domain.notification import CHANNELS
 from integrations.observability import scrubbed
 from integrations.providers import catalog
-from integrations.providers import definitions as notifications
 from integrations.providers.catalog import Catalog
 from integrations.providers.channels.channel import Channel
 from integrations.providers.channels.client import make_sending_client
 from integrations.providers.channels.registry import make as make_channels
-from integrations.providers.definitions import Definitions
 from integrations.providers.http import make_client
 from integrations.providers.oauth import Providers
-from integrations.providers.rendering import Renderer
 from integrations.settings import Settings
 from worker import schedules
 from worker.plugin import runbook_plugin
@@ -101,15 +97,15 @@ def build_workers(
     reconcile = ReconcileActivities(sessions, config.terms, config.retrying, config.sending)
     sealing = KeysActivities(sessions, vault)
     detection = DetectionActivities(sessions, config.terms)
-    told = notifications.load(config.notifications)
+    kit = put_together(config, vault, channels, providers.catalog)
     outbox = OutboxActivities(
         sessions,
         config.sqlalchemy_url,
         config.retrying,
         batch=config.outbox_batch,
-        projectors={**PROJECTORS, "notification": notifying(told.patterns)},
+        projectors={**PROJECTORS, "notification": notifying(kit.definitions.patterns)},
     )
-    messages = build_notifications(sessions, vault, told, channels, providers.catalog, config)
+    messages = build_notifications(sessions, kit, config)
     replays = ReplayActivities(sessions)
     core = Worker(
         client,
@@ -181,25 +177,17 @@ def build_workers(
     ]
 
 
-def build_notifications(
-    sessions: Sessions,
-    vault: Vault,
-    told: Definitions,
-    channels: Mapping[str, Channel],
-    catalog: Catalog,
-    config: Settings,
-) -> NotificationActivities:
-    rules = Rules(
-        about=told.about,
-        unready=lambda: {name: why for name, channel in channels.items() if (why := channel.ready())},
-        quiet=config.terms.reminding.quiet,
-    )
-    composer = Composer(
-        told, Renderer(told), vault, catalog.name_of, web_url=config.web_url, zone=config.terms.reminding.quiet.zone
-    )
-    ending = Ending(told, rules, composer)
+def build_notifications(sessions: Sessions, kit: Kit, config: Settings) -> NotificationActivities:
+    ending = Ending(kit.definitions, kit.rules, kit.composer)
     return NotificationActivities(
-        sessions, config.sqlalchemy_url, channels, rules, composer, ending, config.sending, batch=config.notify_batch
+        sessions,
+        config.sqlalchemy_url,
+        kit.channels,
+        kit.rules,
+        kit.composer,
+        ending,
+        config.sending,
+        batch=config.notify_batch,
     )
 
 

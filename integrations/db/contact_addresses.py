@@ -18,6 +18,11 @@ from integrations.domain.audience import is_owner, recipient_of
 from integrations.domain.notification import Address, Recipient
 from integrations.domain.quiet_hours import QuietHours
 
+OF_RECIPIENT: Final = """
+address.channel = {channel} AND address.audience IN ({recipient}, split_part({recipient}, '/', 1))
+  AND address.audience || CASE WHEN address.name = '' THEN '' ELSE '/' || address.name END = {recipient}
+"""
+"""Which `address` a dispatch goes to by now: one that was removed and given anew is another row."""
 _AT_ANY_HOUR: Final = QuietHours(starts=0, ends=0)
 _ORDER: Final = (ContactAddress.audience, ContactAddress.name, ContactAddress.channel)
 

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db.outbox_dispatchers import OWNERS
+from integrations.db.seats import OWNERS
 from integrations.domain.scale import Load
 
 SECONDS: Final = 2.0
@@ -17,7 +17,7 @@ _WORK: Final = ("IO", "LWLock", "Lock", "BufferPin")
 """Waits that are the database's own. The others are for a client, a timer, or a process that is counted itself."""
 # Of every database on the server: they share its machine. A statement each: within a transaction the view stands still.
 _LOOK: Final = text(f"""
-SELECT wait_event_type AS kind, wait_event AS event, pid IN (SELECT pid FROM ({OWNERS}) AS owner) AS drains
+SELECT wait_event_type AS kind, wait_event AS event, pid IN (SELECT pid FROM ({OWNERS["outbox"]}) AS owner) AS drains
 FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()
 """)  # noqa: S608 - ours
 _ROOM: Final = text("""

@@ -74,6 +74,9 @@ SELECT
     WHERE status = 'pending' AND part = cast(:part AS smallint) AND due_at <= now()) AS due,
   EXISTS (SELECT FROM service_ledger_holds WHERE ledger = 'notifications' AND part = :part) AS held
 """)
+_OF_IDS: Final = text(f"""
+WITH claimed AS (SELECT * FROM service_notification_dispatches WHERE id = ANY(:ids)) {CLAIMED}
+""")  # noqa: S608 - ours
 _DUE: Final = text("""
 SELECT id FROM service_notification_dispatches
 WHERE status = 'pending' AND part = cast(:part AS smallint) AND due_at <= now() ORDER BY due_at, position LIMIT 1
@@ -248,6 +251,11 @@ async def claim_suspect(run: Executor, dispatch_id: UUID) -> Claimed | None:
     told = {"id": dispatch_id, "token": uuid4(), "lease": LEASE}
     row = (await run.execute(_CLAIM_SUSPECT, told)).one_or_none()
     return None if row is None else claimed_of(row)
+
+
+async def seen(run: Executor, ids: Sequence[UUID]) -> list[Claimed]:
+    """As a claim would find them. Nobody has them in hand for that."""
+    return [claimed_of(row) for row in await run.execute(_OF_IDS, {"ids": list(ids)})]
 
 
 async def next_due(connection: AsyncConnection, part: int) -> UUID | None:

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from integrations.db import notification_flow as flow
+from integrations.db.contact_addresses import OF_RECIPIENT
 from integrations.db.dedicated import transaction
 from integrations.db.notification_flow import CLAIMED, LEASE, Claimed, Settled, claimed_of
 from integrations.domain.ledger import Failure
@@ -34,8 +35,10 @@ ORDER BY n LIMIT {{limit}}
 """  # noqa: S608 - ours
 _TAKE: Final = text(f"""
 WITH claimed AS (
-  UPDATE service_notification_dispatches SET status = 'processing', token = :token, plan_id = :plan_id,
-    lease_until = now() + cast(:lease AS interval)
+  UPDATE service_notification_dispatches AS item SET status = 'processing', token = :token, plan_id = :plan_id,
+    lease_until = now() + cast(:lease AS interval), address_id = coalesce(
+      (SELECT id FROM service_contact_addresses AS address
+        WHERE {OF_RECIPIENT.format(recipient="item.recipient", channel="item.channel")}), address_id)
   WHERE id = ANY(:ids) AND status IN ('dead', 'nobody') RETURNING *
 ) {CLAIMED}
 """)  # noqa: S608 - ours

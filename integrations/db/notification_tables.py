@@ -73,6 +73,8 @@ class NotificationDispatch(Base):
             "position",
             postgresql_where=text("status IN ('dead', 'nobody')"),
         ),
+        # How much news was none any more, lately.
+        Index("ix_service_notification_dispatches_dropped", "settled_at", postgresql_where=text("status = 'dropped'")),
         # What became of an event.
         Index(None, "event_id"),
         # Each row changes two times: its next versions find room on the page of the first.

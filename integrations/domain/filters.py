@@ -57,8 +57,8 @@ class Filters(Message):
         for status in self.statuses:
             if status not in _REPLAYABLE:
                 raise WrongUsageError(
-                    f"{status.value} events drain by themselves and need no replay: `runbook outbox status` tells how "
-                    f"fast. --status takes {', '.join(known.value for known in _REPLAYABLE)}"
+                    f"{status.value} items drain by themselves and need no replay: `runbook status` tells how they "
+                    f"stand. --status takes {', '.join(known.value for known in _REPLAYABLE)}"
                 )
         if self.since is not None and self.until is not None and self.since >= self.until:
             raise WrongUsageError(

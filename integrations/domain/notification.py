@@ -143,6 +143,10 @@ class Rendered:
     def with_link(self, link: str) -> "Rendered":
         return Rendered(*(part.replace(LINK, link) for part in (self.subject, self.text, self.html)))
 
+    @property
+    def has_link(self) -> bool:
+        return any(LINK in part for part in (self.subject, self.text, self.html))
+
     def kept(self) -> dict[str, str]:
         """As it is stored: without any link."""
         told = "(the link: it is made anew whenever this is sent)"

@@ -1,16 +1,13 @@
 """What one look at the outbox finds."""
 
 from datetime import datetime, timedelta
-from typing import Final
 
 from pydantic import Field
 
+from integrations.domain.dispatcher import Dispatcher, Owner
 from integrations.domain.ledger import PARTITIONS
 from integrations.domain.message import Message
 from integrations.domain.outbox_health import Rates
-
-STALE: Final = timedelta(seconds=15)
-"""A dispatcher says something every second while it works, and every 5 s when it is idle."""
 
 
 class Projection(Message):
@@ -36,45 +33,6 @@ class Projection(Message):
     """Events that it has still to project."""
     oldest: datetime | None = None
     """When the first of those occurred."""
-
-
-class Owner(Message):
-    """A session that has partitions' locks, as the database shows it."""
-
-    pid: int
-    application: str
-    wait: str
-    """What it waits for now: `Client:ClientRead` is its own program."""
-    parts: list[int]
-
-
-class Workflow(Message):
-    """A dispatcher's workflow, as Temporal describes it."""
-
-    state: str
-    """`running`, `not found`, or how it ended."""
-    attempt: int = 0
-    """Of its pending activity; 0 when none is."""
-    failure: str = ""
-    """The last failure of that activity."""
-
-
-class Dispatcher(Message):
-    number: int
-    wished: bool = True
-    """False: of an earlier scale, and should have ended."""
-    worker: str = ""
-    seen_at: datetime | None = None
-    batch: int = 0
-    errors: int = 0
-    last_error: str = ""
-    last_error_at: datetime | None = None
-    owner: Owner | None = None
-    workflow: Workflow | None = None
-    """None: Temporal was not asked, or did not answer."""
-
-    def fresh(self, now: datetime) -> bool:
-        return self.seen_at is not None and now - self.seen_at <= STALE
 
 
 class Stuck(Message):

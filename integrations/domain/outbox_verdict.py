@@ -4,24 +4,16 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
+from integrations.domain.dispatcher import Dispatcher, listed
 from integrations.domain.ledger import PARTITIONS
-from integrations.domain.message import Message
 from integrations.domain.outbox_health import Forecast, forecast
-from integrations.domain.outbox_page import Dispatcher, Page, Projection
+from integrations.domain.outbox_page import Page, Projection
+from integrations.domain.trouble import Trouble, amount
 
 _RETRIED: Final = timedelta(minutes=15)
 """Until then an item that fails is Temporal's business."""
-_LOOPING: Final = timedelta(minutes=1)
-"""A loop that fails again and again does so at least every 30 s."""
 _DEALING: Final = timedelta(seconds=5)
 """A partition changes hands faster than that."""
-
-
-class Trouble(Message):
-    what: str
-    since: datetime | None = None
-    next: str
-    """A command that can be pasted."""
 
 
 def expected(page: Page, slo: timedelta) -> Forecast:
@@ -65,7 +57,7 @@ def _dispatchers(page: Page) -> Iterator[Trouble]:
         if page.drained and not each.fresh(page.at):
             said = "has not been seen" if each.seen_at else "has never been seen"
             yield Trouble(what=f"dispatcher {each.number} {said}{_why(each)}", since=each.seen_at, next=_start(page))
-        elif each.last_error_at and page.at - each.last_error_at <= _LOOPING:
+        elif each.fails(page.at):
             what = f"dispatcher {each.number} fails ({each.errors} times so far): {each.last_error}"
             yield Trouble(what=what, since=each.last_error_at, next="runbook doctor")
     waiting = [part for part in page.unowned if part in page.oldest and page.at - page.oldest[part] > _DEALING]
@@ -92,15 +84,15 @@ def _start(page: Page) -> str:
 
 def _projection(each: Projection, now: datetime) -> Iterator[Trouble]:
     if each.whole:
-        what = f"{each.projector} fails as a whole, {_amount(each.held)} wait: {each.cause}"
+        what = f"{each.projector} fails as a whole, {amount(each.held)} wait: {each.cause}"
         yield Trouble(what=what, since=each.waiting_since, next="runbook outbox dead --retrying")
     elif each.waiting_since and now - each.waiting_since > _RETRIED:
-        what = f"{each.projector}: {_amount(each.retrying)} retried, {_amount(each.held)} held back behind them"
+        what = f"{each.projector}: {amount(each.retrying)} retried, {amount(each.held)} held back behind them"
         cause = f": {each.cause}" if each.cause else ""
         yield Trouble(what=what + cause, since=each.waiting_since, next="runbook outbox dead --retrying")
     if each.dead != 0:
         yield Trouble(
-            what=f"{each.projector}: {_amount(each.dead)} dead", since=each.dead_since, next="runbook outbox dead"
+            what=f"{each.projector}: {amount(each.dead)} dead", since=each.dead_since, next="runbook outbox dead"
         )
 
 
@@ -126,18 +118,3 @@ def _counts(page: Page) -> Iterator[Trouble]:
         if each.unknown:
             told += f", and of {each.unknown:,} settled events the ledger knows nothing"
         yield Trouble(what=told, next="runbook outbox status --differences")
-
-
-def _amount(count: int | None) -> str:
-    return "many (not counted in time)" if count is None else f"{count:,}"
-
-
-def listed(parts: list[int]) -> str:
-    """`0-3, 7`."""
-    runs: list[list[int]] = []
-    for part in sorted(parts):
-        if runs and part == runs[-1][1] + 1:
-            runs[-1][1] = part
-        else:
-            runs.append([part, part])
-    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs) or "none"

@@ -32,7 +32,14 @@ class DefinitionsError(StopError):
 
 
 class Definitions:
-    def __init__(self, definitions: Iterable[Definition], samples: Samples | None = None) -> None:
+    def __init__(
+        self,
+        definitions: Iterable[Definition],
+        samples: Samples | None = None,
+        files: Mapping[str, Path] | None = None,
+    ) -> None:
+        """`files`: where each definition stands, by id."""
+        self._files = files or {}
         self._definitions = {definition.id: definition for definition in definitions}
         self.samples: Samples = samples or {}
         self.patterns = tuple(sorted({pattern for each in self for pattern in each.events}))
@@ -52,6 +59,10 @@ class Definitions:
             )
         return found
 
+    def file_of(self, definition_id: str) -> Path:
+        """Where it stands."""
+        return self._files.get(definition_id, BUILT_IN)
+
     def _about(self, event: str) -> tuple[Definition, ...]:
         """What is told of events of this name."""
         return tuple(definition for definition in self if definition.is_about(event))
@@ -62,6 +73,7 @@ def load(extra: Path | None = None) -> Definitions:
     definitions: dict[str, Definition] = {}
     samples: dict[str, Sequence[Mapping[str, Any]]] = {}
     renderer = Renderer()
+    files: dict[str, Path] = {}
     for file in (BUILT_IN, extra):
         if file is not None:
             own, added, said = _read(file)
@@ -70,7 +82,8 @@ def load(extra: Path | None = None) -> Definitions:
             if said:
                 raise DefinitionsError("\n".join(f"{file}: {line}" for line in said))
             definitions |= {each.id: each for each in own}
-    return Definitions(definitions.values(), samples)
+            files |= {each.id: file for each in own}
+    return Definitions(definitions.values(), samples, files)
 
 
 def sample(event: str, payload: Mapping[str, Any]) -> News:

@@ -111,7 +111,7 @@ class TestAPlan:
         now = datetime(2026, 11, 25, 12, tzinfo=UTC)
         for filters, words in (
             ({"since": now, "until": now - timedelta(hours=1)}, "12:00 UTC is not before --until 2026-11-25 11:00 UTC"),
-            ({"statuses": (ItemStatus.PENDING,)}, "pending events drain by themselves.*runbook outbox status"),
+            ({"statuses": (ItemStatus.PENDING,)}, "pending items drain by themselves.*runbook status"),
             ({"tenant": "acme"}, "'acme' is not a tenant: write user:ID or org:ID"),
             ({"limit": 0}, "--limit 0 asks for nothing"),
         ):

@@ -2,9 +2,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from integrations.domain.dispatcher import Dispatcher, Owner, listed
 from integrations.domain.outbox_health import Rates, forecast
-from integrations.domain.outbox_page import Counts, Dispatcher, Owner, Page, Projection, Reconciled, Stuck
-from integrations.domain.outbox_verdict import listed, troubles
+from integrations.domain.outbox_page import Counts, Page, Projection, Reconciled, Stuck
+from integrations.domain.outbox_verdict import troubles
 
 SLO = timedelta(seconds=60)
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)

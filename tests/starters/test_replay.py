@@ -85,7 +85,7 @@ class TestAPlan:
 
     def test_reads_times_as_people_write_them_and_refuses_the_rest(self) -> None:
         def filters(status: str = "dead", since: str = "", tenant: str = "", limit: int | None = None) -> Filters:
-            return filters_of([status], since, "", "", "", None, tenant, "", "", limit)
+            return filters_of(status=[status], since=since, tenant=tenant, limit=limit)
 
         assert (filters(since="2026-11-25T12:00:00+01:00")).since == datetime(2026, 11, 25, 11, tzinfo=UTC)
         since = filters(since="2h").since
@@ -93,7 +93,7 @@ class TestAPlan:
         assert timedelta(hours=2) <= datetime.now(UTC) - since < timedelta(hours=2, minutes=1)
         for wanted, answer in (
             ({"since": "yesterday"}, "'yesterday' is no time"),
-            ({"status": "pending"}, "pending events drain by themselves"),
+            ({"status": "pending"}, "pending items drain by themselves"),
             ({"status": "gone"}, "'gone' is no status: dead, retrying, held or delivered"),
             ({"tenant": "acme"}, "'acme' is not an owner"),
         ):

@@ -93,6 +93,12 @@ def upgrade() -> None:
         ["fingerprint", "position"],
         postgresql_where=sa.text("status IN ('dead', 'nobody')"),
     )
+    op.create_index(
+        "ix_service_notification_dispatches_dropped",
+        _DISPATCHES,
+        ["settled_at"],
+        postgresql_where=sa.text("status = 'dropped'"),
+    )
     op.create_index(op.f("ix_service_notification_dispatches_event_id"), _DISPATCHES, ["event_id"])
 
 

@@ -1,0 +1,132 @@
+"""Why an event is told, to whom, by what, and when: what an explanation is made of."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from integrations.domain.message import Message
+from integrations.domain.notification import Definition, Mode, Recipient
+from integrations.domain.notification_addressing import Addressed, Unreached
+
+GAVE_UP: Final = ("dead", "dropped")
+"""What a dispatch is after which its recipient's next channel may follow."""
+
+
+class Way(Message):
+    """One channel of a definition, and whether it carries this."""
+
+    channel: str
+    address: str = ""
+    """Masked."""
+    state: str
+
+
+class Reader(Message):
+    """A recipient, and what they would read."""
+
+    recipient: str
+    ways: list[Way]
+    due_at: datetime | None = None
+    """None: nothing goes out."""
+    waits: bool = False
+    """For the end of their quiet hours."""
+    subject: str = ""
+    text: str = ""
+    mistake: str = ""
+    """Of the templates: why there is nothing to read."""
+    unreached: str = ""
+    """Why nothing goes out, and the command that changes it."""
+
+
+class Mapped(Message):
+    """A definition that is about the event."""
+
+    definition: str
+    pattern: str
+    """Of those in its `events`, the one that the event's name matches."""
+    file: str
+    audience: str
+    """Its word for it, and whom that is."""
+    mode: str
+    channels: tuple[str, ...]
+    news_until: datetime
+    old: str = ""
+    """Why it would be dropped, if it would."""
+    readers: list[Reader]
+    nobody: str = ""
+    """Why there is no reader at all, and the command that changes it."""
+
+
+class Became(Message):
+    """A dispatch as it stands."""
+
+    id: UUID
+    definition: str
+    recipient: str
+    channel: str
+    status: str
+    attempts: int
+    cause: str
+    error: str
+    workflow_id: str
+    """Of one that left the flow; empty without."""
+
+
+class Explained(Message):
+    event_id: UUID
+    name: str
+    occurred_at: datetime
+    provider: str
+    tenant: str
+    connection_id: UUID | None
+    order_key: str
+    seq: int
+    says: str
+    """How far it is on its way to people."""
+    next: str
+    """The nearest thing to do, as a command or a sentence; empty where there is nothing."""
+    mapped: list[Mapped]
+    became: list[Became]
+
+
+def ways(
+    definition: Definition,
+    recipient: Recipient,
+    shown: Mapping[UUID, str],
+    unready: Mapping[str, str],
+    tried: Mapping[str, str],
+    chosen: Sequence[Addressed | Unreached],
+) -> list[Way]:
+    """Each channel in the definition's order. `shown`: addresses for people. `tried`: what became of it by a channel.
+
+    `chosen`: by what is known now.
+    """
+    taken = {each.channel for each in chosen if isinstance(each, Addressed)}
+    return [
+        Way(
+            channel=channel,
+            address=shown.get(recipient.addresses[channel], "") if channel in recipient.addresses else "",
+            state=_state(definition, channel, channel in recipient.addresses, unready, tried, channel in taken),
+        )
+        for channel in definition.channels
+    ]
+
+
+def _state(
+    definition: Definition,
+    channel: str,
+    has_address: bool,
+    unready: Mapping[str, str],
+    tried: Mapping[str, str],
+    taken: bool,
+) -> str:
+    if channel in tried:
+        return tried[channel]
+    if not has_address:
+        return "no address"
+    if channel in unready:
+        return f"cannot send: {unready[channel]}"
+    if not taken or any(status not in GAVE_UP for status in tried.values()):
+        return "stands by, should those before it give up"
+    return "goes by this one, as by each" if definition.mode is Mode.ALL else "goes by this one, the first that can"
