@@ -120,24 +120,13 @@ class NotificationActivities:
     async def send(self, step: SendStep) -> Sent:
         """Try one message once more.
 
-        Raises SendFailedError when it does not arrive, with the wait that the other side asked for.
+        Raises SendFailedError when it does not arrive, with the wait that the other side asked for, and TryAgainError
+        when the database has trouble or a key is missing, which says nothing of the message.
         """
-        async with self._sessions.begin() as session:
-            item = await flow.claim_one(session, step.dispatch_id)
-            known = await self._composer.known(session, [item]) if item is not None else None
-        if item is None or known is None:
-            return Sent(status="settled before", attempts=step.tried)
-        composed = self._composer.compose(item, known)
-        if isinstance(composed, Settled):
-            return await self._ended(composed)
-        answer = await self._channel(item.channel).send(composed.outgoing)
-        if answer.sent:
-            return await self._sent(composed)
-        failure = Failure.of(answer.kind, answer.why)
-        if answer.refused:
-            return await self._given_up(item, failure, tried=True)
-        await self._again(item, failure, answer.after)
-        raise SendFailedError(f"{failure.error}", after=answer.after)
+        try:
+            return await self._tried(step)
+        except (DBAPIError, OSError) as error:
+            raise TryAgainError(said(error)) from None
 
     @activity.defn(name="notification.give_up")
     async def give_up(self, step: SendStep) -> Sent:
@@ -149,6 +138,25 @@ class NotificationActivities:
         failure = item.failure or Failure.of("Crash", "its process ended without a word each time")
         return await self._given_up(item, failure, tried=False)
 
+    async def _tried(self, step: SendStep) -> Sent:
+        async with self._sessions.begin() as session:
+            item = await flow.claim_one(session, step.dispatch_id)
+            known = await self._composer.known(session, [item]) if item is not None else None
+        if item is None or known is None:
+            return Sent(status="settled before", attempts=step.tried)
+        composed = self._composer.compose(item, known)
+        if isinstance(composed, Settled):
+            async with self._sessions.begin() as session:
+                return await self._ended(session, composed)
+        answer = await self._channel(item.channel).send(composed.outgoing)
+        if answer.sent:
+            return await self._sent(composed)
+        failure = Failure.of(answer.kind, answer.why)
+        if answer.refused:
+            return await self._given_up(item, failure, tried=True)
+        await self._again(item, failure, answer.after)
+        raise SendFailedError(f"{failure.error}", after=answer.after)
+
     async def _sent(self, ready: Ready) -> Sent:
         item = ready.item
         async with self._sessions.begin() as session:
@@ -157,15 +165,14 @@ class NotificationActivities:
         return Sent(status="delivered", attempts=item.attempts + 1)
 
     async def _given_up(self, item: Claimed, failure: Failure, *, tried: bool) -> Sent:
+        # One transaction: what follows by another channel and what ends by this one are the same decision.
         async with self._sessions.begin() as session:
-            settled = await self._ending.give_up(session, item, failure, tried=tried)
-        return await self._ended(settled)
+            return await self._ended(session, await self._ending.give_up(session, item, failure, tried=tried))
 
-    async def _ended(self, settled: Settled) -> Sent:
+    async def _ended(self, session: AsyncSession, settled: Settled) -> Sent:
         item = settled.item
-        async with self._sessions.begin() as session:
-            await flow.settle(session, [settled], by=_BY)
-            await flow.let_go(session, item, arrived=False)
+        await flow.settle(session, [settled], by=_BY)
+        await flow.let_go(session, item, arrived=False)
         if settled.status == "dead":
             log.warning("notification.dead", dispatch_id=str(item.id), cause=settled.failure.cause)
         return Sent(status=settled.status, attempts=item.attempts + settled.tried, cause=settled.failure.cause)

@@ -10,7 +10,15 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.detection import announce
 from integrations import temporal
-from integrations.db import consents, dispatchers, notification_lost, outbox_lost, reconcile, replay_plans
+from integrations.db import (
+    consents,
+    dispatchers,
+    notification_alert,
+    notification_lost,
+    outbox_lost,
+    reconcile,
+    replay_plans,
+)
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession
 from integrations.domain.connection import BLOCKED, connection_of, reauth_id
@@ -36,6 +44,7 @@ class Reconciled(Message):
     deliveries: int = 0
     holds: int = 0
     messages: int = 0
+    alerts: int = 0
 
 
 class ReconcileActivities:
@@ -76,13 +85,19 @@ class ReconcileActivities:
 
     @activity.defn(name="reconcile.notifications")
     async def notifications(self) -> Reconciled:
-        """Start the channels that do not run, and the attempts at messages that nobody has been at for long."""
+        """Start the channels that do not run, and the attempts at messages that nobody has been at for long.
+
+        Operators are told of those that were given up.
+        """
         client = activity.client()
         await self._each(CHANNELS, lambda channel: temporal.start_channel(client, channel))
         async with self._sessions.begin() as session:
             lost = await notification_lost.deliveries(session)
             holds = await notification_lost.release_orphans(session)
-        return Reconciled(messages=await self._each(lost, lambda found: self._send(client, found)), holds=holds)
+        messages = await self._each(lost, lambda found: self._send(client, found))
+        async with self._sessions.begin() as session:
+            alerts = int(await notification_alert.raised(session))
+        return Reconciled(messages=messages, holds=holds, alerts=alerts)
 
     async def _send(self, client: Client, found: notification_lost.Lost) -> None:
         await temporal.start_sending(client, SendRequest(left=found.left, tried=found.attempts, retrying=self._sending))

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, RetryState, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.notification import NotificationActivities
@@ -98,19 +98,30 @@ class NotificationDeliveryWorkflow:
         return ended
 
     async def _sent(self, request: SendRequest, step: SendStep) -> Sent | None:
-        """None when its attempts are used up, or it is no news any more before it arrived."""
+        """None when its attempts are used up, or it is no news any more before it arrived.
+
+        A database in trouble, or a key that is missing, says nothing of the message, and uses none up.
+        """
         left = request.left
-        try:
-            return await workflow.execute_activity_method(
-                NotificationActivities.send,
-                step,
-                task_queue=NOTIFY,
-                summary=f"{left.channel} {left.recipient}: {left.definition}",
-                activity_id="send",
-                schedule_to_close_timeout=max(left.expires_at - workflow.now(), _AT_LEAST),
-                **sending(request.retrying, request.tried, whole=left.whole),
-            )
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
-            return None
+        while True:
+            try:
+                return await workflow.execute_activity_method(
+                    NotificationActivities.send,
+                    step,
+                    task_queue=NOTIFY,
+                    summary=f"{left.channel} {left.recipient}: {left.definition}",
+                    activity_id="send",
+                    schedule_to_close_timeout=max(left.expires_at - workflow.now(), _AT_LEAST),
+                    **sending(request.retrying, request.tried, whole=left.whole),
+                )
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
+                if not _of_ours(error):
+                    return None
+
+
+def _of_ours(error: ActivityError) -> bool:
+    """Whether the attempts were used up by what is ours. When the news ended meanwhile, they were not used up."""
+    used_up = error.retry_state is RetryState.MAXIMUM_ATTEMPTS_REACHED
+    return used_up and isinstance(error.cause, ApplicationError) and error.cause.type in {"TryAgain", "NotReady"}

@@ -37,8 +37,10 @@ class ReconcileWorkflow:
             return found
         messages = await workflow.execute_activity_method(
             ReconcileActivities.notifications,
-            summary="channels that do not run, messages without a workflow",
+            summary="channels that do not run, messages without a workflow, dead letters that nobody was told of",
             activity_id="notifications",
             **RECONCILE,
         )
-        return found.model_copy(update={"messages": messages.messages, "holds": found.holds + messages.holds})
+        return found.model_copy(
+            update={"messages": messages.messages, "holds": found.holds + messages.holds, "alerts": messages.alerts}
+        )

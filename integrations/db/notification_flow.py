@@ -111,22 +111,25 @@ FROM jsonb_to_recordset(cast(:told AS jsonb)) AS told (id uuid, token uuid, stat
   fingerprint text, error text, rendered jsonb, version text, lease double precision)
 WHERE item.id = told.id AND item.token = told.token RETURNING item.id
 """).bindparams(bindparam("told", type_=JSONB))  # noqa: S608 - ours
-_GIVE_BACK: Final = text("""
-UPDATE service_notification_dispatches AS item
-SET status = CASE WHEN plan_id IS NULL THEN 'pending' ELSE 'dead' END, token = NULL, lease_until = NULL, plan_id = NULL
+_AS_BEFORE: Final = """
+status = CASE WHEN plan_id IS NULL THEN 'pending' WHEN channel = '' THEN 'nobody' ELSE 'dead' END,
+  token = NULL, lease_until = NULL, plan_id = NULL
+"""
+"""What is in hand becomes what it was before it was taken: by the flow, or by a replay."""
+_GIVE_BACK: Final = text(f"""
+UPDATE service_notification_dispatches AS item SET {_AS_BEFORE}
 FROM unnest(cast(:ids AS uuid[]), cast(:tokens AS uuid[])) AS told (id, token)
 WHERE item.id = told.id AND item.token = told.token AND item.status = 'processing'
-""")
+""")  # noqa: S608 - ours
 _HOLD: Final = text("""
 UPDATE service_notification_dispatches AS item SET status = 'held', token = NULL, lease_until = NULL
 FROM unnest(cast(:ids AS uuid[]), cast(:tokens AS uuid[])) AS told (id, token)
 WHERE item.id = told.id AND item.token = told.token AND item.status = 'processing'
 """)
-_LOST: Final = text("""
-UPDATE service_notification_dispatches
-SET status = CASE WHEN plan_id IS NULL THEN 'pending' ELSE 'dead' END, token = NULL, lease_until = NULL, plan_id = NULL
+_LOST: Final = text(f"""
+UPDATE service_notification_dispatches SET {_AS_BEFORE}
 WHERE status = 'processing' AND lease_until < now() AND part = cast(:part AS smallint) RETURNING id
-""")
+""")  # noqa: S608 - ours
 _BRAKE: Final = text("""
 INSERT INTO service_ledger_holds (ledger, part, destination, order_key, item_id)
 VALUES ('notifications', :part, :channel, :origin, :item_id)
@@ -151,7 +154,10 @@ _RELEASE: Final = text(f"""
 WITH held AS (
   SELECT item.ctid AS place FROM service_notification_dispatches AS item
   LEFT JOIN service_contact_addresses AS address ON address.id = item.address_id
-  WHERE item.status = 'held' AND item.part = cast(:part AS smallint) AND coalesce(address.origin, :origin) = :origin
+  WHERE item.status = 'held' AND item.part = cast(:part AS smallint) AND NOT EXISTS (
+    -- An address may have been replaced since, or removed: where it leads by now is what counts.
+    SELECT FROM service_ledger_holds AS hold WHERE hold.ledger = 'notifications' AND hold.part = item.part
+      AND hold.order_key = address.origin AND hold.released_at IS NULL)
   LIMIT {_RELEASED}
 )
 UPDATE service_notification_dispatches SET status = 'pending' WHERE ctid = ANY(ARRAY(SELECT place FROM held))
@@ -349,10 +355,9 @@ async def holds(connection: AsyncConnection, part: int) -> Holds:
 
 async def go_on(connection: AsyncConnection, part: int, origin: str) -> int:
     """Let what was held for an origin into the flow again, and end the hold with the last. How many those were."""
-    told = {"part": part, "origin": origin}
-    count = len((await connection.execute(_RELEASE, told)).all())
+    count = len((await connection.execute(_RELEASE, {"part": part})).all())
     if count < _RELEASED:
-        await connection.execute(_END_HOLD, told)
+        await connection.execute(_END_HOLD, {"part": part, "origin": origin})
     return count
 
 

@@ -73,8 +73,11 @@ _SKIPPED: Final = {
     "held": "in the flow again: held while nothing arrives where it goes to",
     "retrying": "in the flow again: its own workflow tries it",
     "dropped": "old news: dropped before",
+    "dead": "its event is gone",
+    "nobody": "its event is gone",
 }
 """Of those that were delivered already nothing is written down."""
+_UNTRIED: Final = "not tried: its turn came too late, or nothing arrived where it goes to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +117,11 @@ async def settle(
     taken: Taken,
     sent: Sequence[tuple[Claimed, str]],
     unsent: Sequence[Settled],
+    untried: Sequence[Claimed],
 ) -> int:
     """Write down what became of a batch, and move the plan on. How many items have an outcome now.
 
+    `untried`: in hand for too long, or nothing arrives where it goes to. It is dead, as before.
     A plan that has ended meanwhile, or was moved on by somebody else, is left as it is; what was sent is settled.
     """
     if not taken.numbers:
@@ -126,18 +131,17 @@ async def settle(
     for item_id, status in taken.skipped.items():
         if status != "delivered":
             notes.append((taken.numbers[item_id], "skipped", _SKIPPED.get(status, f"it is {status}")))
+    notes += [(taken.numbers[item.id], "skipped", _UNTRIED) for item in untried]
     dead = 0
     for each in unsent:
         again = each.status in {"dead", "nobody"}
         dead += again
-        if each.item.id in taken.numbers:
-            notes.append((taken.numbers[each.item.id], "dead" if again else "skipped", each.failure.error))
+        notes.append((taken.numbers[each.item.id], "dead" if again else "skipped", each.failure.error))
     counts = {"delivered": delivered, "dead": dead, "skipped": len(taken.numbers) - delivered - dead}
     async with transaction(connection):
-        for channel in CHANNELS:
-            mine = [each for each in sent if each[0].channel == channel]
-            await flow.sent(connection, window.part, channel, mine)
+        await flow.sent(connection, window.part, CHANNELS[window.part], sent)
         await flow.settle(connection, unsent, by=f"replay:{window.plan_id}")
+        await flow.give_back(connection, untried)
         moved = await connection.execute(
             _MOVE, told | counts | {"from": taken.after, "to": taken.upto, "count": len(taken.numbers)}
         )
@@ -164,7 +168,7 @@ async def give_up(connection: AsyncConnection, part: int, item_id: UUID, failure
             if item is not None:
                 await flow.settle(connection, [Settled(item, "dead", failure, tried=True)], by=f"replay:{row.plan_id}")
             counts = {"delivered": 0, "skipped": 0, "dead": 1, "count": 1, "from": row.upto, "to": row.n}
-            await connection.execute(_MOVE, told | counts)
-            note = {"ns": [row.n], "outcomes": ["dead"], "whys": [failure.error]}
-            await connection.execute(_NOTE, told | note)
+            if (await connection.execute(_MOVE, told | counts)).scalar() is not None:
+                note = {"ns": [row.n], "outcomes": ["dead"], "whys": [failure.error]}
+                await connection.execute(_NOTE, told | note)
     return len(found)

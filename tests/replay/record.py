@@ -9,18 +9,21 @@ import json
 import sys
 import sysconfig
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
+from activities.notification import SendFailedError
 from activities.outbox import ProjectionFailedError
 from integrations import temporal
 from integrations.domain.job import JobRequest
 from integrations.domain.keys import Pass, ReencryptRequest, Unopened
+from integrations.domain.notification_delivery import Left, Sending, SendRequest
 from integrations.domain.outbox import DeliveryRequest, Drained, Pair, Retrying
 from integrations.domain.refresh import Refresh, RefreshRequest
 from integrations.domain.replay import Repace, ReplayRequest, Said
@@ -30,6 +33,7 @@ from tests.workflows.fakes import (
     OUTAGE,
     FakeJob,
     FakeKeys,
+    FakeNotification,
     FakeOutbox,
     FakeRefresh,
     refreshed,
@@ -40,6 +44,7 @@ from workflows.queues import WORKFLOWS
 from workflows.reconcile import ReconcileWorkflow
 
 HISTORIES: Final = Path(__file__).with_name("histories")
+UNSENT: Final = SendFailedError("HTTP 503: the receiver is in trouble")
 
 
 async def works_again(client: Client) -> WorkflowHandle[Any, Any]:
@@ -149,6 +154,52 @@ async def buried(client: Client) -> WorkflowHandle[Any, Any]:
     return handle
 
 
+async def sent_out(client: Client) -> WorkflowHandle[Any, Any]:
+    """Two drains of a channel, an outage of the database between them. A mistake of ours ends it: nothing else does."""
+    drains = [Sending(items=12, why="it has been long enough"), OUTAGE, Sending(items=3, why="it works again")]
+    async with workers(client, notification=FakeNotification(drains)):
+        handle = await temporal.start_channel(client, "webhook")
+        with suppress(WorkflowFailureError):
+            await handle.result()
+    return handle
+
+
+async def _message(client: Client, fake: FakeNotification, *, whole: bool = False) -> WorkflowHandle[Any, Any]:
+    left = Left(
+        dispatch_id=uuid4(),
+        definition="repaired",
+        channel="webhook",
+        recipient="org:acme/ada",
+        event_id=uuid4(),
+        event="connection.activated",
+        provider_id="simulator",
+        tenant="org:acme",
+        connection_id=uuid4(),
+        cause="HTTP 503: the receiver is in trouble",
+        expires_at=datetime.now(UTC) + timedelta(days=3),
+        whole=whole,
+    )
+    retrying = Retrying(attempts=3, first=timedelta(seconds=1))
+    async with workers(client, notification=fake):
+        handle = await temporal.start_sending(client, SendRequest(left=left, retrying=retrying))
+        await handle.result()
+    return handle
+
+
+async def arrived(client: Client) -> WorkflowHandle[Any, Any]:
+    """By the second of two attempts; the database was in trouble for as many as there are before."""
+    return await _message(client, FakeNotification(attempts=[OUTAGE, OUTAGE, UNSENT]))
+
+
+async def arrived_for_all(client: Client) -> WorkflowHandle[Any, Any]:
+    """Where it goes to was out as a whole: more attempts than one message has."""
+    return await _message(client, FakeNotification(attempts=[UNSENT] * 4), whole=True)
+
+
+async def given_up(client: Client) -> WorkflowHandle[Any, Any]:
+    return await _message(client, FakeNotification(attempts=[UNSENT] * 2))
+
+
 async def paused(client: Client) -> WorkflowHandle[Any, Any]:
     """Large, so that somebody else agrees; paused in its second stage, paced anew, and done, with some dead again."""
     fake = FakeReplay(2000, dead=[500, 600], pauses_at=10)
@@ -195,6 +246,7 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "ProviderJobWorkflow/called": called,
     "ReconcileWorkflow/swept": swept,
     "ReconcileWorkflow/swept_with_the_outbox": swept,
+    "ReconcileWorkflow/swept_with_notifications": swept,
     "KeysReencryptWorkflow/reencrypted": reencrypted,
     "ReplayWorkflow/paused": paused,
     "ReplayWorkflow/stopped": stopped,
@@ -202,6 +254,10 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "OutboxDispatchWorkflow/dispatched": dispatched,
     "OutboxDeliveryWorkflow/delivered": delivered,
     "OutboxDeliveryWorkflow/buried": buried,
+    "NotificationDispatchWorkflow/sent_out": sent_out,
+    "NotificationDeliveryWorkflow/arrived": arrived,
+    "NotificationDeliveryWorkflow/arrived_for_all": arrived_for_all,
+    "NotificationDeliveryWorkflow/given_up": given_up,
 }
 
 

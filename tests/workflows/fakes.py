@@ -5,6 +5,7 @@ Subclassing the real classes lets mypy hold the fakes to the real signatures.
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,16 +16,18 @@ from temporalio.worker import Worker
 from activities.detection import DetectionActivities
 from activities.job import JobActivities
 from activities.keys import KeysActivities
+from activities.notification import NotificationActivities
 from activities.outbox import OutboxActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities, Reconciled
 from activities.refresh import RefreshActivities
 from activities.waiting import WaitingActivities
 from integrations import temporal
-from integrations.domain.errors import TryAgainError
+from integrations.domain.errors import StopError, TryAgainError
 from integrations.domain.gate import Answer, Decision
 from integrations.domain.job import JobRequest, JobResult
 from integrations.domain.keys import Left, Pass, ReencryptRequest, ReencryptStep
+from integrations.domain.notification_delivery import ChannelRequest, Sending, SendStep, Sent
 from integrations.domain.outbox import Delivered, DeliveryStep, DispatchRequest, Drained
 from integrations.domain.reauth import (
     Activation,
@@ -48,7 +51,7 @@ from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
 from integrations.domain.verdict import Meaning
 from tests.workflows.fake_replay import FakeReplay
 from worker.wiring import WORKFLOW_CLASSES
-from workflows.queues import DRAIN, WORKFLOWS, provider_queue
+from workflows.queues import DRAIN, NOTIFY, WORKFLOWS, provider_queue
 
 OPENED = Opened(opening=Opening.OPENED, why="revoked", account="a••@acme.example")
 ACCEPTED = Exchanged(exchange=Exchange.CANDIDATE, version=2)
@@ -230,6 +233,35 @@ class FakeOutbox(OutboxActivities):
         return Delivered(status="dead", attempts=step.tried + self.tried, cause="it is refused")
 
 
+class FakeNotification(NotificationActivities):
+    """Drains and attempts from a script. A drain without one ends the dispatcher, an attempt without one delivers."""
+
+    def __init__(self, drains: Iterable[Sending | Exception] = (), attempts: Iterable[Exception] = ()) -> None:
+        self._drains, self._attempts = list(drains), list(attempts)
+        self.drained, self.given_up = 0, 0
+        self.tried_at: list[datetime] = []
+
+    @activity.defn(name="notification.drain")
+    async def drain(self, request: ChannelRequest) -> Sending:
+        self.drained += 1
+        answer = self._drains.pop(0) if self._drains else StopError("the script is at its end")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @activity.defn(name="notification.send")
+    async def send(self, step: SendStep) -> Sent:
+        self.tried_at.append(activity.info().current_attempt_scheduled_time)
+        if self._attempts:
+            raise self._attempts.pop(0)
+        return Sent(status="delivered", attempts=step.tried + len(self.tried_at))
+
+    @activity.defn(name="notification.give_up")
+    async def give_up(self, step: SendStep) -> Sent:
+        self.given_up += 1
+        return Sent(status="dead", attempts=step.tried + len(self.tried_at), cause="HTTP 503")
+
+
 class FakeReconcile(ReconcileActivities):
     def __init__(self) -> None:
         self.sweeps = 0
@@ -237,6 +269,10 @@ class FakeReconcile(ReconcileActivities):
     @activity.defn(name="reconcile.outbox")
     async def outbox(self) -> Reconciled:
         return Reconciled(deliveries=2, holds=1)
+
+    @activity.defn(name="reconcile.notifications")
+    async def notifications(self) -> Reconciled:
+        return Reconciled(messages=3, holds=1, alerts=1)
 
     @activity.defn(name="reconcile.reauth")
     async def reauth(self) -> Reconciled:
@@ -278,6 +314,7 @@ async def workers(
     reconcile: FakeReconcile | None = None,
     keys: FakeKeys | None = None,
     outbox: FakeOutbox | None = None,
+    notification: FakeNotification | None = None,
     waiting: FakeWaiting | None = None,
     replay: FakeReplay | None = None,
     cached: int = 100,
@@ -286,7 +323,7 @@ async def workers(
     reauth, refresh = reauth or FakeReauth(), refresh or FakeRefresh()
     detection, job, reconcile = detection or FakeDetection(), job or FakeJob(), reconcile or FakeReconcile()
     keys, waiting, outbox = keys or FakeKeys(), waiting or FakeWaiting(), outbox or FakeOutbox()
-    replay = replay or FakeReplay()
+    replay, notification = replay or FakeReplay(), notification or FakeNotification()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
             Worker(
@@ -307,10 +344,12 @@ async def workers(
                     detection.tell_repaired,
                     reconcile.reauth,
                     reconcile.outbox,
+                    reconcile.notifications,
                     keys.left,
                     keys.reencrypt,
                     outbox.deliver,
                     outbox.bury,
+                    notification.give_up,
                     *replay.steps,
                 ],
                 max_cached_workflows=cached,
@@ -318,7 +357,8 @@ async def workers(
                 workflow_failure_exception_types=[Exception],
             )
         )
-        await stack.enter_async_context(Worker(client, task_queue=DRAIN, activities=[outbox.drain]))
+        await stack.enter_async_context(Worker(client, task_queue=DRAIN, activities=[outbox.drain, notification.drain]))
+        await stack.enter_async_context(Worker(client, task_queue=NOTIFY, activities=[notification.send]))
         await stack.enter_async_context(
             Worker(
                 client,
