@@ -95,7 +95,7 @@ class WebhookChannel:
 
     def _request(self, outgoing: Outgoing) -> httpx.Request:
         now = datetime.now(UTC)
-        body = _body(outgoing)
+        body = body_of(outgoing)
         return self._http.build_request(
             "POST",
             outgoing.to.address,
@@ -120,7 +120,7 @@ def _url(address: str) -> httpx.URL:
         raise ValueError(f"a webhook is written {_WRITTEN}") from None
 
 
-def _body(outgoing: Outgoing) -> str:
+def body_of(outgoing: Outgoing) -> str:
     news = outgoing.news
     return json.dumps(
         {
