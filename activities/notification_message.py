@@ -1,7 +1,7 @@
 """From a claimed dispatch to the message that a channel is given, or to the reason why it is not sent."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -14,7 +14,7 @@ from integrations.db.session import Executor
 from integrations.db.vault import Vault
 from integrations.domain.errors import StopError
 from integrations.domain.ledger import Failure
-from integrations.domain.notification import LINK, Definition, Outgoing, Rendered, idempotency_key
+from integrations.domain.notification import LAID_OUT, LINK, Address, Definition, Outgoing, Rendered, idempotency_key
 from integrations.providers.definitions import Definitions
 from integrations.providers.rendering import Renderer, TemplateError
 
@@ -27,6 +27,8 @@ class Known:
 
     later: Mapping[UUID, str]
     inviting: set[UUID]
+    opened: dict[bytes, Address] = field(default_factory=dict, repr=False)
+    """Addresses that this batch has met, by what was sealed: one that a thousand messages go to is opened once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,9 @@ class Composer:
                 return _unsent(item, "dropped", _OLD, "its invitation was answered, replaced, or has expired")
             rendered = rendered.with_link(f"{self._web_url}/reconsent/{self._vault.link_token(session_id)}")
         key = idempotency_key(item.news.event_id, item.definition, item.recipient, item.channel)
-        to = open_address(self._vault, item.address)
+        to = known.opened.get(item.address.sealed)
+        if to is None:
+            to = known.opened[item.address.sealed] = open_address(self._vault, item.address)
         return Ready(item, Outgoing(key, definition.id, item.news, to, rendered), definition.version)
 
     def rendered(self, item: Claimed, definition: Definition) -> Rendered:
@@ -100,6 +104,7 @@ class Composer:
             recipient_name=item.address.name if item.address else "",
             zone=item.zone or self._zone,
             provider_name=self._provider_name(item.news.provider_id),
+            html=item.channel in LAID_OUT,
         )
 
     def kept(self, item: Claimed) -> tuple[dict[str, str] | None, str | None]:

@@ -20,7 +20,7 @@ from bench.stage import Stage
 from integrations.db import contact_addresses
 from integrations.domain.notification import Address, News, Outgoing, dispatch_id, idempotency_key
 from integrations.providers import catalog, definitions
-from integrations.providers.channels.client import make_sending_client
+from integrations.providers.channels.client import make_transport
 from integrations.providers.channels.webhook import WebhookChannel, body_of
 from integrations.providers.rendering import Renderer
 
@@ -122,8 +122,8 @@ async def request(database: "asyncpg.Connection[Any]", told: Collection[News]) -
 
 async def receive_at(stage: Stage, url: str) -> None:
     """Have what is told go there from now on."""
-    async with make_sending_client() as http, stage.sessions.begin() as session:
-        channel = WebhookChannel(http, ())
+    async with make_transport() as transport, stage.sessions.begin() as session:
+        channel = WebhookChannel(transport, ())
         await contact_addresses.put(
             session,
             stage.vault,
@@ -148,7 +148,7 @@ class Writer:
         self._provider_name = catalog.load().name_of(PROVIDER)
 
     def written(self, news: News) -> Written:
-        rendered = self._renderer.render(self._definition, news, "", "UTC", self._provider_name)
+        rendered = self._renderer.render(self._definition, news, "", "UTC", self._provider_name, html=False)
         to = Address(channel=CHANNEL, recipient=AUDIENCE, name="", address="", secret=SECRET)
         key = key_of(news.event_id)
         return Written(
