@@ -1,7 +1,7 @@
 """From a claimed dispatch to the message that a channel is given, or to the reason why it is not sent."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -14,7 +14,7 @@ from integrations.db.session import Executor
 from integrations.db.vault import Vault
 from integrations.domain.errors import StopError
 from integrations.domain.ledger import Failure
-from integrations.domain.notification import Definition, News, Outgoing, Rendered, idempotency_key
+from integrations.domain.notification import LAID_OUT, Address, Definition, News, Outgoing, Rendered, idempotency_key
 from integrations.providers.definitions import Definitions
 from integrations.providers.rendering import Renderer, TemplateError
 
@@ -27,6 +27,8 @@ class Known:
 
     later: Mapping[UUID, str]
     inviting: set[UUID]
+    opened: dict[bytes, Address] = field(default_factory=dict, repr=False)
+    """Addresses that this batch has met, by what was sealed: one that a thousand messages go to is opened once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,9 @@ class Composer:
         assert item.address is not None
         try:
             rendered = self._linked(item, self.rendered(item, definition), known)
-            to = open_address(self._vault, item.address)
+            to = known.opened.get(item.address.sealed)
+            if to is None:
+                to = known.opened[item.address.sealed] = open_address(self._vault, item.address)
         except TemplateError as error:
             return _unsent(item, "dead", "Template", str(error))
         if rendered is None:
@@ -100,9 +104,10 @@ class Composer:
 
     def rendered(self, item: Claimed, definition: Definition) -> Rendered:
         """What the recipient would read, without a link. Raises TemplateError."""
-        return self.shown(definition, item.news, item.address.name if item.address else "", item.zone)
+        name = item.address.name if item.address else ""
+        return self.shown(definition, item.news, name, item.zone, html=item.channel in LAID_OUT)
 
-    def shown(self, definition: Definition, news: News, name: str, zone: str | None) -> Rendered:
+    def shown(self, definition: Definition, news: News, name: str, zone: str | None, *, html: bool = True) -> Rendered:
         """The same for somebody who may never be sent it: of a name, and by the owner's clock. Raises TemplateError."""
         return self._renderer.render(
             definition,
@@ -110,6 +115,7 @@ class Composer:
             recipient_name=name,
             zone=zone or self._zone,
             provider_name=self._provider_name(news.provider_id),
+            html=html,
         )
 
     def kept(self, item: Claimed) -> tuple[dict[str, str] | None, str | None]:

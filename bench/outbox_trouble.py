@@ -44,9 +44,7 @@ _DEALT: Final = "SELECT parts FROM service_dispatchers WHERE running AND parts <
 async def held(stage: Stage) -> Sequence[Result]:
     """Bursts of connections that nothing holds, while a tenth of all are held; and the same with nothing held."""
     # Tries at what fails are few once it has failed for long; here they are from the start.
-    stage.stack.environment["RUNBOOK_OUTBOX_RETRY_FIRST"] = "5m"
-    await stage.stack.processes["worker"].stop()
-    await stage.stack.start_worker()
+    await stage.restart_worker(RUNBOOK_OUTBOX_RETRY_FIRST="5m")
     database = await asyncpg.connect(stage.dsn)
     await database.execute(_TRIGGER.format(does="RAISE 'it is refused'", name="bench.refused"))
     beside = await _bursts(stage, database)

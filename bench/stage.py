@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,22 +48,32 @@ class Stage:
     async def watch(self, sql: str, tick: float) -> Watcher:
         return await self._open.enter_async_context(watching(self.dsn, sql, tick))
 
-    async def start_bare(self, module: str) -> None:
-        """Start a bound's worker, `python -m bench.MODULE`, in a process of its own. It makes the schema `bench`."""
+    async def start(self, module: str, *arguments: str, ready: Callable[[], Awaitable[bool]]) -> None:
+        """Start `python -m bench.MODULE` in a process of its own, which ends with the stage."""
         environment = self.stack.environment | {"PYTHONPATH": str(CHECKOUT), "BENCH_DSN": self.dsn}
-        argv = [sys.executable, "-m", f"bench.{module}"]
+        argv = [sys.executable, "-m", f"bench.{module}", *arguments]
         log = self.stack.logs() / f"{module}.log"
         process = GuardedProcess.start(Command(module, argv, log, environment))
         self._open.push_async_callback(process.stop)
+        await process.wait_until_ready(ready, timeout=60)
+
+    async def start_bare(self, module: str) -> None:
+        """Start a bound's worker. It makes the schema `bench`."""
         database = await asyncpg.connect(self.dsn)
 
         async def has_begun() -> bool:
             return await database.fetchval("SELECT to_regclass('bench.step')") is not None
 
         try:
-            await process.wait_until_ready(has_begun, timeout=60)
+            await self.start(module, ready=has_begun)
         finally:
             await database.close()
+
+    async def restart_worker(self, **environment: str) -> None:
+        """Have a worker with other settings."""
+        self.stack.environment.update(environment)
+        await self.stack.processes["worker"].stop()
+        await self.stack.start_worker()
 
 
 @contextlib.asynccontextmanager

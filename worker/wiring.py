@@ -38,7 +38,7 @@ from integrations.observability import scrubbed
 from integrations.providers import catalog
 from integrations.providers.catalog import Catalog
 from integrations.providers.channels.channel import Channel
-from integrations.providers.channels.client import make_sending_client
+from integrations.providers.channels.client import make_transport
 from integrations.providers.channels.registry import make as make_channels
 from integrations.providers.http import make_client
 from integrations.providers.oauth import Providers
@@ -237,7 +237,7 @@ async def run(config: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(make_client())
-        sending = await stack.enter_async_context(make_sending_client())
+        sending = await stack.enter_async_context(make_transport(config.webhook_internal))
         engine = make_engine(config.sqlalchemy_url, ask_first=False)
         stack.push_async_callback(engine.dispose)
         providers = Providers(catalog.load(config.providers, config.simulator_url), http)

@@ -23,6 +23,8 @@ from integrations.domain.verdict import Meaning
 LEDGER: Final = "notifications"
 CHANNELS: Final = ("webhook", "email", "apprise")
 """Every channel; its place here is its partition of the ledger. Only ever appended to."""
+LAID_OUT: Final = frozenset({"email"})
+"""Channels whose messages have HTML beside their text."""
 OWNER: Final = "owner"
 """The audience of whoever the event's connection belongs to. Every other audience is a list's name."""
 

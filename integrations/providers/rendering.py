@@ -40,9 +40,19 @@ class Renderer:
                 self._template(definition, part)
 
     def render(
-        self, definition: Definition, news: News, recipient_name: str, zone: str, provider_name: str
+        self,
+        definition: Definition,
+        news: News,
+        recipient_name: str,
+        zone: str,
+        provider_name: str,
+        *,
+        html: bool = True,
     ) -> Rendered:
-        """What a recipient reads, with LINK in place of a link. Raises TemplateError."""
+        """What a recipient reads, with LINK in place of a link. Raises TemplateError.
+
+        `html`: whether there is anybody to see it, which takes as long as the rest together.
+        """
         try:
             told = _shown(news, recipient_name, zone, provider_name)
         except _TROUBLE as error:
@@ -53,8 +63,10 @@ class Renderer:
             raise TemplateError(f"{definition.id}.subject: nothing is left of it but spaces")
         text, size = self._made(definition, "text", told, size)
         told["text"] = text = text.strip("\n") + "\n"
-        html, _ = self._made(definition, "html", told, size)
-        return Rendered(told["subject"], text, html)
+        if not html:
+            return Rendered(told["subject"], text)
+        laid_out, _ = self._made(definition, "html", told, size)
+        return Rendered(told["subject"], text, laid_out)
 
     def mistakes(self, definition: Definition) -> Iterator[str]:
         """What can be seen to be wrong with the templates without an event: the part, and what it is."""

@@ -13,6 +13,7 @@ class TestADuration:
             ("12h", timedelta(hours=12)),
             (" 30m ", timedelta(minutes=30)),
             ("90s", timedelta(seconds=90)),
+            ("200ms", timedelta(seconds=0.2)),
             ("0d", timedelta()),
         ],
     )

@@ -25,7 +25,7 @@ from integrations.domain.notification_delivery import Left, Sending
 from integrations.domain.quiet_hours import QuietHours
 from integrations.providers.channels.apprise import AppriseChannel
 from integrations.providers.channels.channel import Channel
-from integrations.providers.channels.client import make_sending_client
+from integrations.providers.channels.client import make_transport
 from integrations.providers.channels.webhook import WebhookChannel
 from integrations.providers.definitions import Definitions
 from integrations.providers.rendering import Renderer
@@ -151,7 +151,7 @@ IDLE = """SELECT NOT EXISTS (SELECT FROM service_notification_requests WHERE sta
 async def ground(
     engine: AsyncEngine, url: str, vault: Vault, definitions: Sequence[Definition] = ()
 ) -> AsyncIterator[Ground]:
-    async with make_sending_client() as http:
-        channels: tuple[Channel, ...] = (WebhookChannel(http, ()), AppriseChannel())
+    async with make_transport() as transport:
+        channels: tuple[Channel, ...] = (WebhookChannel(transport, ()), AppriseChannel())
         told = Definitions(definitions or [definition()])
         yield Ground(engine, url, vault, told, {channel.name: channel for channel in channels})

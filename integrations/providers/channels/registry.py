@@ -11,10 +11,10 @@ from integrations.providers.channels.webhook import WebhookChannel
 from integrations.settings import Settings
 
 
-def make(settings: Settings, http: httpx.AsyncClient) -> Mapping[str, Channel]:
-    """By name. `http` is `make_sending_client`'s."""
+def make(settings: Settings, transport: httpx.AsyncBaseTransport) -> Mapping[str, Channel]:
+    """By name. `transport` is `make_transport`'s."""
     channels: tuple[Channel, ...] = (
-        WebhookChannel(http, settings.webhook_internal),
+        WebhookChannel(transport, settings.webhook_internal),
         EmailChannel(settings.mail_server, settings.sender),
         AppriseChannel(),
     )

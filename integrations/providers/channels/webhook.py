@@ -41,8 +41,8 @@ _INSIDE: Final = "leads into our own network; RUNBOOK_WEBHOOK_INTERNAL names the
 class WebhookChannel:
     name = "webhook"
 
-    def __init__(self, http: httpx.AsyncClient, internal: Collection[str]) -> None:
-        self._http = http
+    def __init__(self, transport: httpx.AsyncBaseTransport, internal: Collection[str]) -> None:
+        self._transport = transport
         self._internal = internal
 
     def ready(self) -> str:
@@ -72,7 +72,7 @@ class WebhookChannel:
 
     async def send(self, outgoing: Outgoing) -> Answer:
         try:
-            request = self._request(outgoing)
+            request = _request(outgoing)
         except (ValueError, EmptyWebhookSecretError):
             return _refused(
                 "Secret", "its secret signs nothing: it is whsec_ and base64; `runbook contacts add` sets it"
@@ -81,9 +81,9 @@ class WebhookChannel:
             return _NO_ADDRESS
         answer = None
         try:
-            # httpx bounds each read; an answer that drips would never end.
+            # As a whole: an answer that drips would never end.
             async with asyncio.timeout(TIMEOUT.total_seconds()):
-                answer = await self._http.send(request, stream=True)
+                answer = await self._transport.handle_async_request(request)
                 await _read_off(answer)
         except TimeoutError:
             trouble = Answer(
@@ -93,21 +93,22 @@ class WebhookChannel:
             trouble = _below_http(error)
         return trouble if answer is None else _judged(answer)
 
-    def _request(self, outgoing: Outgoing) -> httpx.Request:
-        now = datetime.now(UTC)
-        body = _body(outgoing)
-        return self._http.build_request(
-            "POST",
-            outgoing.to.address,
-            content=body,
-            headers={
-                "Content-Type": "application/json",
-                "Idempotency-Key": outgoing.key,
-                "webhook-id": outgoing.key,
-                "webhook-timestamp": str(int(now.timestamp())),
-                "webhook-signature": Webhook(outgoing.to.secret).sign(outgoing.key, now, body),
-            },
-        )
+
+def _request(outgoing: Outgoing) -> httpx.Request:
+    now = datetime.now(UTC)
+    body = body_of(outgoing)
+    return httpx.Request(
+        "POST",
+        outgoing.to.address,
+        content=body,
+        headers={
+            "Content-Type": "application/json",
+            "Idempotency-Key": outgoing.key,
+            "webhook-id": outgoing.key,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": Webhook(outgoing.to.secret).sign(outgoing.key, now, body),
+        },
+    )
 
 
 def _url(address: str) -> httpx.URL:
@@ -120,7 +121,7 @@ def _url(address: str) -> httpx.URL:
         raise ValueError(f"a webhook is written {_WRITTEN}") from None
 
 
-def _body(outgoing: Outgoing) -> str:
+def body_of(outgoing: Outgoing) -> str:
     news = outgoing.news
     return json.dumps(
         {

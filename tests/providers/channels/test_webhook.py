@@ -17,7 +17,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from integrations.domain.notification import Answer
 from integrations.domain.verdict import Meaning
 from integrations.providers.channels import webhook
-from integrations.providers.channels.client import make_sending_client
+from integrations.providers.channels.client import make_transport
 from integrations.providers.channels.webhook import WebhookChannel
 from tests.providers.channels.messages import EVENT, KEY, LINK, SIGNING, outgoing
 from tests.providers.serving import Arrival, Handler, answering, self_signed, serving
@@ -26,14 +26,14 @@ PATH = "hooks/a-token-in-the-path"
 
 
 @pytest_asyncio.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with make_sending_client() as client:
-        yield client
+async def transport() -> AsyncIterator[httpx.AsyncBaseTransport]:
+    async with make_transport() as made:
+        yield made
 
 
 @pytest.fixture
-def channel(http: httpx.AsyncClient) -> WebhookChannel:
-    return WebhookChannel(http, ())
+def channel(transport: httpx.AsyncBaseTransport) -> WebhookChannel:
+    return WebhookChannel(transport, ())
 
 
 async def sent(channel: WebhookChannel, handler: Handler, arrivals: list[Arrival] | None = None) -> Answer:
@@ -120,8 +120,8 @@ class TestAMessage:
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
         monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
 
-        async with make_sending_client() as http:
-            assert (await sent(WebhookChannel(http, ()), answering("200 OK"))).sent
+        async with make_transport() as transport:
+            assert (await sent(WebhookChannel(transport, ()), answering("200 OK"))).sent
 
 
 class TestAnAnswer:
@@ -388,8 +388,8 @@ class TestAnAddress:
 
         assert "pw" not in str(refused.value)
 
-    def test_inside_our_network_may_be_named(self, http: httpx.AsyncClient) -> None:
-        channel = WebhookChannel(http, ("10.0.0.1",))
+    def test_inside_our_network_may_be_named(self, transport: httpx.AsyncBaseTransport) -> None:
+        channel = WebhookChannel(transport, ("10.0.0.1",))
 
         assert channel.check("https://10.0.0.1/") == "https://10.0.0.1/"
         with pytest.raises(ValueError, match="RUNBOOK_WEBHOOK_INTERNAL"):
@@ -418,8 +418,8 @@ class TestANameThatLeadsInside:
         assert "RUNBOOK_WEBHOOK_INTERNAL" in answer.why
 
     async def test_is_called_when_it_may(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        async with serving(answering("200 OK")) as url, make_sending_client(("hooks.acme.example",)) as http:
+        async with serving(answering("200 OK")) as url, make_transport(("hooks.acme.example",)) as transport:
             leading_to("127.0.0.1", monkeypatch)
-            answer = await WebhookChannel(http, ()).send(outgoing(url.replace("127.0.0.1", "hooks.acme.example")))
+            answer = await WebhookChannel(transport, ()).send(outgoing(url.replace("127.0.0.1", "hooks.acme.example")))
 
         assert answer.sent
