@@ -39,7 +39,7 @@ class FailingMessages:
         self._tell("the operators' inbox answers 503 to whatever is posted to it")
         await self._given_up()
         if self._scene.broken is not Name.MESSAGES_REPLAYED:
-            await self._scene.simulator.lift(fault)
+            await self._scene.simulator.mend(fault)
             self._tell("the inbox takes messages again")
         await self._replayed()
 

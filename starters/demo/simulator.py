@@ -36,7 +36,7 @@ class Simulator:
         answer = await self._http.post("/admin/faults", json=order)
         return str(answer.raise_for_status().json()["id"])
 
-    async def lift(self, fault_id: str) -> None:
+    async def mend(self, fault_id: str) -> None:
         (await self._http.delete(f"/admin/faults/{fault_id}")).raise_for_status()
 
     async def mails(self, to: str) -> list[dict[str, Any]]:
@@ -46,6 +46,11 @@ class Simulator:
 
     async def lose_mails(self) -> None:
         (await self._http.delete("/admin/mail")).raise_for_status()
+
+    async def inboxes(self) -> dict[str, Any]:
+        """What each has counted."""
+        found: dict[str, Any] = await self._get("/admin/inbox")
+        return found
 
     async def arrivals(self, inbox: str) -> list[dict[str, Any]]:
         """What was posted to an inbox, the oldest first."""
