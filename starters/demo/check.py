@@ -15,10 +15,13 @@ class Name(StrEnum):
     OTHER_ACCOUNT_REFUSED = "other_account_refused"
     REPAIRED_NEW_VERSION = "repaired_new_version"
     CAPABILITY_SUCCEEDED = "capability_succeeded"
+    OWNER_TOLD = "owner_told"
     BACKLOG_DRAINED = "backlog_drained"
     ORDER_KEPT = "order_kept"
     POISON_ISOLATED = "poison_isolated"
     DEAD_REPLAYED = "dead_replayed"
+    MESSAGES_GIVEN_UP = "messages_given_up"
+    MESSAGES_REPLAYED = "messages_replayed"
     NO_SECRETS = "no_secrets"
 
 

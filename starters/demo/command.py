@@ -18,7 +18,10 @@ from integrations.observability import scrubbed
 from integrations.temporal import ui_link
 from starters.client import Platform
 from starters.demo.check import Check, Name
+from starters.demo.contacts import introduce
 from starters.demo.leaks import Leaks
+from starters.demo.mail import Letter
+from starters.demo.notification_act import FailingMessages
 from starters.demo.outbox_act import LaggingOutbox
 from starters.demo.poison_act import PoisonedEvents
 from starters.demo.scene import Act, Scene, StoryError
@@ -33,6 +36,7 @@ _ACTS: Final[tuple[tuple[str, type[Act]], ...]] = (
     ("reauth", RevokedGrant),
     ("outbox", LaggingOutbox),
     ("outbox", PoisonedEvents),
+    ("notification", FailingMessages),
     # Last: it reads whatever the others left behind.
     ("reauth", Leaks),
 )
@@ -44,6 +48,11 @@ _HURRY: Final = {
     "RUNBOOK_OUTBOX_ATTEMPTS": "5",
     "RUNBOOK_OUTBOX_RETRY_FIRST": "1s",
     "RUNBOOK_OUTBOX_RETRY_MOST": "2s",
+    # So is a message, and an owner is told at any hour of the day.
+    "RUNBOOK_NOTIFY_ATTEMPTS": "4",
+    "RUNBOOK_NOTIFY_RETRY_FIRST": "1s",
+    "RUNBOOK_NOTIFY_RETRY_MOST": "2s",
+    "RUNBOOK_QUIET_HOURS": "0-0",
 }
 """How the demo's stack differs from one that `make up` starts."""
 _REPORT: Final = Path("report.html")
@@ -62,6 +71,7 @@ class Demo:
         self.told: list[tuple[str, str]] = []
         self.checks: list[Check] = []
         self.links: dict[str, str] = {}
+        self.letters: list[Letter] = []
         self._started = time.monotonic()
 
     def tell(self, text: str) -> None:
@@ -84,6 +94,7 @@ class Demo:
         )
         seconds = f"{time.monotonic() - self._started:.0f}"
         facts = self.document() | {"checks": self.checks, "told": self.told, "links": self.links, "seconds": seconds}
+        facts["letters"] = self.letters
         page = template.render(**facts, at=f"{datetime.now(UTC):%Y-%m-%d %H:%M}", sabotage=self.broken)
         file.write_text(page, encoding="utf-8")
 
@@ -147,6 +158,7 @@ async def _story(found: Demo, stack: Stack) -> None:
         platform = Platform(stack.settings, make_sessions(engine), await stack.temporal_client())
         scene = Scene(stack, platform, simulator, found.broken, found.tell, found.checks)
         try:
+            await introduce(scene)
             for act in found.acts:
                 await act(scene).play()
         except Exception as error:  # noqa: BLE001 - whatever it is, the report says where the story ended
@@ -157,6 +169,7 @@ async def _story(found: Demo, stack: Stack) -> None:
             found.checks += [Check(name=name, passed=False, evidence=why) for name in proven if name not in done]
         links = {what: ui_link(stack.settings, workflow_id) for what, workflow_id in scene.workflows.items()}
         found.links = {what: link for what, link in links.items() if link}
+        found.letters = scene.letters
     finally:
         await simulator.close()
         await engine.dispose()

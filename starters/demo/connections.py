@@ -1,6 +1,6 @@
 """Connections that have nothing but events to tell. Every event goes in through the front door, `enqueue`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 from uuid import UUID, uuid4
 
@@ -46,13 +46,13 @@ class Connections:
     def first(self, count: int) -> Self:
         return type(self)(self._sessions, self.ids[:count])
 
-    async def tell(self, name: str, each: int = 1) -> list[UUID]:
+    async def tell(self, name: str, each: int = 1, payload: Mapping[str, Any] | None = None) -> list[UUID]:
         """So many events of each, in turn, in one transaction. Their ids."""
         made = []
         async with self._sessions.begin() as session:
             for connection_id in self.ids * each:
                 made.append(uuid4())
-                await enqueue(session, connection_id, made[-1], name, {"by": "the demo"})
+                await enqueue(session, connection_id, made[-1], name, dict(payload or {"by": "the demo"}))
         return made
 
     async def drained(self) -> bool:

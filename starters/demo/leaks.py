@@ -27,12 +27,12 @@ class Leaks:
     async def play(self) -> None:
         """Every secret in every place."""
         scene, folder = self._scene, self._scene.stack.folder
-        secrets = [*await scene.simulator.secrets(), *scene.link_tokens, *self._keys()]
+        secrets = [*await scene.simulator.secrets(), *scene.secrets, *self._keys()]
         if scene.broken is Name.NO_SECRETS:
             leaked = next(secret for secret in secrets if secret.startswith("sim_at_"))
             with (scene.stack.logs() / "sabotage.log").open("w") as log:
                 log.write(f"a token in a log: {leaked}\n")
-        scene.tell("every token, code, verifier, state and link is looked for in histories, logs and rows …")
+        scene.tell("every token, code, verifier, state, link and address is looked for in histories, logs and rows …")
         scene.checks.append(
             await no_secrets(
                 secrets, scene.platform.temporal, scene.sessions, scene.stack.logs(), folder / "temporal.sqlite"

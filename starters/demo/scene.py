@@ -11,6 +11,7 @@ from integrations.db.session import Sessions
 from integrations.domain.errors import RunbookError
 from starters.client import Platform
 from starters.demo.check import Check, Name, Tell
+from starters.demo.mail import Letter
 from starters.demo.simulator import Simulator
 from starters.stack import Stack
 
@@ -37,8 +38,10 @@ class Scene:
     checks: list[Check] = field(default_factory=list)
     workflows: dict[str, str] = field(default_factory=dict)
     """What to look at in the Web UI: in words, and the workflow's id."""
-    link_tokens: list[str] = field(default_factory=list)
-    """Of invitations: secrets."""
+    secrets: list[str] = field(default_factory=list)
+    """What the acts came to know of these: addresses, signing secrets, the tokens of invitations."""
+    letters: list[Letter] = field(default_factory=list)
+    """Mails that the report shows."""
 
     @property
     def sessions(self) -> Sessions:

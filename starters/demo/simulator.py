@@ -31,8 +31,31 @@ class Simulator:
     async def settings(self, **changes: Any) -> None:
         (await self._http.put("/admin/settings", json=changes)).raise_for_status()
 
-    async def fault(self, **order: Any) -> None:
-        (await self._http.post("/admin/faults", json=order)).raise_for_status()
+    async def fault(self, **order: Any) -> str:
+        """Its id."""
+        answer = await self._http.post("/admin/faults", json=order)
+        return str(answer.raise_for_status().json()["id"])
+
+    async def mend(self, fault_id: str) -> None:
+        (await self._http.delete(f"/admin/faults/{fault_id}")).raise_for_status()
+
+    async def mails(self, to: str) -> list[dict[str, Any]]:
+        """Those that it caught for a mailbox, whole, the oldest first."""
+        caught = (await self._get("/admin/mail", to=to))["mails"]
+        return [await self._get(f"/admin/mail/{mail['number']}") for mail in reversed(caught)]
+
+    async def lose_mails(self) -> None:
+        (await self._http.delete("/admin/mail")).raise_for_status()
+
+    async def inboxes(self) -> dict[str, Any]:
+        """What each has counted."""
+        found: dict[str, Any] = await self._get("/admin/inbox")
+        return found
+
+    async def arrivals(self, inbox: str) -> list[dict[str, Any]]:
+        """What was posted to an inbox, the oldest first."""
+        found: list[dict[str, Any]] = await self._get(f"/admin/inbox/{inbox}/arrivals", limit=1000)
+        return found
 
     async def secrets(self) -> list[str]:
         """Every token, code, verifier, state and secret that it ever issued or saw."""

@@ -8,12 +8,12 @@ from uuid import UUID, uuid4
 from temporalio.client import WorkflowHandle
 
 from integrations.domain.connection import reauth_id
-from integrations.domain.errors import RunbookError
 from integrations.domain.job import JobResult
-from starters.client import invitation_link
-from starters.demo import evidence
+from starters.demo import evidence, mail_evidence
 from starters.demo.check import Name, judged
+from starters.demo.contacts import OWNER
 from starters.demo.evidence import WRITE, rows
+from starters.demo.mail import Letter, letters
 from starters.demo.owner import Owner
 from starters.demo.scene import BY, Scene, StoryError, outcome_of, until
 from workflows.reconcile import SCHEDULE
@@ -34,6 +34,7 @@ class RevokedGrant:
         Name.OTHER_ACCOUNT_REFUSED,
         Name.REPAIRED_NEW_VERSION,
         Name.CAPABILITY_SUCCEEDED,
+        Name.OWNER_TOLD,
     )
 
     def __init__(self, scene: Scene) -> None:
@@ -44,6 +45,8 @@ class RevokedGrant:
         self._broken = scene.broken
         self._tell = scene.tell
         self._checks = scene.checks
+        self._followed: list[Letter] = []
+        """The invitations that somebody came by."""
 
     async def play(self) -> None:
         """Play it to its end. Raises StoryError where it gets stuck; the checks so far are kept."""
@@ -53,6 +56,7 @@ class RevokedGrant:
         await self._kill_the_worker()
         await self._consent_by_somebody_else()
         await self._repair()
+        await self._good_news()
 
     async def _connect(self) -> None:
         if self._broken is Name.CONNECTED_WITH_PKCE:
@@ -91,7 +95,9 @@ class RevokedGrant:
             )
         confirmed = await evidence.revocation_confirmed(self._simulator, self._sessions, self._id, self._revoked_at)
         self._checks += [confirmed, await evidence.pending_reauth(self._sessions, self._id)]
-        self._tell("blocked, an operator task is open, the owner is invited")
+        invitation = await self._invitation()
+        self._scene.letters.append(invitation)
+        self._tell(f"blocked, an operator task is open, and Ada has a mail: {invitation.subject}")
 
     async def _write_while_blocked(self) -> None:
         if self._broken is Name.WRITE_BLOCKED:
@@ -178,23 +184,43 @@ class RevokedGrant:
             await evidence.capability_succeeded(self._simulator, result, key, repaired_at),
         ]
 
+    async def _good_news(self) -> None:
+        """Every mail has arrived, and the last of them says that it is over."""
+
+        async def told() -> bool:
+            arrived = await letters(self._simulator, OWNER)
+            return arrived[-1].subject == mail_evidence.GOOD_NEWS and await self._all_sent()
+
+        await until("the owner is told that it works again", told)
+        self._tell(f"and Ada has another mail: {mail_evidence.GOOD_NEWS}")
+        if self._broken is Name.OWNER_TOLD:
+            await self._simulator.lose_mails()
+        followed = [letter.links[0] for letter in self._followed]
+        self._checks.append(await mail_evidence.owner_told(self._simulator, self._sessions, self._id, OWNER, followed))
+
+    async def _invitation(self) -> Letter:
+        """The mail that nobody has answered yet, once nothing else is on its way."""
+        found: list[Letter] = []
+
+        async def arrived() -> bool:
+            found[:] = [letter for letter in await letters(self._simulator, OWNER) if letter.asks]
+            return len(found) > len(self._followed) and await self._all_sent()
+
+        await until("the owner has a mail that invites", arrived)
+        return found[-1]
+
+    async def _all_sent(self) -> bool:
+        told = await mail_evidence.dispatches(self._sessions, self._id)
+        return all(each["status"] in {"delivered", "dropped"} for each in told)
+
     async def _consent(self, email: str, password: str, *, strip_challenge: bool = False) -> str:
-        """One person's way from the invitation to the end of the status page."""
-        link = ""
-
-        async def invited() -> bool:
-            nonlocal link
-            try:
-                link, _ = await invitation_link(self._platform.settings, self._sessions, self._id)
-            except RunbookError:
-                return False
-            return True
-
-        await until("the owner is invited", invited)
-        self._scene.link_tokens.append(link.rsplit("/", 1)[1])
+        """One person's way from the mail's button to the end of the status page."""
+        invitation = await self._invitation()
+        self._followed.append(invitation)
+        self._scene.secrets.append(invitation.links[0].rsplit("/", 1)[1])
         ended = "received"
         async with Owner(email, password, strip_challenge) as owner:
-            address = await owner.consent(link)
+            address = await owner.consent(invitation.links[0])
 
             async def done() -> bool:
                 nonlocal ended

@@ -13,6 +13,8 @@ from tests.chaos.account import Account
 from tests.chaos.backlog import Backlog
 from tests.chaos.crew import NAMES, Crew
 from tests.chaos.ground import Ground, Provider
+from tests.chaos.news import News
+from tests.notification.sink import Sink, receiving
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -46,4 +48,25 @@ async def crew(ground: Ground) -> Crew:
 async def backlog(ground: Ground) -> Backlog:
     made = Backlog(ground)
     await made.prepare()
+    return made
+
+
+@pytest_asyncio.fixture(scope="module")
+async def couriers(ground: Ground) -> Crew:
+    """The same two, by what they do for notifications."""
+    await ground.stack.start_worker(NAMES[1])
+    return Crew(ground, "notifications")
+
+
+@pytest_asyncio.fixture
+async def sink() -> AsyncIterator[Sink]:
+    async with receiving() as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def news(ground: Ground, sink: Sink) -> News:
+    """That goes to the sink."""
+    made = News(ground)
+    await made.goes_to(sink.url)
     return made

@@ -1,4 +1,4 @@
-"""Two workers that share the outbox's partitions. `service_dispatchers` tells which of them has which dispatcher."""
+"""Two workers that share a ledger's partitions. `service_dispatchers` tells which of them has which dispatcher."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from tests.chaos.ground import KILLED, Ground
 from tests.chaos.waiting import until
 
 NAMES: Final = ("worker", "another worker")
-_SEATS: Final = "SELECT number FROM service_dispatchers WHERE running AND worker LIKE :pid || '@%' ORDER BY 1"
+_SEATS: Final = """
+SELECT number FROM service_dispatchers WHERE ledger = :ledger AND running AND worker LIKE :pid || '@%' ORDER BY 1"""
 _OWNED: Final = f"""
 SELECT count(DISTINCT objid) FROM pg_locks
 WHERE locktype = 'advisory' AND granted AND classid = {LOCK_CLASSES["outbox"]} AND objsubid = 2
@@ -23,6 +24,7 @@ SELECT pid FROM pg_stat_activity WHERE application_name = ANY(:names)"""
 @dataclass(frozen=True)
 class Crew:
     ground: Ground
+    ledger: str = "outbox"
 
     @property
     def processes(self) -> Mapping[str, GuardedProcess]:
@@ -39,8 +41,19 @@ class Crew:
 
     async def dispatchers_of(self, name: str) -> list[int]:
         """Those that this process has begun, by what it last said."""
-        rows = await self.ground.rows(_SEATS, pid=str(self.processes[name].pid))
+        rows = await self.ground.rows(_SEATS, ledger=self.ledger, pid=str(self.processes[name].pid))
         return [row["number"] for row in rows]
+
+    async def who_has(self, number: int) -> str:
+        """Wait until somebody has a dispatcher."""
+        found: list[str] = []
+
+        async def probe() -> bool:
+            found[:] = [name for name in NAMES if number in await self.dispatchers_of(name)]
+            return bool(found)
+
+        await until(f"somebody has dispatcher {number} of {self.ledger}", probe)
+        return found[0]
 
     async def busy(self) -> list[str]:
         """Wait until somebody has a dispatcher. Who."""
