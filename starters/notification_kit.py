@@ -18,9 +18,9 @@ from integrations.settings import Settings
 async def channels_of(config: Settings) -> AsyncIterator[Mapping[str, Channel]]:
     """As far as the settings of this command are those of the worker."""
     from integrations.providers.channels import registry
-    from integrations.providers.channels.client import make_sending_client
+    from integrations.providers.channels.client import make_transport
 
-    async with make_sending_client(config.webhook_internal) as http:
+    async with make_transport(config.webhook_internal) as http:
         yield registry.make(config, http)
 
 
