@@ -3,12 +3,10 @@
 import base64
 import binascii
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 import typer
 
@@ -17,10 +15,11 @@ from integrations.db import keys
 from integrations.db.notification_tables import ContactAddress
 from integrations.db.vault import Vault
 from integrations.domain.audience import read_audience, read_name, recipient_of, way_to_reach
-from integrations.domain.connection import masked
 from integrations.domain.errors import NotReadyError, WrongUsageError
 from integrations.domain.nearest import nearest
 from integrations.domain.notification import CHANNELS
+from integrations.providers.channels.channel import Channel as SendingChannel
+from starters.notification_kit import channels_of
 from starters.reach import changing, reading
 from starters.shell import FAILED, By, Json, as_json, command, fail, out
 
@@ -55,8 +54,9 @@ async def add(
     audience, name = read_audience(audience), read_name(name)
     channel = _channel(channel)
     given = _given_secret(channel, secret_file, address)
-    address, origin, shown = checked(channel, _typed() if address == _STDIN else address)
-    async with changing() as reach, reach.sessions.begin() as session:
+    address = _typed() if address == _STDIN else address
+    async with changing() as reach, channels_of(reach.settings) as channels, reach.sessions.begin() as session:
+        address, origin, shown = checked(channels[channel], address)
         vault = Vault(reach.settings.keys)
         await keys.check(session, vault, by="runbook contacts add")
         before = await rows.find(session, audience, name, channel)
@@ -124,36 +124,16 @@ def told(row: ContactAddress) -> dict[str, Any]:
     }
 
 
-def checked(channel: str, address: str) -> tuple[str, str, str]:
+def checked(to: SendingChannel, address: str) -> tuple[str, str, str]:
     """An address as its channel takes it, the origin that it fails with, and how it is shown.
 
     Raises WrongUsageError, without the address, which may hold a secret.
     """
     try:
-        url = urlsplit(address)
-        host = url.hostname or ""
-        port = f":{url.port}" if url.port else ""
-    except ValueError:  # a port or a bracket that is none
-        raise WrongUsageError(f"the address is no URL: {_WRITTEN[channel]}") from None
-    if not address.isprintable() or not _LOOKS[channel].fullmatch(address):
-        raise WrongUsageError(f"the address is not one that {channel} takes: {_WRITTEN[channel]}")
-    if channel == "email":
-        return address, "mail", masked(address)
-    if channel == "webhook":
-        return address, f"{host}{port}", f"{url.scheme}://{host}{port}/…"
-    return address, url.scheme, f"{url.scheme}://…"
-
-
-_LOOKS: Final = {
-    "webhook": re.compile(r"https://[^\s/@]+(/\S*)?|http://(127\.0\.0\.1|localhost)(:[0-9]+)?(/\S*)?"),
-    "email": re.compile(r"[^\s@<>(),:;\"\\]+@[^\s@<>(),:;\"\\]+\.[^\s@<>(),:;\"\\]+"),
-    "apprise": re.compile(r"[a-z][a-z0-9]+://\S+"),
-}
-_WRITTEN: Final = {
-    "webhook": "write one like https://hooks.acme.example/runbook",
-    "email": "write one like ada@acme.example",
-    "apprise": "write a URL of apprise, like slack://TOKEN",
-}
+        address = to.check(address)
+    except ValueError as error:
+        raise WrongUsageError(f"the address is not one that {to.name} takes: {error}") from None
+    return address, to.origin(address), to.masked(address)
 
 
 def _in_words(audience: str, found: Sequence[ContactAddress]) -> str:

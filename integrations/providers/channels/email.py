@@ -61,7 +61,7 @@ class EmailChannel:
     def origin(self, address: str) -> str:
         """The server that all mail goes through, whoever it is for."""
         del address
-        return f"{self._server.host}:{self._server.port}" if self._server else "RUNBOOK_SMTP_URL"
+        return self.name
 
     def masked(self, address: str) -> str:
         return masked(address)

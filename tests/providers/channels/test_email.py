@@ -328,7 +328,7 @@ class TestSecrets:
 
 class TestTheChannel:
     def test_fails_as_a_whole_with_its_server(self) -> None:
-        assert channel(2525).origin(ADA) == channel(2525).origin("bob@other.example") == "127.0.0.1:2525"
+        assert channel(2525).origin(ADA) == channel(2525).origin("bob@other.example") == "email"
 
     def test_says_what_it_wants_before_it_can_send(self) -> None:
         server = MailServer.read("smtp://127.0.0.1:25")
