@@ -158,13 +158,11 @@ async def die(told: Ground, count: int = 1, *, name: str = "told.news") -> None:
 
 async def later(told: Ground, by: timedelta) -> None:
     """As if all of it had been so much earlier."""
-    await rows(
-        told.engine,
-        "UPDATE service_lifecycle_outbox SET occurred_at = occurred_at - cast(:by AS interval) RETURNING 1",
-        by=by,
-    )
-    moved = "UPDATE service_notification_dispatches SET settled_at = settled_at - cast(:by AS interval) WHERE settled_at IS NOT NULL"
-    await rows(told.engine, f"{moved} RETURNING 1", by=by)
+    for table, column in (
+        ("service_lifecycle_outbox", "occurred_at"),
+        ("service_notification_dispatches", "settled_at"),
+    ):
+        await rows(told.engine, f"UPDATE {table} SET {column} = {column} - cast(:by AS interval) RETURNING 1", by=by)
 
 
 class TestTheAlert:
