@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -16,7 +15,7 @@ from integrations.db.vault import Vault
 from integrations.domain.notification import Mode
 from tests.notification.ground import IDLE, Ground, definition, ground
 from tests.notification.sink import receiving
-from tests.outbox.events import add_events, rows
+from tests.outbox.events import add_events, refused, rows
 
 DISPATCHES = "SELECT event_id, definition, recipient, channel, status FROM service_notification_dispatches"
 REQUESTS = "SELECT status, count(*) FROM service_notification_requests GROUP BY 1"
@@ -32,19 +31,10 @@ async def told(engine: AsyncEngine, database_url: str, vault: Vault) -> AsyncIte
         yield made
 
 
-@asynccontextmanager
-async def ended_when_settled(engine: AsyncEngine) -> AsyncIterator[None]:
+def ended_when_settled(engine: AsyncEngine) -> AbstractAsyncContextManager[None]:
     """A database that ends the session of whoever settles a request: dispatches were written, and not committed."""
-    async with engine.begin() as connection:
-        ends = "BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END"
-        await connection.execute(text(f"CREATE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS $$ {ends} $$"))
-        on = "BEFORE UPDATE ON service_notification_requests FOR EACH STATEMENT EXECUTE FUNCTION ends()"
-        await connection.execute(text(f"CREATE TRIGGER ends {on}"))
-    try:
-        yield
-    finally:
-        async with engine.begin() as connection:
-            await connection.execute(text("DROP FUNCTION ends CASCADE"))
+    ends = "PERFORM pg_terminate_backend(pg_backend_pid())"
+    return refused(engine, "true", table="service_notification_requests", does=ends, on="UPDATE")
 
 
 async def expanded(told: Ground, limit: int) -> int:
