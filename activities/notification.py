@@ -28,7 +28,7 @@ from integrations.db.dispatchers import Seat
 from integrations.db.notification_flow import Claimed, Settled
 from integrations.db.session import Sessions
 from integrations.db.trouble import ended_the_session
-from integrations.domain.errors import StopError, TryAgainError
+from integrations.domain.errors import NotReadyError, StopError, TryAgainError
 from integrations.domain.ledger import Failure
 from integrations.domain.notification import LEDGER, part_of
 from integrations.domain.notification_delivery import ChannelRequest, Left, Sending, SendRequest, SendStep, Sent
@@ -145,6 +145,8 @@ class NotificationActivities:
         if item is None or known is None:
             return Sent(status="settled before", attempts=step.tried)
         composed = self._composer.compose(item, known)
+        if isinstance(composed, Settled) and composed.status == "retrying":
+            raise NotReadyError(composed.failure.error)
         if isinstance(composed, Settled):
             async with self._sessions.begin() as session:
                 return await self._ended(session, composed)

@@ -28,12 +28,10 @@ from integrations.db import replay
 from integrations.db.dedicated import take, transaction
 from integrations.db.dispatchers import Seat
 from integrations.db.notification_flow import Claimed, Settled
-from integrations.domain.errors import NotReadyError
 from integrations.domain.ledger import Failure
-from integrations.domain.notification import LEDGER, Answer, part_of
+from integrations.domain.notification import LEDGER, part_of
 from integrations.domain.notification_delivery import Left, Sending
 from integrations.domain.replay import Window
-from integrations.domain.verdict import Meaning
 from integrations.providers.channels.channel import Channel
 
 _IDLE: Final = 0.5
@@ -164,7 +162,7 @@ class ChannelDrain:
                 claimed_at = time.monotonic()
                 claimed = await flow.claim(self.connection, self.part, size)
                 self.items += len(claimed)
-                await senders.give(await self._ready(claimed), claimed_at)
+                await senders.give(await self._composed(claimed), claimed_at)
                 over = len(claimed) < size or time.monotonic() > ends or self.leaving()
                 if over or size < self.full:
                     break
@@ -175,36 +173,16 @@ class ChannelDrain:
             self._batch = min(self.full, size * 10)
         return len(claimed) == size
 
-    async def _ready(self, claimed: Sequence[Claimed]) -> list[Ready]:
+    async def _composed(self, claimed: Sequence[Claimed]) -> list[Ready]:
         """Those of a claim that are sent. The others are settled."""
         if not claimed:
             return []
-        ready, unsent = await self._composed(claimed, self._trouble, self.done)
+        known = await self.composer.known(self.connection, claimed)
+        composed = [self.composer.compose(item, known) for item in claimed]
+        unsent = [each for each in composed if isinstance(each, Settled)]
         if unsent:
             await flow.settle(self.connection, unsent, by=f"{self.channel.name} dispatcher")
-        return ready
-
-    async def _composed(
-        self, claimed: Sequence[Claimed], trouble: Trouble, done: Done
-    ) -> tuple[list[Ready], list[Settled]]:
-        """Those that can be sent, and those that are not to be. One whose address does not open fails, and it alone."""
-        known = await self.composer.known(self.connection, claimed)
-        ready, unsent = list[Ready](), list[Settled]()
-        for item in claimed:
-            if not item.channel:
-                unsent.append(await self.ending.reach(self.connection, item))
-                continue
-            try:
-                composed = self.composer.compose(item, known)
-            except NotReadyError as error:
-                locked = Answer(meaning=Meaning.OPERATOR_MUST_ACT, kind="NotReady", why=str(error))
-                done.failed.append((item, locked, trouble.judge(item, locked)))
-            else:
-                if isinstance(composed, Ready):
-                    ready.append(composed)
-                else:
-                    unsent.append(composed)
-        return ready, unsent
+        return [each for each in composed if isinstance(each, Ready)]
 
     async def _settle(self) -> None:
         """Write down what became of messages, and then start the workflows of those that failed."""
@@ -247,11 +225,16 @@ class ChannelDrain:
         if not taken.claimed:
             return await replays.settle(self.connection, window, taken, [], [], [])
         claimed_at = time.monotonic()
+        known = await self.composer.known(self.connection, taken.claimed)
+        composed = [
+            self.composer.compose(item, known) if item.channel else await self.ending.reach(self.connection, item)
+            for item in taken.claimed
+        ]
         # An origin that is out may be back: that is what a replay is for.
-        trouble, done = Trouble(), Done()
-        ready, unsent = await self._composed(taken.claimed, trouble, done)
-        async with Senders(self.channel, self.width, trouble, done) as senders:
-            await senders.give(ready, claimed_at)
+        done = Done()
+        async with Senders(self.channel, self.width, Trouble(), done) as senders:
+            await senders.give([each for each in composed if isinstance(each, Ready)], claimed_at)
+        unsent = [each for each in composed if isinstance(each, Settled)]
         unsent += [self._dead_again(item, Failure.of(answer.kind, answer.why)) for item, answer, _ in done.failed]
         return await replays.settle(self.connection, window, taken, done.sent, unsent, [*done.late, *done.held])
 

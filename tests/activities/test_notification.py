@@ -1,19 +1,22 @@
 """What becomes of a message that left the flow: tried once more, told by another channel, dead."""
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import pytest
 import pytest_asyncio
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
 from activities.notification import NotificationActivities, SendFailedError
 from integrations.db.vault import Vault
+from integrations.domain.errors import NotReadyError, TryAgainError
 from integrations.domain.notification_delivery import RETRYING, SendStep
 from tests.notification.ground import IDLE, Ground, ground
 from tests.notification.sink import Sink, receiving
-from tests.outbox.events import add_events, rows
+from tests.outbox.events import add_events, refused, rows
 
 
 @pytest_asyncio.fixture
@@ -50,6 +53,15 @@ def activities(told: Ground) -> NotificationActivities:
     )
 
 
+def deadlocked(engine: AsyncEngine, what: str) -> AbstractAsyncContextManager[None]:
+    """A database in trouble whenever a dispatch becomes something for which `what` holds."""
+    does = "RAISE 'deadlock detected' USING ERRCODE = '40P01'"
+    return refused(engine, what, table="service_notification_dispatches", does=does, on="UPDATE")
+
+
+CHANNELS = "SELECT channel, status, cause FROM service_notification_dispatches ORDER BY 1"
+
+
 class TestOneMoreAttempt:
     async def test_delivers(self, told: Ground, sink: Sink) -> None:
         step = await failed(told)
@@ -72,6 +84,28 @@ class TestOneMoreAttempt:
         (row,) = await rows(told.engine, "SELECT *, lease_until > now() AS leased FROM service_notification_dispatches")
         assert raised.value.after == timedelta(seconds=7)
         assert (row.status, row.attempts, len(row.history), row.leased) == ("retrying", 2, 2, True)
+
+    async def test_says_nothing_of_the_message_when_the_database_has_trouble(self, told: Ground, sink: Sink) -> None:
+        step = await failed(told)
+
+        async with deadlocked(told.engine, "true"):
+            with pytest.raises(TryAgainError, match=r"Postgres: .*deadlock") as raised:
+                await send(told, step)
+
+        (row,) = await rows(told.engine, "SELECT status, attempts FROM service_notification_dispatches")
+        assert not isinstance(raised.value, SendFailedError)
+        assert (row.status, row.attempts) == ("retrying", 1)
+
+    async def test_says_nothing_of_the_message_when_a_key_is_missing(self, told: Ground, sink: Sink) -> None:
+        step = await failed(told)
+        await rows(told.engine, "UPDATE service_contact_addresses SET key_id = 'k0' RETURNING 1")
+
+        with pytest.raises(NotReadyError, match="k0"):
+            await send(told, step)
+
+        (row,) = await rows(told.engine, "SELECT status, attempts FROM service_notification_dispatches")
+        assert (row.status, row.attempts) == ("retrying", 1)
+        assert len(sink.arrivals) == 1
 
     async def test_of_what_is_settled_does_nothing(self, told: Ground, sink: Sink) -> None:
         step = await failed(told)
@@ -120,6 +154,20 @@ class TestGivingUp:
 
             sent = await ActivityEnvironment().run(activities(told).give_up, step)
 
-        found = await rows(told.engine, "SELECT channel, status, cause FROM service_notification_dispatches ORDER BY 1")
+        found = await rows(told.engine, CHANNELS)
         assert (sent.status, sent.cause) == ("dropped", "Failover: webhook gave up, apprise follows")
         assert found == [("apprise", "pending", None), ("webhook", "dropped", sent.cause)]
+
+    async def test_goes_on_by_no_other_channel_unless_this_one_ends(self, told: Ground, sink: Sink) -> None:
+        """Else the next attempt would find both channels tried, and call dead what was told by the second."""
+        await told.add_address("json://127.0.0.1:9/hook", channel="apprise")
+        step = await failed(told)
+
+        async with deadlocked(told.engine, "NEW.status = 'dropped'"):
+            with pytest.raises(DBAPIError, match="deadlock"):
+                await ActivityEnvironment().run(activities(told).give_up, step)
+        meanwhile = await rows(told.engine, CHANNELS)
+        sent = await ActivityEnvironment().run(activities(told).give_up, step)
+
+        assert [(row.channel, row.status) for row in meanwhile] == [("webhook", "retrying")]
+        assert sent.cause == "Failover: webhook gave up, apprise follows"

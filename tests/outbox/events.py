@@ -61,9 +61,13 @@ async def projected(engine: AsyncEngine, table: str = "service_activity_entries"
 
 @asynccontextmanager
 async def refused(
-    engine: AsyncEngine, what: str, table: str = "service_activity_entries", does: str = "RAISE 'it is refused'"
+    engine: AsyncEngine,
+    what: str,
+    table: str = "service_activity_entries",
+    does: str = "RAISE 'it is refused'",
+    on: str = "INSERT",
 ) -> AsyncIterator[None]:
-    """A database that does something when a row is projected for which `what` holds, such as `NEW.name = 'x'`."""
+    """A database that does something when a row is written for which `what` holds, such as `NEW.name = 'x'`."""
     async with engine.begin() as connection:
         await connection.execute(
             text(
@@ -72,7 +76,7 @@ async def refused(
             )
         )
         await connection.execute(
-            text(f"CREATE TRIGGER refused BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()")
+            text(f"CREATE TRIGGER refused BEFORE {on} ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()")
         )
     try:
         yield

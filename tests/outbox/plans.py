@@ -56,13 +56,13 @@ async def add_dead(
     return ids
 
 
-async def made(sessions: Sessions, **filters: Any) -> Planned:
+async def made(sessions: Sessions, ledger: str = "outbox", **filters: Any) -> Planned:
     async with sessions.begin() as session:
-        return await replay_plans.make(session, "outbox", Filters(**filters), by="ada", reason="fixed")
+        return await replay_plans.make(session, ledger, Filters(**filters), by="ada", reason="fixed")
 
 
 async def begun(sessions: Sessions, plan: Planned) -> Begun:
-    request = ReplayRequest(plan_id=plan.plan_id, ledger="outbox", by="ada", reason="fixed")
+    request = ReplayRequest(plan_id=plan.plan_id, ledger=plan.ledger, by="ada", reason="fixed")
     async with sessions.begin() as session:
         return await replay_plans.begin(session, request)
 
