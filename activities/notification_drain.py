@@ -9,12 +9,14 @@ last of them tries for all, and the others are held without a workflow each.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.notification_ending import Ending
@@ -89,6 +91,15 @@ class ChannelDrain:
         `again`: not the first attempt. Then it ends soon after it works, so that the next trouble is met afresh.
         Raises DBAPIError when the database has trouble.
         """
+        try:
+            return await self._work(again=again)
+        except asyncio.CancelledError:
+            # Taken over, or ended by hand: what arrived until then must not be sent again for that.
+            with contextlib.suppress(DBAPIError):
+                await self._settle()
+            raise
+
+    async def _work(self, *, again: bool) -> Sending:
         found = await self.seat.take(self.connection, self.full)
         self._batch, suspect = found.batch, found.suspect
         began, long, why = time.monotonic(), _AFTER_TROUBLE if again else _LONG, ""
@@ -153,7 +164,7 @@ class ChannelDrain:
     async def _flowed(self) -> bool:
         """Send what is due. Whether there is more of it."""
         ends = time.monotonic() + _TURN
-        async with Senders(self.channel, self.width, self._trouble, self.done) as senders:
+        async with Senders(self.channel, self.width, self._trouble, self.done, self.leaving) as senders:
             while True:
                 size = self._batch
                 if size == 1:
@@ -162,16 +173,29 @@ class ChannelDrain:
                 claimed_at = time.monotonic()
                 claimed = await flow.claim(self.connection, self.part, size)
                 self.items += len(claimed)
-                await senders.give(await self._composed(claimed), claimed_at)
+                await self._while(senders.give(await self._composed(claimed), claimed_at))
                 over = len(claimed) < size or time.monotonic() > ends or self.leaving()
                 if over or size < self.full:
                     break
                 await self._settle()
+            await self._while(senders.finish())
         await self._settle()
         if size < self.full:
             # It went well, whatever ended the process before: the next batch may be larger.
             self._batch = min(self.full, size * 10)
         return len(claimed) == size
+
+    async def _while(self, sending: Coroutine[Any, Any, None]) -> None:
+        """Wait for receivers that may be slow. Meanwhile what arrived is settled: a silent session is ended."""
+        task = asyncio.create_task(sending)
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=_BEAT)
+                await self._settle()
+                await self._beat(busy=True)
+            await task
+        finally:
+            task.cancel()
 
     async def _composed(self, claimed: Sequence[Claimed]) -> list[Ready]:
         """Those of a claim that are sent. The others are settled."""
@@ -232,8 +256,9 @@ class ChannelDrain:
         ]
         # An origin that is out may be back: that is what a replay is for.
         done = Done()
-        async with Senders(self.channel, self.width, Trouble(), done) as senders:
-            await senders.give([each for each in composed if isinstance(each, Ready)], claimed_at)
+        async with Senders(self.channel, self.width, Trouble(), done, lambda: False) as senders:
+            await self._while(senders.give([each for each in composed if isinstance(each, Ready)], claimed_at))
+            await self._while(senders.finish())
         unsent = [each for each in composed if isinstance(each, Settled)]
         unsent += [self._dead_again(item, Failure.of(answer.kind, answer.why)) for item, answer, _ in done.failed]
         return await replays.settle(self.connection, window, taken, done.sent, unsent, [*done.late, *done.held])

@@ -5,7 +5,7 @@ They know nothing of claims: they are given what is in hand, and what they did i
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
@@ -57,7 +57,7 @@ class Done:
     """And whether it tries for all others of its origin."""
     held: list[Claimed] = field(default_factory=list)
     late: list[Claimed] = field(default_factory=list)
-    """Not begun: their lease is about to end."""
+    """Not begun: their lease is about to end, or the process is."""
 
     def __bool__(self) -> bool:
         return bool(self.sent or self.failed or self.held or self.late)
@@ -77,8 +77,9 @@ class Done:
 
 
 class Senders:
-    def __init__(self, channel: Channel, width: int, trouble: Trouble, done: Done) -> None:
+    def __init__(self, channel: Channel, width: int, trouble: Trouble, done: Done, leaving: Callable[[], bool]) -> None:
         self._done = done
+        self._leaving = leaving
         self._channel = channel
         self._width = width
         self._trouble = trouble
@@ -114,13 +115,17 @@ class Senders:
             why = f"the channel {self._channel.name} raised it: its log has the place"
             return Answer(meaning=Meaning.UNKNOWN, kind=type(error).__name__, why=why)
 
+    async def finish(self) -> None:
+        """Wait until all that was handed over is done."""
+        await self._queue.join()
+
     async def _sends(self) -> None:
         while (given := await self._queue.get()) is not None:
             ready, claimed_at = given
             item = ready.item
             if item.origin in self._trouble.out:
                 self._done.held.append(item)
-            elif time.monotonic() - claimed_at > _LATEST:
+            elif self._leaving() or time.monotonic() - claimed_at > _LATEST:
                 self._done.late.append(item)
             else:
                 answer = await self._answer(ready)
@@ -129,3 +134,4 @@ class Senders:
                     self._done.sent.append((item, ready.version))
                 else:
                     self._done.failed.append((item, answer, whole))
+            self._queue.task_done()

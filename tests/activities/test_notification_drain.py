@@ -1,6 +1,10 @@
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import pytest
 import pytest_asyncio
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.notification_drain import ChannelDrain
@@ -8,6 +12,7 @@ from integrations.db import notification_expand as expansion
 from integrations.db import notification_flow as flow
 from integrations.db.notification_flow import Claimed
 from integrations.db.vault import Vault
+from integrations.domain.notification_delivery import Sending
 from tests.notification.ground import IDLE, Ground, ground
 from tests.notification.sink import Sink, receiving
 from tests.outbox.events import add_events, rows
@@ -134,6 +139,58 @@ class TestADispatcher:
 
         assert settled == 0
         assert await told.statuses() == {"processing": 1}
+
+
+class TestAReceiverThatTakesItsTime:
+    """Twelve messages, four at once."""
+
+    async def test_costs_nobody_the_session(self, told: Ground, sink: Sink) -> None:
+        sink.seconds = 2
+        async with sending(told, sink) as (drain, working):
+            await drain.connection.execute(text("SET idle_session_timeout = '4s'"))
+            async with asyncio.timeout(60):
+                while (await told.statuses()).get("delivered", 0) < 4:
+                    await asyncio.sleep(0.1)
+            early = await told.statuses()
+            async with asyncio.timeout(60):
+                while await told.statuses() != {"delivered": 12}:
+                    await asyncio.sleep(0.1)
+            told.leaving = True
+            await working
+
+        assert "processing" in early, "what arrived is settled while others are on their way"
+        assert len(sink.arrivals) == 12
+
+    async def test_is_not_waited_for_by_a_worker_that_is_being_stopped(self, told: Ground, sink: Sink) -> None:
+        sink.seconds = 1
+        async with sending(told, sink) as (_, working):
+            told.leaving = True
+            await working
+
+        assert await told.statuses() == {"delivered": len(sink.arrivals), "pending": 12 - len(sink.arrivals)}
+        assert len(sink.arrivals) < 12
+
+    async def test_is_sent_nothing_twice_for_that_the_dispatcher_is_ended(self, told: Ground, sink: Sink) -> None:
+        sink.seconds = 1
+        async with sending(told, sink) as (_, working):
+            working.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await working
+
+        assert await told.statuses() == {"delivered": len(sink.arrivals), "processing": 12 - len(sink.arrivals)}
+
+
+@asynccontextmanager
+async def sending(told: Ground, sink: Sink) -> AsyncIterator[tuple[ChannelDrain, asyncio.Task[Sending]]]:
+    """A dispatcher whose first messages have just arrived."""
+    await told.add_address(sink.url)
+    await events(told, 12)
+    async with told.at() as drain:
+        working = asyncio.create_task(drain.run(again=False))
+        async with asyncio.timeout(20):
+            while not sink.arrivals:
+                await asyncio.sleep(0.02)
+        yield drain, working
 
 
 async def flow_of(drain: ChannelDrain) -> list[Claimed]:

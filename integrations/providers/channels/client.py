@@ -16,9 +16,9 @@ from integrations.providers.http import causes, kind_of
 
 CONNECTIONS: Final = 100
 """At once, to all receivers together. More than are sent at once, so that nothing ever waits for one."""
-_KEPT: Final = 5.0
-"""Seconds that an idle connection is kept. Many servers close theirs after little more, and what is sent on a closed
-one is lost."""
+_KEPT: Final = 4.0
+"""Seconds that an idle connection is kept. Many servers close theirs after 5 (uvicorn, Node), and what is sent on one
+that is just being closed is an attempt lost."""
 
 
 def make_transport(internal: Collection[str] = ()) -> httpx.AsyncBaseTransport:
