@@ -237,7 +237,7 @@ async def run(config: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(make_client())
-        sending = await stack.enter_async_context(make_sending_client())
+        sending = await stack.enter_async_context(make_sending_client(config.webhook_internal))
         engine = make_engine(config.sqlalchemy_url, ask_first=False)
         stack.push_async_callback(engine.dispose)
         providers = Providers(catalog.load(config.providers, config.simulator_url), http)
