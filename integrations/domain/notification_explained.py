@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from integrations.domain.message import Message
@@ -84,6 +85,9 @@ class Explained(Message):
     became: list[Became]
 
 
+_ENDED: Final = frozenset({"dead", "dropped", "nobody"})
+
+
 def ways(
     definition: Definition,
     recipient: Recipient,
@@ -109,8 +113,10 @@ def ways(
             state = f"cannot send: {unready[channel]}"
         elif channel in going:
             state = f"would go by this one, {chooses}"
-        elif tried:
-            state = "not needed" if "delivered" in tried.values() else "not tried"
+        elif "delivered" in tried.values():
+            state = "not needed"
+        elif tried and _ENDED.issuperset(tried.values()):
+            state = "not tried"
         else:
             state = "follows, should those before it give up"
         found.append(Way(channel=channel, address=address, state=state))

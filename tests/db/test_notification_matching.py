@@ -67,7 +67,7 @@ async def replayed(told: Ground, plan: Planned) -> dict[str, int]:
     async with told.sessions.begin() as session:
         await replay_plans.begin(session, request)
         await replay.release(session, Release(plan_id=plan.plan_id, upto=plan.count, rate=100_000, failures=0))
-    await told.work(until="SELECT bool_and(upto = total) FROM service_replay_progress")
+    await told.work(until=f"SELECT upto = total FROM service_replay_progress WHERE plan_id = '{plan.plan_id}'")
     return await told.statuses()
 
 

@@ -39,7 +39,8 @@ class TestAWay:
             (states(*ALL, unready={"webhook": "no key"}), ["cannot send: no key", FIRST, LATER]),
             (states("webhook", "email", mode="all"), [*["would go by this one, as by each"] * 2, "no address"]),
             (states(*ALL, tried={"webhook": "delivered"}), ["delivered", "not needed", "not needed"]),
-            (states(*ALL, tried={"webhook": "dropped", "email": "retrying"}), ["dropped", "retrying", "not tried"]),
+            (states(*ALL, tried={"webhook": "dropped", "email": "retrying"}), ["dropped", "retrying", LATER]),
+            (states(*ALL, tried={"webhook": "dead"}), ["dead", "not tried", "not tried"]),
             (states(), ["no address"] * 3),
         ],
     )
