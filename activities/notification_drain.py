@@ -206,6 +206,9 @@ class ChannelDrain:
         unsent = [each for each in composed if isinstance(each, Settled)]
         if unsent:
             await flow.settle(self.connection, unsent, by=f"{self.channel.name} dispatcher")
+        for each in unsent:
+            if each.status == "retrying":
+                self.starting.begin(left_of(each.item, each.failure))
         return [each for each in composed if isinstance(each, Ready)]
 
     async def _settle(self) -> None:
@@ -259,7 +262,11 @@ class ChannelDrain:
         async with Senders(self.channel, self.width, Trouble(), done, lambda: False) as senders:
             await self._while(senders.give([each for each in composed if isinstance(each, Ready)], claimed_at))
             await self._while(senders.finish())
-        unsent = [each for each in composed if isinstance(each, Settled)]
+        unsent = [
+            self._dead_again(each.item, each.failure) if each.status == "retrying" else each
+            for each in composed
+            if isinstance(each, Settled)
+        ]
         unsent += [self._dead_again(item, Failure.of(answer.kind, answer.why)) for item, answer, _ in done.failed]
         return await replays.settle(self.connection, window, taken, done.sent, unsent, [*done.late, *done.held])
 

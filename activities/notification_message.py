@@ -12,7 +12,7 @@ from integrations.db.notification_flow import Claimed, Settled
 from integrations.db.notification_relevance import Told
 from integrations.db.session import Executor
 from integrations.db.vault import Vault
-from integrations.domain.errors import StopError
+from integrations.domain.errors import NotReadyError, StopError
 from integrations.domain.ledger import Failure
 from integrations.domain.notification import LAID_OUT, Address, Definition, News, Outgoing, Rendered, idempotency_key
 from integrations.providers.definitions import Definitions
@@ -70,10 +70,7 @@ class Composer:
         )
 
     def compose(self, item: Claimed, known: Known) -> Ready | Settled:
-        """What is sent, or what the dispatch becomes instead.
-
-        Raises NotReadyError when this process lacks the key that its address is sealed with.
-        """
+        """What is sent, or what the dispatch becomes instead: `retrying` when this process lacks its address's key."""
         definition = self._definition(item)
         if definition is None:
             return _unsent(item, "dead", "Definition", f"there is no definition {item.definition!r} any more")
@@ -88,6 +85,8 @@ class Composer:
                 to = known.opened[item.address.sealed] = open_address(self._vault, item.address)
         except TemplateError as error:
             return _unsent(item, "dead", "Template", str(error))
+        except NotReadyError as error:
+            return _unsent(item, "retrying", "NotReady", str(error))
         if rendered is None:
             return _unsent(item, "dropped", _OLD, "its invitation was answered, replaced, or has expired")
         key = idempotency_key(item.news.event_id, item.definition, item.recipient, item.channel)

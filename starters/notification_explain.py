@@ -18,7 +18,8 @@ from integrations.db.notification_explain import Found, find
 from integrations.domain.errors import StopError
 from integrations.domain.notification import OWNER, Definition, Recipient, Rendered, dispatch_id, matches
 from integrations.domain.notification_addressing import Addressed, Unreached, addressed, audience_of
-from integrations.domain.notification_explained import GAVE_UP, Became, Explained, Mapped, Reader, ways
+from integrations.domain.notification_explained import Became, Explained, Mapped, Reader, ways
+from integrations.domain.notification_page import next_of
 from integrations.providers.rendering import TemplateError
 from starters import notification_explained
 from starters.notification_kit import kit_of
@@ -92,22 +93,23 @@ class _Explanation:
     def _how_far(self, mapped: Sequence[Mapped]) -> tuple[str, str]:
         request, projection = self.found.request, self.found.projection
         if request is None:
-            waits = projection != "dead"
-            told = "is dead there: nobody is asked for" if projection == "dead" else f"is {projection} there still"
-            return f"the outbox has not passed it on, it {told}", _NEXT["waits" if waits else "dead"]
+            stands = f"the outbox has not passed it on: there it is {projection}"
+            return stands, _NEXT["dead" if projection == "dead" else "waits"]
         if request == "unmapped" and mapped:
             return "no definition was about it when it was projected, and nothing comes of it: below is what would", ""
         if not mapped:
             return f"no definition is about {self.found.news.name!r}: nobody is told", _NEXT["unmapped"]
         if request == "pending":
             return "it waits to be expanded: whom it goes to is found out then", _NEXT["pending"]
-        return "expanded: each message that came of it is below", ""
+        failed = [item for item in self.items if item.status in {"dead", "nobody"}]
+        following = next_of(failed[0].status, failed[0].fingerprint) if failed else ""
+        return "expanded: each message that came of it is below", following
 
     def _mapped(self, definition: Definition) -> Mapped:
         news = self.found.news
         audience = audience_of(definition, news)
         people = self.people[audience]
-        unreached = [] if people else self._addressed(definition, [], ())
+        unreached = [] if people else self._addressed(definition, [])
         return Mapped(
             definition=definition.id,
             pattern=next(each for each in definition.events if matches(news.name, [each])),
@@ -132,28 +134,25 @@ class _Explanation:
     def _reader(self, definition: Definition, recipient: Recipient) -> Reader:
         mine = [item for item in self.items if (item.definition, item.recipient) == (definition.id, recipient.key)]
         tried = {item.channel: item.status for item in mine if item.channel}
-        over = [channel for channel, status in tried.items() if status in GAVE_UP]
-        chosen = self._addressed(definition, [recipient], over)
-        going = [each for each in chosen if isinstance(each, Addressed)]
+        # What was decided stands. What is still to be decided is so by what is known now.
+        chosen = [] if mine else self._addressed(definition, [recipient])
+        due = [item.due_at for item in mine if item.status == "pending"]
+        due += [each.due_at for each in chosen if isinstance(each, Addressed)]
         rendered, mistake = self._rendered(definition, recipient)
         kept = rendered.kept() if rendered else {"subject": "", "text": ""}
-        gone = "its invitation was answered, replaced, or has expired: not sent"
+        gone = "its invitation was answered, replaced, or has expired: not sent any more"
         return Reader(
             recipient=recipient.key,
             ways=ways(definition, recipient, self.shown, self.kit.rules.unready(), tried, chosen),
-            due_at=going[0].due_at if going else None,
-            waits=bool(going) and going[0].due_at > self.now,
+            due_at=min(due, default=None),
             subject=kept["subject"],
             text=kept["text"],
             mistake=mistake or (gone if rendered and rendered.has_link and not self.inviting else ""),
             unreached=next((each.failure.error for each in chosen if isinstance(each, Unreached)), ""),
         )
 
-    def _addressed(
-        self, definition: Definition, people: Sequence[Recipient], over: Sequence[str]
-    ) -> list[Addressed | Unreached]:
-        unready = self.kit.rules.unready()
-        return addressed(definition, self.found.news, people, unready, self.now, without=over)
+    def _addressed(self, definition: Definition, people: Sequence[Recipient]) -> list[Addressed | Unreached]:
+        return addressed(definition, self.found.news, people, self.kit.rules.unready(), self.now)
 
     def _rendered(self, definition: Definition, recipient: Recipient) -> tuple[Rendered | None, str]:
         """What they would read; or what is wrong with the templates."""

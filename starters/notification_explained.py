@@ -50,8 +50,8 @@ def _reader(reader: Reader, *, with_text: bool) -> None:
         out.print(f"    {way.channel}{address}: {way.state}", markup=False)
     if reader.unreached:
         out.print(f"    not told: {reader.unreached}", markup=False)
-    if reader.waits and reader.due_at:
-        out.print(f"    from {moment(reader.due_at)}, after their quiet hours", markup=False)
+    if reader.due_at:
+        out.print(f"    due {moment(reader.due_at)}", markup=False)
     if reader.mistake:
         out.print(f"    {reader.mistake}", markup=False)
     if with_text and reader.subject:

@@ -9,33 +9,32 @@ from integrations.domain.notification_verdict import NOBODY_YET
 from integrations.domain.trouble import Trouble
 from starters import dispatchers
 from starters.page import NOT_COUNTED, age, count, show_troubles
-from starters.shell import fields, out, table
+from starters.shell import fields, moment, out, table
 
-_CHANNELS: Final = (
-    "CHANNEL",
-    "SENT",
-    "LAST",
-    "PENDING",
-    "OLDEST",
-    "IN THE MORNING",
-    "ON THE WAY",
-    "HELD",
-    "RETRYING",
-    "DEAD",
-    "1 H, BEFORE",
-    "OLD NEWS, 1 H",
-    "FAILED OVER, 1 H",
-    "ADDRESSES",
-    "CAN SEND",
+_LOOKS: Final = (
+    "sent",
+    "last",
+    "pending",
+    "oldest of these",
+    "in the morning",
+    "on the way",
+    "held",
+    "retrying",
+    "dead",
+    "… last hour, and before",
+    "old news, last hour",
+    "failed over, last hour",
+    "addresses",
+    "can send",
 )
-_CAUSES: Final = ("STATUS", "CHANNEL", "ITEMS", "SINCE", "CAUSE", "NEXT COMMAND")
 _OUT: Final = ("OUT", "SINCE", "WAIT", "CAUSE", "TRIES FOR ALL")
 
 
 def show(page: Page, found: list[Trouble], slo: timedelta, note: str) -> None:
     fields(_summary(page, slo, note))
     out.print()
-    table(_CHANNELS, [_channel(each, page) for each in page.channels], none="")
+    columns = [_look(each, page) for each in page.channels]
+    table(("", *(each.channel.upper() for each in page.channels)), list(zip(_LOOKS, *columns, strict=True)), none="")
     out.print()
     dispatchers.show([each.dispatcher for each in page.channels], page.at, CHANNELS.__getitem__)
     if page.out:
@@ -45,11 +44,17 @@ def show(page: Page, found: list[Trouble], slo: timedelta, note: str) -> None:
     out.print()
     if page.causes is None:
         out.print(f"Causes: {NOT_COUNTED}.")
-    else:
-        causes = [(c.status, c.channel, f"{c.count:,}", c.since, c.cause, c.next) for c in page.causes]
-        table(_CAUSES, causes, none="Nothing is retried, dead, or reached nobody.")
+    for each in page.causes or []:
+        show_cause(each.count, f"{each.status} {each.channel}".strip(), each.cause, each.fingerprint)
+        since = f"since {moment(each.since)}: " if each.since else ""
+        out.print(f"         {since}{each.next}", markup=False)
     out.print()
     show_troubles(found, page.at, none="Fine." if page.reaches_anybody else f"Fine. {NOBODY_YET}")
+
+
+def show_cause(number: int, state: str, cause: str, fingerprint: str) -> None:
+    """The first line of what failed for one reason."""
+    out.print(f"{number:>7,}  {state}: {cause}  ({fingerprint})", markup=False)
 
 
 def _summary(page: Page, slo: timedelta, note: str) -> list[tuple[str, object]]:
@@ -64,9 +69,8 @@ def _summary(page: Page, slo: timedelta, note: str) -> list[tuple[str, object]]:
     ]
 
 
-def _channel(each: ChannelLook, page: Page) -> tuple[object, ...]:
+def _look(each: ChannelLook, page: Page) -> tuple[object, ...]:
     return (
-        each.channel,
         f"{each.sent:,}",
         f"{age(each.sent_at, page.at)} ago" if each.sent_at else "never",
         count(each.pending),

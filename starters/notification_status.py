@@ -17,7 +17,7 @@ from starters.dispatchers import described
 from starters.notification_kit import unready
 from starters.page import attempt
 from starters.reach import reading
-from starters.shell import FAILED, Json, as_json, command, fields, moment, out, table
+from starters.shell import FAILED, Json, as_json, command, fields, moment, out
 
 
 @command
@@ -72,33 +72,18 @@ def _groups(groups: list[Group], *, retrying: bool, json: bool) -> None:
     if json:
         as_json([group.model_dump() | {"next": next_of(group.status, group.fingerprint)} for group in groups])
         return
-    rows = [
-        (
-            g.status,
-            f"{g.count:,}",
-            g.oldest,
-            g.newest,
-            g.channels,
-            g.definitions,
-            g.cause,
-            f"{g.example} to {g.recipient or 'nobody'}: {g.error}",
-            next_of(g.status, g.fingerprint),
-        )
-        for g in groups
-    ]
-    headings = (
-        "STATUS",
-        "ITEMS",
-        "OLDEST",
-        "NEWEST",
-        "CHANNELS",
-        "DEFINITIONS",
-        "CAUSE",
-        "FOR EXAMPLE",
-        "NEXT COMMAND",
-    )
-    none = "Nothing is retrying." if retrying else "Nothing is dead, and nothing reached nobody."
-    table(headings, rows, none=none)
+    if not groups:
+        out.print("Nothing is retrying." if retrying else "Nothing is dead, and nothing reached nobody.")
+    for each in groups:
+        notification_page.show_cause(each.count, each.status, each.cause, each.fingerprint)
+        since = f", since {moment(each.oldest)}" if each.oldest else ""
+        by = f" by {', '.join(each.channels)}" if each.channels else ""
+        for line in (
+            f"{', '.join(each.definitions)}{by}{since}",
+            f"for example {each.example} to {each.recipient or 'nobody'}: {each.error}",
+            next_of(each.status, each.fingerprint),
+        ):
+            out.print(f"         {line}", markup=False)
     if len(groups) == notification_dead.LIMIT:
         out.print(f"The {notification_dead.LIMIT} largest groups; there may be more.")
 

@@ -42,6 +42,7 @@ class Item(Message):
     channel: str
     status: str
     attempts: int
+    due_at: datetime
     expires_at: datetime
     failed_at: datetime | None
     cause: str
@@ -74,7 +75,7 @@ GROUP BY status, cause, fingerprint ORDER BY count(*) DESC, status, cause LIMIT 
 }
 _COLUMNS: Final = """
 SELECT item.id, event_id, event.name AS event, occurred_at, provider_id AS provider,
-  scope_type || ':' || scope_id AS tenant, definition, recipient, channel, item.status, attempts, expires_at,
+  scope_type || ':' || scope_id AS tenant, definition, recipient, channel, item.status, attempts, due_at, expires_at,
   failed_at, coalesce(cause, '') AS cause, coalesce(fingerprint, '') AS fingerprint, coalesce(error, '') AS error,
   coalesce(history, '[]') AS history, rendered
 """

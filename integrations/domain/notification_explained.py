@@ -9,9 +9,6 @@ from integrations.domain.message import Message
 from integrations.domain.notification import Definition, Mode, Recipient
 from integrations.domain.notification_addressing import Addressed, Unreached
 
-GAVE_UP: Final = ("dead", "dropped")
-"""What a dispatch is after which its recipient's next channel may follow."""
-
 
 class Way(Message):
     """One channel of a definition, and whether it carries this."""
@@ -28,13 +25,11 @@ class Reader(Message):
     recipient: str
     ways: list[Way]
     due_at: datetime | None = None
-    """None: nothing goes out."""
-    waits: bool = False
-    """For the end of their quiet hours."""
+    """None: nothing is to go out."""
     subject: str = ""
     text: str = ""
     mistake: str = ""
-    """Of the templates: why there is nothing to read."""
+    """Why there is nothing to read, or it is not sent."""
     unreached: str = ""
     """Why nothing goes out, and the command that changes it."""
 
@@ -90,6 +85,9 @@ class Explained(Message):
     became: list[Became]
 
 
+_ENDED: Final = frozenset({"dead", "dropped", "nobody"})
+
+
 def ways(
     definition: Definition,
     recipient: Recipient,
@@ -98,35 +96,28 @@ def ways(
     tried: Mapping[str, str],
     chosen: Sequence[Addressed | Unreached],
 ) -> list[Way]:
-    """Each channel in the definition's order. `shown`: addresses for people. `tried`: what became of it by a channel.
+    """Each channel in the definition's order.
 
-    `chosen`: by what is known now.
+    `shown`: addresses for people. `tried`: what became of it by a channel. `chosen`: what is still to go out.
     """
-    taken = {each.channel for each in chosen if isinstance(each, Addressed)}
-    return [
-        Way(
-            channel=channel,
-            address=shown.get(recipient.addresses[channel], "") if channel in recipient.addresses else "",
-            state=_state(definition, channel, channel in recipient.addresses, unready, tried, channel in taken),
-        )
-        for channel in definition.channels
-    ]
-
-
-def _state(
-    definition: Definition,
-    channel: str,
-    has_address: bool,
-    unready: Mapping[str, str],
-    tried: Mapping[str, str],
-    taken: bool,
-) -> str:
-    if channel in tried:
-        return tried[channel]
-    if not has_address:
-        return "no address"
-    if channel in unready:
-        return f"cannot send: {unready[channel]}"
-    if not taken or any(status not in GAVE_UP for status in tried.values()):
-        return "stands by, should those before it give up"
-    return "goes by this one, as by each" if definition.mode is Mode.ALL else "goes by this one, the first that can"
+    going = {each.channel for each in chosen if isinstance(each, Addressed)}
+    chooses = "as by each" if definition.mode is Mode.ALL else "the first that can"
+    found = []
+    for channel in definition.channels:
+        address = shown.get(recipient.addresses[channel], "") if channel in recipient.addresses else ""
+        if channel in tried:
+            state = tried[channel]
+        elif channel not in recipient.addresses:
+            state = "no address"
+        elif channel in unready:
+            state = f"cannot send: {unready[channel]}"
+        elif channel in going:
+            state = f"would go by this one, {chooses}"
+        elif "delivered" in tried.values():
+            state = "not needed"
+        elif tried and _ENDED.issuperset(tried.values()):
+            state = "not tried"
+        else:
+            state = "follows, should those before it give up"
+        found.append(Way(channel=channel, address=address, state=state))
+    return found

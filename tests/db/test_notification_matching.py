@@ -8,13 +8,13 @@ import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from integrations.db import notification_matching, replay_plans
+from integrations.db import notification_matching, replay, replay_plans
 from integrations.db.vault import Vault
 from integrations.domain.errors import StopError
 from integrations.domain.filters import Filters
 from integrations.domain.ledger import ItemStatus
 from integrations.domain.notification import Definition
-from integrations.domain.replay import Planned
+from integrations.domain.replay import Planned, Release, ReplayRequest
 from tests.notification.ground import IDLE, Ground, definition, ground
 from tests.notification.sink import Sink, receiving
 from tests.outbox.events import add_events, rows
@@ -59,6 +59,16 @@ async def words(told: Ground, *definitions: Definition) -> tuple[dict[str, int],
     """How many of each verdict, of each recipient's word, and of each template's."""
     histogram = (await planned(told, *definitions)).histogram
     return dict(histogram["verdict"]), dict(histogram["recipient"]), dict(histogram["template"])
+
+
+async def replayed(told: Ground, plan: Planned) -> dict[str, int]:
+    """What became of the dispatches of a plan that a dispatcher carried out."""
+    request = ReplayRequest(plan_id=plan.plan_id, ledger="notifications", by="ada", reason="fixed")
+    async with told.sessions.begin() as session:
+        await replay_plans.begin(session, request)
+        await replay.release(session, Release(plan_id=plan.plan_id, upto=plan.count, rate=100_000, failures=0))
+    await told.work(until=f"SELECT upto = total FROM service_replay_progress WHERE plan_id = '{plan.plan_id}'")
+    return await told.statuses()
 
 
 class TestAVerdict:
@@ -130,6 +140,8 @@ class TestARecipient:
         await told.add_address(sink.url)
 
         assert (await words(told))[:2] == ({"send": 1}, {"address changed since": 1})
+        sink.answers = lambda _key, _nth: 202
+        assert await replayed(told, await planned(told)) == {"delivered": 1}
 
     async def test_that_was_nobody_is_looked_up_again(self, told: Ground) -> None:
         await die(told, 2)
