@@ -72,10 +72,10 @@ class NotificationDeliveryWorkflow:
     async def run(self, request: SendRequest) -> Sent:
         left = request.left
         held = "what goes to the same place: this one tries for all" if left.whole else "nothing"
+        limit = "as long as it is news" if left.whole else f"{request.retrying.attempts} attempts at most"
         self._story.at(
             "send",
-            doing=f"{left.definition} to {left.recipient} by {left.channel}, "
-            f"{request.retrying.attempts} attempts at most",
+            doing=f"{left.definition} to {left.recipient} by {left.channel}, {limit}",
             facts=[
                 ("cause", left.cause),
                 ("about", f"{left.event}: {left.provider_id} of {left.tenant}"),

@@ -1,6 +1,7 @@
 """What is sent when, what is not sent any more, and what goes on after a hold."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from integrations.db.outbox import enqueue
 from integrations.db.tables import Connection
 from integrations.db.vault import Vault
+from integrations.domain.quiet_hours import QuietHours
 from tests.factories import add_connection, add_invitation
 from tests.notification.ground import IDLE, Ground, definition, ground
 from tests.notification.sink import Sink, receiving
@@ -80,7 +82,8 @@ class TestTheMorning:
 
         assert await told.statuses() == {"delivered": 1}
 
-    async def test_is_no_matter_to_operators(self, told: Ground) -> None:
+    async def test_is_no_matter_to_operators(self, told: Ground, night: int) -> None:
+        told.rules = replace(told.rules, quiet=QuietHours(starts=(night - 2) % 24, ends=night))
         await news(told, "night.news")
 
         await told.work(until=IDLE)
@@ -113,13 +116,14 @@ class TestOldNews:
         assert (await settled(told))[0] == ("dropped", why)
         assert len(sink.accepted) == (later == "told.more")
 
-    async def test_of_another_connection_is_told(self, told: Ground, sink: Sink) -> None:
-        await add_events(told.engine, 2, name="told.news", connections=2)
+    async def test_is_told_whatever_happens_later_to_another_connection(self, told: Ground, sink: Sink) -> None:
+        await add_events(told.engine, 1, name="told.news")
+        await add_events(told.engine, 2, name="told.news", first=1)
         await told.request()
 
         await told.work(until=IDLE)
 
-        assert await told.statuses() == {"delivered": 2}
+        assert [status for status, _ in await settled(told)] == ["delivered", "dropped", "delivered"]
 
     async def test_that_is_news_no_more_is_dropped_with_the_moment(self, told: Ground, sink: Sink) -> None:
         await news(told, "told.news", age=timedelta(days=3, minutes=1))
