@@ -104,6 +104,10 @@ class NotificationActivities:
                 )
                 try:
                     return await drain.run(again=activity.info().attempt > 1)
+                except asyncio.CancelledError:
+                    # Taken over, or terminated: what arrived until then must not be sent again for that.
+                    await self._tell(drain.leave_behind)
+                    raise
                 finally:
                     await starting.done(within=_LET_START)
         except (DBAPIError, OSError) as error:

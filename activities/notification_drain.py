@@ -9,14 +9,12 @@ last of them tries for all, and the others are held without a workflow each.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.notification_ending import Ending
@@ -30,6 +28,7 @@ from integrations.db import replay
 from integrations.db.dedicated import take, transaction
 from integrations.db.dispatchers import Seat
 from integrations.db.notification_flow import Claimed, Settled
+from integrations.db.session import Executor
 from integrations.domain.ledger import Failure
 from integrations.domain.notification import LEDGER, part_of
 from integrations.domain.notification_delivery import Left, Sending
@@ -91,15 +90,6 @@ class ChannelDrain:
         `again`: not the first attempt. Then it ends soon after it works, so that the next trouble is met afresh.
         Raises DBAPIError when the database has trouble.
         """
-        try:
-            return await self._work(again=again)
-        except asyncio.CancelledError:
-            # Taken over, or ended by hand: what arrived until then must not be sent again for that.
-            with contextlib.suppress(DBAPIError):
-                await self._settle()
-            raise
-
-    async def _work(self, *, again: bool) -> Sending:
         found = await self.seat.take(self.connection, self.full)
         self._batch, suspect = found.batch, found.suspect
         began, long, why = time.monotonic(), _AFTER_TROUBLE if again else _LONG, ""
@@ -122,6 +112,13 @@ class ChannelDrain:
                 await asyncio.sleep(_SOON if time.monotonic() - self._stepped_at < _TURN else _IDLE)
         await self.seat.leave(self.connection, self.items - self._told)
         return Sending(items=self.items, why=why)
+
+    async def leave_behind(self, run: Executor) -> None:
+        """Settle what arrived, of a drain that was cancelled: its own connection may be in the middle of a statement.
+
+        Of what failed reconcile starts the workflows.
+        """
+        await self._settled(run, self.done.take())
 
     async def _turn(self) -> bool:
         """What there is to do, for a second or two. Whether there is more."""
@@ -217,30 +214,30 @@ class ChannelDrain:
             return
         done = self.done.take()
         try:
-            left = await self._settled(done)
+            async with transaction(self.connection):
+                left = await self._settled(self.connection, done)
         except BaseException:
             self.done.put_back(done)
             raise
         for each in left:
             self.starting.begin(each)
 
-    async def _settled(self, done: Done) -> list[Left]:
-        """One transaction. Those that left the flow."""
+    async def _settled(self, run: Executor, done: Done) -> list[Left]:
+        """In the caller's transaction. Those that left the flow."""
         left: list[Left] = []
-        async with transaction(self.connection):
-            await flow.sent(self.connection, self.part, self.channel.name, done.sent)
-            await flow.hold(self.connection, done.held)
-            await flow.give_back(self.connection, done.late)
-            settled: list[Settled] = []
-            for item, answer, whole in done.failed:
-                failure = Failure.of(answer.kind, answer.why)
-                if answer.refused:
-                    settled.append(await self.ending.give_up(self.connection, item, failure, tried=True))
-                    continue
-                settled.append(Settled(item, "retrying", failure, tried=True))
-                tries_for_all = whole and await flow.brake(self.connection, item, self.part)
-                left.append(left_of(item, failure, whole=tries_for_all))
-            mine = await flow.settle(self.connection, settled, by=f"{self.channel.name} dispatcher")
+        await flow.sent(run, self.part, self.channel.name, done.sent)
+        await flow.hold(run, done.held)
+        await flow.give_back(run, done.late)
+        settled: list[Settled] = []
+        for item, answer, whole in done.failed:
+            failure = Failure.of(answer.kind, answer.why)
+            if answer.refused:
+                settled.append(await self.ending.give_up(run, item, failure, tried=True))
+                continue
+            settled.append(Settled(item, "retrying", failure, tried=True))
+            tries_for_all = whole and await flow.brake(run, item, self.part)
+            left.append(left_of(item, failure, whole=tries_for_all))
+        mine = await flow.settle(run, settled, by=f"{self.channel.name} dispatcher")
         return [each for each in left if each.dispatch_id in mine]
 
     async def _replayed(self, window: Window) -> int:

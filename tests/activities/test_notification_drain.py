@@ -172,10 +172,12 @@ class TestAReceiverThatTakesItsTime:
 
     async def test_is_sent_nothing_twice_for_that_the_dispatcher_is_ended(self, told: Ground, sink: Sink) -> None:
         sink.seconds = 1
-        async with sending(told, sink) as (_, working):
+        async with sending(told, sink) as (drain, working):
             working.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await working
+            async with told.sessions.begin() as session:
+                await drain.leave_behind(session)
 
         assert await told.statuses() == {"delivered": len(sink.arrivals), "processing": 12 - len(sink.arrivals)}
 

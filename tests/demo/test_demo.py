@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +39,11 @@ class TestTheDemo:
         assert [check["name"] for check in found["checks"] if check["passed"]] == list(Name)
         assert (found["passed"], found["failed"]) == (len(Name), 0)
         assert all(check["evidence"] for check in found["checks"])
-        assert (
-            f"<title>Runbook demo: {len(Name)} of {len(Name)} checks held</title>"
-            in (reachable_folder / "report.html").read_text()
-        )
+        report = (reachable_folder / "report.html").read_text()
+        assert f"<title>Runbook demo: {len(Name)} of {len(Name)} checks held</title>" in report
+        (mail,) = re.findall(r'<iframe sandbox [^>]*srcdoc="([^"]*)"', report)
+        assert "See what we ask for</a>" in unescape(mail)
+        assert set(re.findall(r"/reconsent/(.{5})", unescape(mail))) == {"(for "}, "whose link it is stays between us"
         assert not (reachable_folder / "stack-demo").exists()
 
     @pytest.mark.chaos
