@@ -95,7 +95,7 @@ class TestAVerdict:
         """A `_` is a letter, and not any; and another connection's news makes nothing old."""
         await die(told)
         await add_events(told.engine, name="overXnow")
-        await add_events(told.engine, name="over_now", first=7)
+        await add_events(told.engine, 3, name="over_now", first=7)
 
         assert (await words(told, definition(superseded_by=("over_now",))))[0] == {"send": 1}
 

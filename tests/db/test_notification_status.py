@@ -70,8 +70,11 @@ class TestThePage:
         await add(sessions, "pending", due_at=ago(hours=-3))
         await add(sessions, "pending", "webhook", due_at=ago(minutes=99))
 
-        found = await seen(sessions)
+        await add(sessions, "pending", "apprise", due_at=ago(hours=-3))
 
+        found, morning = await seen(sessions), await seen(sessions, "apprise")
+
+        assert (morning.pending, morning.later, morning.oldest) == (0, 1, None)
         assert (found.pending, found.later, found.on_the_way, found.held, found.retrying) == (2, 1, 1, 2, 1)
         assert found.oldest is not None
         assert timedelta(minutes=9) <= datetime.now(UTC) - found.oldest < timedelta(minutes=10)
