@@ -82,6 +82,11 @@ class TestATemplate:
         assert LINK in found.text
         assert not any(LINK in part for part in found.kept().values())
 
+    def test_of_html_is_left_alone_where_nobody_sees_it(self) -> None:
+        given = definition("hello", html="{{ payload.missing }}")
+
+        assert Renderer([given]).render(given, news(), "", "UTC", "Simulator", html=False).html == ""
+
     def test_of_html_sees_the_parts_that_are_made(self) -> None:
         assert rendered(definition("<1>", subject="a", html="{{ subject }}: {{ text }}")).html == "a: &lt;1&gt;\n"
 
