@@ -101,6 +101,7 @@ class NotificationActivities:
                     done=self._done[request.channel],
                     full=self._batch,
                     width=self._width,
+                    first_wait=self._retrying.first,
                 )
                 try:
                     return await drain.run(again=activity.info().attempt > 1)

@@ -9,9 +9,11 @@ last of them tries for all, and the others are held without a workflow each.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -30,9 +32,10 @@ from integrations.db.dispatchers import Seat
 from integrations.db.notification_flow import Claimed, Settled
 from integrations.db.session import Executor
 from integrations.domain.ledger import Failure
-from integrations.domain.notification import LEDGER, part_of
+from integrations.domain.notification import LEDGER, Answer, part_of
 from integrations.domain.notification_delivery import Left, Sending
 from integrations.domain.replay import Window
+from integrations.domain.verdict import Meaning
 from integrations.providers.channels.channel import Channel
 
 _IDLE: Final = 0.5
@@ -48,6 +51,8 @@ _LONG: Final = 5 * 60.0
 _AFTER_TROUBLE: Final = 15.0
 _LOST: Final = 5.0
 """Seconds between two looks for what a process took with it."""
+_JITTER: Final = 0.25
+"""Added share of a wait at most."""
 _REQUESTS: Final = 500
 """Expanded in one transaction."""
 _SUSPECT: Final = Failure.of("Crash", "alone in its batch, and the process ended without a word each time")
@@ -70,6 +75,8 @@ class ChannelDrain:
     """Dispatches of one claim."""
     width: int
     """Messages on their way at once."""
+    first_wait: timedelta
+    """Until the second attempt at what failed."""
     items: int = 0
     """Taken out of the backlog."""
     _batch: int = 0
@@ -200,13 +207,22 @@ class ChannelDrain:
             return []
         known = await self.composer.known(self.connection, claimed)
         composed = [self.composer.compose(item, known) for item in claimed]
-        unsent = [each for each in composed if isinstance(each, Settled)]
+        unsent = [each for each in composed if isinstance(each, Settled) and each.status != "retrying"]
+        for each in composed:
+            if isinstance(each, Settled) and each.status == "retrying":
+                self._locked(each)
         if unsent:
             await flow.settle(self.connection, unsent, by=f"{self.channel.name} dispatcher")
-        for each in unsent:
-            if each.status == "retrying":
-                self.starting.begin(left_of(each.item, each.failure))
         return [each for each in composed if isinstance(each, Ready)]
+
+    def _locked(self, settled: Settled) -> None:
+        """Its address does not open. As what a receiver did not take: many in a row start no workflow each."""
+        item = settled.item
+        if item.origin in self._trouble.out:
+            self.done.held.append(item)
+            return
+        answer = Answer(meaning=Meaning.OPERATOR_MUST_ACT, kind="NotReady", why=settled.failure.error)
+        self.done.failed.append((item, answer, self._trouble.judge(item, answer)))
 
     async def _settle(self) -> None:
         """Write down what became of messages, and then start the workflows of those that failed."""
@@ -236,9 +252,13 @@ class ChannelDrain:
                 continue
             settled.append(Settled(item, "retrying", failure, tried=True))
             tries_for_all = whole and await flow.brake(run, item, self.part)
-            left.append(left_of(item, failure, whole=tries_for_all))
+            left.append(left_of(item, failure, whole=tries_for_all, wait=self._wait(answer)))
         mine = await flow.settle(run, settled, by=f"{self.channel.name} dispatcher")
         return [each for each in left if each.dispatch_id in mine]
+
+    def _wait(self, answer: Answer) -> timedelta:
+        """Until the second attempt: what was asked for, if it was. Those that failed together do not come together."""
+        return max(self.first_wait, answer.after or timedelta()) * (1 + random.random() * _JITTER)  # noqa: S311 - no secret
 
     async def _replayed(self, window: Window) -> int:
         """One batch of a replay. How many items have an outcome now."""
@@ -288,7 +308,7 @@ class ChannelDrain:
             self._beat_at, self._told = now, self.items
 
 
-def left_of(item: Claimed, failure: Failure, *, whole: bool = False) -> Left:
+def left_of(item: Claimed, failure: Failure, *, whole: bool = False, wait: timedelta = timedelta()) -> Left:
     return Left(
         dispatch_id=item.id,
         definition=item.definition,
@@ -302,4 +322,5 @@ def left_of(item: Claimed, failure: Failure, *, whole: bool = False) -> Left:
         cause=failure.cause,
         expires_at=item.expires_at,
         whole=whole,
+        wait=wait,
     )

@@ -27,6 +27,8 @@ class Left(Message):
     connection_id: UUID | None = None
     cause: str
     expires_at: datetime
+    wait: timedelta = timedelta()
+    """Before it is tried once more."""
     whole: bool = False
     """Where it goes to is out as a whole: this one tries for all others, which wait without a workflow."""
 

@@ -199,3 +199,32 @@ async def flow_of(drain: ChannelDrain) -> list[Claimed]:
     """Expand and claim, as a dispatcher that dies then."""
     await expansion.expand(drain.connection, drain.rules, 100)
     return await flow.claim(drain.connection, drain.part, 100)
+
+
+class TestTheSecondAttempt:
+    async def test_comes_after_the_first_wait_or_what_the_receiver_asked_for(self, told: Ground, sink: Sink) -> None:
+        sink.answers = lambda _key, _nth: 503
+        await told.add_address(sink.url)
+        await events(told, 1)
+        await told.work(until=IDLE)
+        sink.retry_after = 70
+        await events(told, 1)
+
+        await told.work(until=IDLE)
+
+        first, second = (each.wait.total_seconds() for each in told.started)
+        # Up to a quarter more: those that failed together do not come back together.
+        assert 10 <= first < 12.6
+        assert 70 <= second < 87.6
+
+    async def test_of_many_whose_key_is_missing_is_made_by_a_few(self, told: Ground, sink: Sink) -> None:
+        await told.add_address(sink.url)
+        await rows(told.engine, "UPDATE service_contact_addresses SET key_id = 'k0' RETURNING 1")
+        await events(told, 100)
+
+        await told.work(until=IDLE)
+
+        found = await told.statuses()
+        assert found["retrying"] == len(told.started) <= 20 + 20
+        assert found["held"] == 100 - found["retrying"]
+        assert sink.arrivals == []

@@ -121,6 +121,7 @@ class Ground:
                 done=self.done,
                 full=full,
                 width=width,
+                first_wait=timedelta(seconds=10),
             )
             await starting.done(5)
 
