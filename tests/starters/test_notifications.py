@@ -17,7 +17,7 @@ from tests.starters.conftest import UNKNOWN, Runbook, run
 from tests.starters.running import Running
 
 OPENED = dict(definitions.load().samples["outage.opened"][0])
-TABLES = ("contact_addresses", "notification_dispatches", "notification_requests", "replay_items", "replay_plans")
+TABLES = ("contact_addresses", "notification_dispatches", "replay_items", "replay_plans")
 
 
 async def committed(running: Running, sql: str, **told: Any) -> Any:
@@ -31,7 +31,7 @@ async def _gone_afterwards(running: Running) -> AsyncIterator[None]:
     """The stack is not in trouble for the next test, and nobody is told anything."""
     yield
     ours = "(SELECT event_id FROM service_lifecycle_outbox WHERE name LIKE 'outage.%' OR name = 'nobody.cares')"
-    for table in ("activity_entries", "projector_ledger"):
+    for table in ("notification_requests", "activity_entries", "projector_ledger"):
         await committed(running, f"DELETE FROM service_{table} WHERE event_id IN {ours}")
     await committed(running, f"DELETE FROM service_lifecycle_outbox WHERE event_id IN {ours}")
     for table in TABLES:
