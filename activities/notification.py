@@ -37,9 +37,9 @@ from integrations.observability import scrubbed
 from integrations.providers.channels.channel import Channel
 
 log = structlog.get_logger("notification")
-BATCH: Final = 100
-"""Dispatches of one claim: a second's worth at a good receiver."""
-WIDTH: Final = 8
+BATCH: Final = 250
+"""Dispatches of one claim: what is on its way is enough to go on with while they are settled and others claimed."""
+WIDTH: Final = 32
 """Messages of one channel on their way at once (docs/decisions/0007)."""
 _LET_START: Final = 5.0
 _SLACK: Final = timedelta(minutes=10)

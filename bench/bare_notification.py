@@ -26,7 +26,8 @@ WIDTH: Final = 8
 """Messages on their way at once: more are no faster."""
 ATTEMPTS: Final = 4
 WAIT: Final = 0.2
-"""Seconds before the third attempt, doubling after that; the second follows the first at once, as the product's does."""
+"""Seconds before the third attempt, doubling after that. The second follows at once, as the product's does."""
+WAITS: Final = (0.0, *(WAIT * 2**n for n in range(ATTEMPTS - 2)))
 _ROWS: Final = 100
 _ADDRESS: Final = uuid4()
 _COLUMNS: Final = (
@@ -62,9 +63,8 @@ class Bare:
 
     async def _sends_again(self, message: Written, status: int) -> None:
         history = [_failed(1, status)]
-        for attempt in range(2, ATTEMPTS + 1):
-            if attempt > 2:
-                await asyncio.sleep(WAIT * 2 ** (attempt - 3))
+        for attempt, wait in enumerate(WAITS, 2):
+            await asyncio.sleep(wait)
             status = await self._post(message)
             if httpx.codes.is_success(status):
                 break

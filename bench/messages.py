@@ -1,6 +1,6 @@
 """What is told in a benchmark: events, the definition that is about them, and the one who is told.
 
-An event's key decides what a flaky receiver does with its message: as many events are made of each fate as of any other.
+An event's key decides what a flaky receiver does with its message: of each fate there are as many as of any other.
 """
 
 import json
@@ -40,7 +40,7 @@ subject = "{{{{ provider }}}}: a token was renewed"
 text = '''
 Hello,
 
-the connection {{{{ connection }}}} of {{{{ owner }}}} at {{{{ provider }}}} was refreshed, since {{{{ payload.reason }}}}.
+connection {{{{ connection }}}} of {{{{ owner }}}} at {{{{ provider }}}} was refreshed: {{{{ payload.reason }}}}.
 
 From: {{{{ payload.from }}}}
 To: {{{{ payload.to }}}}

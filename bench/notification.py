@@ -168,9 +168,11 @@ async def _prepared(stage: Stage, **environment: str) -> Ground:
 async def _workflows(stage: Stage, wanted: int) -> int:
     """How many were ever started: the list lags behind a little."""
     ends = time.monotonic() + _SEEN
-    while (found := (await stage.temporal.count_workflows(_WORKFLOWS)).count) < wanted and time.monotonic() < ends:
+    while True:
+        found = (await stage.temporal.count_workflows(_WORKFLOWS)).count
+        if found >= wanted or time.monotonic() > ends:
+            return found
         await asyncio.sleep(_LOOK)
-    return found
 
 
 def _whole(count: float) -> int:
