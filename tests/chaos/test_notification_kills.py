@@ -19,6 +19,7 @@ from integrations.domain.filters import Filters
 from integrations.domain.replay import Outcome, PlanStatus, ReplayRequest
 from tests.chaos.crew import NAMES, Crew
 from tests.chaos.news import DEFINITIONS, Dispatch, News
+from tests.chaos.waiting import until
 from tests.notification.sink import Sink
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
@@ -122,10 +123,15 @@ def no_more_than_kills_explain(sink: Sink, lost: Collection[Dispatch]) -> None:
 
 
 async def ended(news: News, plan_id: UUID) -> Outcome:
-    async with asyncio.timeout(200):
-        while True:
-            sql = "SELECT status, outcome FROM service_replay_plans WHERE id = :id"
-            (row,) = await news.ground.rows(sql, id=plan_id)
-            if PlanStatus(row["status"]).ended:
-                return Outcome.model_validate(row["outcome"])
-            await asyncio.sleep(0.2)
+    async def probe() -> bool:
+        return bool(
+            await news.ground.one("SELECT outcome IS NOT NULL FROM service_replay_plans WHERE id = :id", id=plan_id)
+        )
+
+    try:
+        await until("the replay has ended", probe, within=120)
+    except AssertionError as vain:
+        far = await news.ground.rows("SELECT * FROM service_replay_progress WHERE plan_id = :id", id=plan_id)
+        raise AssertionError(f"{vain}: {far}, {await news.counts()}") from None
+    found = await news.ground.one("SELECT outcome FROM service_replay_plans WHERE id = :id", id=plan_id)
+    return Outcome.model_validate(found)
