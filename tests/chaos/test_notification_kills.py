@@ -39,7 +39,9 @@ PACE = 0.25
 """Seconds that the receiver takes: kills fall into sendings."""
 IN_HAND = BATCH + 3 * WIDTH
 """At most of a dispatcher: one claim, beside what of the one before still waits for its turn or is on its way."""
-_DIE = "UPDATE service_notification_dispatches SET status = 'dead', cause = 'refused' WHERE id = ANY(:ids) RETURNING 1"
+_DIE = """
+UPDATE service_notification_dispatches SET status = 'dead', cause = 'refused', error = 'refused' WHERE id = ANY(:ids)
+RETURNING 1"""
 
 
 async def test_one_of_two_workers_is_killed_twenty_times(news: News, couriers: Crew, sink: Sink) -> None:
@@ -80,7 +82,8 @@ async def test_dead_ones_are_replayed_meanwhile(news: News, couriers: Crew, sink
     lost: set[Dispatch] = set()
 
     for _ in range(REPLAY_KILLS):
-        await asyncio.sleep(random.uniform(1, 3))  # noqa: S311 - a moment that nobody chose
+        await news.has(1, "processing")
+        await asyncio.sleep(random.uniform(0, 2))  # noqa: S311 - a moment that nobody chose
         victim = await couriers.who_has(0)
         lost |= await killed(news, couriers, victim, lost)
         await news.a_minute_later(lost)
