@@ -19,6 +19,7 @@ from integrations.domain.filters import Filters
 from integrations.domain.replay import Outcome, PlanStatus, ReplayRequest
 from tests.chaos.crew import NAMES, Crew
 from tests.chaos.news import DEFINITIONS, Dispatch, News
+from tests.chaos.waiting import until
 from tests.notification.sink import Sink
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
@@ -38,7 +39,9 @@ PACE = 0.25
 """Seconds that the receiver takes: kills fall into sendings."""
 IN_HAND = BATCH + 3 * WIDTH
 """At most of a dispatcher: one claim, beside what of the one before still waits for its turn or is on its way."""
-_DIE = "UPDATE service_notification_dispatches SET status = 'dead', cause = 'refused' WHERE id = ANY(:ids) RETURNING 1"
+_DIE = """
+UPDATE service_notification_dispatches SET status = 'dead', cause = 'refused', error = 'refused' WHERE id = ANY(:ids)
+RETURNING 1"""
 
 
 async def test_one_of_two_workers_is_killed_twenty_times(news: News, couriers: Crew, sink: Sink) -> None:
@@ -79,7 +82,8 @@ async def test_dead_ones_are_replayed_meanwhile(news: News, couriers: Crew, sink
     lost: set[Dispatch] = set()
 
     for _ in range(REPLAY_KILLS):
-        await asyncio.sleep(random.uniform(1, 3))  # noqa: S311 - a moment that nobody chose
+        await news.has(1, "processing")
+        await asyncio.sleep(random.uniform(0, 2))  # noqa: S311 - a moment that nobody chose
         victim = await couriers.who_has(0)
         lost |= await killed(news, couriers, victim, lost)
         await news.a_minute_later(lost)
@@ -122,10 +126,15 @@ def no_more_than_kills_explain(sink: Sink, lost: Collection[Dispatch]) -> None:
 
 
 async def ended(news: News, plan_id: UUID) -> Outcome:
-    async with asyncio.timeout(200):
-        while True:
-            sql = "SELECT status, outcome FROM service_replay_plans WHERE id = :id"
-            (row,) = await news.ground.rows(sql, id=plan_id)
-            if PlanStatus(row["status"]).ended:
-                return Outcome.model_validate(row["outcome"])
-            await asyncio.sleep(0.2)
+    async def probe() -> bool:
+        return bool(
+            await news.ground.one("SELECT outcome IS NOT NULL FROM service_replay_plans WHERE id = :id", id=plan_id)
+        )
+
+    try:
+        await until("the replay has ended", probe, within=120)
+    except AssertionError as vain:
+        far = await news.ground.rows("SELECT * FROM service_replay_progress WHERE plan_id = :id", id=plan_id)
+        raise AssertionError(f"{vain}: {far}, {await news.counts()}") from None
+    found = await news.ground.one("SELECT outcome FROM service_replay_plans WHERE id = :id", id=plan_id)
+    return Outcome.model_validate(found)
