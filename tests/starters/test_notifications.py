@@ -286,6 +286,7 @@ class TestAnExplanation:
 
         assert (shown.code, told.code, len(sink.arrivals)) == (0, 0, before)
         assert told.json["says"].startswith("expanded")
+        assert told.json["next"].startswith("runbook notifications plan --cause ")
         [mapped] = told.json["mapped"]
         assert (mapped["definition"], mapped["pattern"]) == ("outage_opened", "outage.opened")
         assert mapped["file"].endswith("definitions.toml")
