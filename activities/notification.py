@@ -21,11 +21,14 @@ from activities.notification_message import Composer, Ready
 from activities.notification_senders import Done
 from activities.starting import Starting
 from integrations import temporal
+from integrations.db import notification_claims as claims
 from integrations.db import notification_expand as expansion
 from integrations.db import notification_flow as flow
+from integrations.db import notification_holds as holding
 from integrations.db.dedicated import dedicated
 from integrations.db.dispatchers import Seat
-from integrations.db.notification_flow import Claimed, Settled
+from integrations.db.notification_claims import Claimed
+from integrations.db.notification_flow import Settled
 from integrations.db.session import Sessions
 from integrations.db.trouble import ended_the_session
 from integrations.domain.errors import NotReadyError, StopError, TryAgainError
@@ -137,7 +140,7 @@ class NotificationActivities:
     async def give_up(self, step: SendStep) -> Sent:
         """Its attempts are used up: the recipient's next channel, or dead, with all that was to be said."""
         async with self._sessions.begin() as session:
-            item = await flow.claim_one(session, step.dispatch_id)
+            item = await claims.claim_one(session, step.dispatch_id)
         if item is None:
             return Sent(status="settled before", attempts=step.tried)
         failure = item.failure or Failure.of("Crash", "its process ended without a word each time")
@@ -145,7 +148,7 @@ class NotificationActivities:
 
     async def _tried(self, step: SendStep) -> Sent:
         async with self._sessions.begin() as session:
-            item = await flow.claim_one(session, step.dispatch_id)
+            item = await claims.claim_one(session, step.dispatch_id)
             known = await self._composer.known(session, [item]) if item is not None else None
         if item is None or known is None:
             return Sent(status="settled before", attempts=step.tried)
@@ -168,7 +171,7 @@ class NotificationActivities:
         item = ready.item
         async with self._sessions.begin() as session:
             await flow.sent(session, part_of(item.channel), item.channel, [(item, ready.version)])
-            await flow.let_go(session, item, arrived=True)
+            await holding.let_go(session, item, arrived=True)
         return Sent(status="delivered", attempts=item.attempts + 1)
 
     async def _given_up(self, item: Claimed, failure: Failure, *, tried: bool) -> Sent:
@@ -179,7 +182,7 @@ class NotificationActivities:
     async def _ended(self, session: AsyncSession, settled: Settled) -> Sent:
         item = settled.item
         await flow.settle(session, [settled], by=_BY)
-        await flow.let_go(session, item, arrived=False)
+        await holding.let_go(session, item, arrived=False)
         if settled.status == "dead":
             log.warning("notification.dead", dispatch_id=str(item.id), cause=settled.failure.cause)
         return Sent(status=settled.status, attempts=item.attempts + settled.tried, cause=settled.failure.cause)

@@ -23,13 +23,16 @@ from activities.notification_ending import Ending
 from activities.notification_message import Composer, Ready
 from activities.notification_senders import Done, Senders, Trouble
 from activities.starting import Starting
+from integrations.db import notification_claims as claims
 from integrations.db import notification_expand as expansion
 from integrations.db import notification_flow as flow
+from integrations.db import notification_holds as holding
 from integrations.db import notification_replay as replays
 from integrations.db import replay
 from integrations.db.dedicated import take, transaction
 from integrations.db.dispatchers import Seat
-from integrations.db.notification_flow import Claimed, Settled
+from integrations.db.notification_claims import Claimed
+from integrations.db.notification_flow import Settled
 from integrations.db.session import Executor
 from integrations.domain.ledger import Failure
 from integrations.domain.notification import LEDGER, Answer, part_of
@@ -132,7 +135,7 @@ class ChannelDrain:
         if time.monotonic() - self._lost_at > _LOST:
             self._lost_at = time.monotonic()
             await flow.recover(self.connection, self.part)
-        found = await flow.look(self.connection, self.part)
+        found = await claims.look(self.connection, self.part)
         more = found.requests and await self._expanded()
         if found.held:
             more |= await self._gone_on()
@@ -158,11 +161,11 @@ class ChannelDrain:
 
     async def _gone_on(self) -> bool:
         """Let go on what was held for what is settled by now. Whether anything was."""
-        holds = await flow.holds(self.connection, self.part)
+        holds = await holding.holds(self.connection, self.part)
         self._trouble.out = set(holds.out)
         for origin in holds.released:
             self._trouble.in_a_row.pop(origin, None)
-            await flow.go_on(self.connection, self.part, origin)
+            await holding.go_on(self.connection, self.part, origin)
         return bool(holds.released)
 
     async def _flowed(self) -> bool:
@@ -173,9 +176,9 @@ class ChannelDrain:
                 size = self._batch
                 if size == 1:
                     # Written down before it is tried: should the process end now, the next one knows what ended it.
-                    await self.seat.suspect(self.connection, await flow.next_due(self.connection, self.part))
+                    await self.seat.suspect(self.connection, await claims.next_due(self.connection, self.part))
                 claimed_at = time.monotonic()
-                claimed = await flow.claim(self.connection, self.part, size)
+                claimed = await claims.claim(self.connection, self.part, size)
                 self.items += len(claimed)
                 await self._while(senders.give(await self._composed(claimed), claimed_at))
                 over = len(claimed) < size or time.monotonic() > ends or self.leaving()
@@ -242,7 +245,7 @@ class ChannelDrain:
         """In the caller's transaction. Those that left the flow."""
         left: list[Left] = []
         await flow.sent(run, self.part, self.channel.name, done.sent)
-        await flow.hold(run, done.held)
+        await holding.hold(run, done.held)
         await flow.give_back(run, done.late)
         settled: list[Settled] = []
         for item, answer, whole in done.failed:
@@ -251,7 +254,7 @@ class ChannelDrain:
                 settled.append(await self.ending.give_up(run, item, failure, tried=True))
                 continue
             settled.append(Settled(item, "retrying", failure, tried=True))
-            tries_for_all = whole and await flow.brake(run, item, self.part)
+            tries_for_all = whole and await holding.brake(run, item, self.part)
             left.append(left_of(item, failure, whole=tries_for_all, wait=self._wait(answer)))
         mine = await flow.settle(run, settled, by=f"{self.channel.name} dispatcher")
         return [each for each in left if each.dispatch_id in mine]
@@ -295,7 +298,7 @@ class ChannelDrain:
         """Take away what ended the process each time: its own workflow tries it, and nothing else with it."""
         if await replays.give_up(self.connection, self.part, dispatch_id, _SUSPECT):
             return
-        item = await flow.claim_suspect(self.connection, dispatch_id)
+        item = await claims.claim_suspect(self.connection, dispatch_id)
         if item is not None:
             await flow.settle(self.connection, [Settled(item, "retrying", _SUSPECT, tried=True)], by="a crash")
             self.starting.begin(left_of(item, _SUSPECT))

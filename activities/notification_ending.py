@@ -3,7 +3,8 @@
 from activities.notification_message import Composer
 from integrations.db import contact_addresses
 from integrations.db import notification_expand as expansion
-from integrations.db.notification_flow import Claimed, Settled, channels_of
+from integrations.db.notification_claims import Claimed
+from integrations.db.notification_flow import Settled, channels_of
 from integrations.db.session import Executor
 from integrations.domain.errors import StopError
 from integrations.domain.ledger import Failure

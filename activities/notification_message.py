@@ -8,7 +8,8 @@ from uuid import UUID
 
 from integrations.db import notification_relevance as relevance
 from integrations.db.contact_addresses import open_address
-from integrations.db.notification_flow import Claimed, Settled
+from integrations.db.notification_claims import Claimed
+from integrations.db.notification_flow import Settled
 from integrations.db.notification_relevance import Told
 from integrations.db.session import Executor
 from integrations.db.vault import Vault

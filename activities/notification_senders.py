@@ -13,7 +13,7 @@ from typing import Final, Self
 import structlog
 
 from activities.notification_message import Ready
-from integrations.db.notification_flow import LEASE, Claimed
+from integrations.db.notification_claims import LEASE, Claimed
 from integrations.domain.ledger import WHOLE_AFTER
 from integrations.domain.notification import Answer
 from integrations.domain.verdict import Meaning

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from integrations.db import notification_flow as flow
-from integrations.db.notification_flow import Claimed
+from integrations.db import notification_claims as claims
+from integrations.db.notification_claims import Claimed
 from integrations.db.notification_tables import NotificationDispatch
 from starters.notification_kit import kit_of
 from starters.reach import Reach
@@ -30,7 +30,7 @@ async def told(reach: Reach, ids: Sequence[UUID]) -> Mapping[UUID, Told]:
         before = {row.id: row.rendered for row in await session.execute(kept)}
         return {
             item.id: Told(_what(item), list(_changes(before.get(item.id), kit.composer.kept(item)[0])))
-            for item in await flow.seen(session, ids)
+            for item in await claims.seen(session, ids)
         }
 
 

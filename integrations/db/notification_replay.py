@@ -13,10 +13,12 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from integrations.db import notification_claims as claims
 from integrations.db import notification_flow as flow
 from integrations.db.contact_addresses import OF_RECIPIENT
 from integrations.db.dedicated import transaction
-from integrations.db.notification_flow import CLAIMED, LEASE, Claimed, Settled, claimed_of
+from integrations.db.notification_claims import CLAIMED, LEASE, Claimed, claimed_of
+from integrations.db.notification_flow import Settled
 from integrations.domain.ledger import Failure
 from integrations.domain.notification import CHANNELS
 from integrations.domain.replay import Window
@@ -164,7 +166,7 @@ async def give_up(connection: AsyncConnection, part: int, item_id: UUID, failure
     for row in found:
         told: dict[str, Any] = {"plan_id": row.plan_id, "part": part}
         async with transaction(connection):
-            item = await flow.claim_suspect(connection, item_id)
+            item = await claims.claim_suspect(connection, item_id)
             if item is not None:
                 await flow.settle(connection, [Settled(item, "dead", failure, tried=True)], by=f"replay:{row.plan_id}")
             counts = {"delivered": 0, "skipped": 0, "dead": 1, "count": 1, "from": row.upto, "to": row.n}

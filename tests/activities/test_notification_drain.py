@@ -8,9 +8,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.notification_drain import ChannelDrain
+from integrations.db import notification_claims as claims
 from integrations.db import notification_expand as expansion
 from integrations.db import notification_flow as flow
-from integrations.db.notification_flow import Claimed
+from integrations.db.notification_claims import Claimed
 from integrations.db.vault import Vault
 from integrations.domain.notification_delivery import Sending
 from tests.notification.ground import IDLE, Ground, ground
@@ -198,7 +199,7 @@ async def sending(told: Ground, sink: Sink) -> AsyncIterator[tuple[ChannelDrain,
 async def flow_of(drain: ChannelDrain) -> list[Claimed]:
     """Expand and claim, as a dispatcher that dies then."""
     await expansion.expand(drain.connection, drain.rules, 100)
-    return await flow.claim(drain.connection, drain.part, 100)
+    return await claims.claim(drain.connection, drain.part, 100)
 
 
 class TestTheSecondAttempt:

@@ -9,7 +9,7 @@ from uuid import UUID
 from integrations.db import contact_addresses
 from integrations.db.vault import Vault
 from integrations.domain.notification import idempotency_key
-from integrations.providers.channels.client import make_sending_client
+from integrations.providers.channels.client import make_transport
 from integrations.providers.channels.registry import make
 from tests.chaos.ground import Ground
 from tests.chaos.waiting import until
@@ -57,7 +57,7 @@ class News:
         """In place of wherever it went before."""
         self._since = await self.ground.one("SELECT coalesce(max(position), 0) FROM service_notification_dispatches")
         settings = self.ground.stack.settings
-        async with make_sending_client() as http, self.ground.platform.sessions.begin() as session:
+        async with make_transport() as http, self.ground.platform.sessions.begin() as session:
             channel = make(settings, http)[by]
             await contact_addresses.put(
                 session,
