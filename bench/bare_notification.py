@@ -26,8 +26,8 @@ WIDTH: Final = 8
 """Messages on their way at once: more are no faster."""
 ATTEMPTS: Final = 4
 WAIT: Final = 0.2
-"""Seconds before the third attempt, doubling after that. The second follows at once, as the product's does."""
-WAITS: Final = (0.0, *(WAIT * 2**n for n in range(ATTEMPTS - 2)))
+"""Seconds before the second attempt, doubling after that."""
+WAITS: Final = tuple(WAIT * 2**n for n in range(ATTEMPTS - 1))
 _ROWS: Final = 100
 _ADDRESS: Final = uuid4()
 _COLUMNS: Final = (
