@@ -187,10 +187,12 @@ class ChannelDrain:
                 await self._settle()
             await self._while(senders.finish())
         await self._settle()
-        if size < self.full:
-            # It went well, whatever ended the process before: the next batch may be larger.
-            self._batch = min(self.full, size * 10)
+        self._grow(size)
         return len(claimed) == size
+
+    def _grow(self, size: int) -> None:
+        """A batch went well, whatever ended the process before: the next may be larger."""
+        self._batch = min(self.full, max(self._batch, size * 10))
 
     async def _while(self, sending: Coroutine[Any, Any, None]) -> None:
         """Wait for receivers that may be slow. Meanwhile what arrived is settled: a silent session is ended."""
@@ -288,7 +290,9 @@ class ChannelDrain:
             if isinstance(each, Settled)
         ]
         unsent += [self._dead_again(item, Failure.of(answer.kind, answer.why)) for item, answer, _ in done.failed]
-        return await replays.settle(self.connection, window, taken, done.sent, unsent, [*done.late, *done.held])
+        settled = await replays.settle(self.connection, window, taken, done.sent, unsent, [*done.late, *done.held])
+        self._grow(size)
+        return settled
 
     def _dead_again(self, item: Claimed, failure: Failure) -> Settled:
         rendered, version = self.composer.kept(item)

@@ -85,17 +85,18 @@ def delivery(retrying: Retrying, tried: int) -> Timing:
 
 
 def sending(retrying: Retrying, tried: int, *, whole: bool) -> Timing:
-    """One message's attempts: those that are left after the ones before.
+    """One message's attempts: those that are left after the one in the flow. The first wait was before the workflow.
 
     `whole`: where it goes to is out for all. That says nothing of this message, which uses up no attempts, and is tried
     often enough that the others go on soon after. Until when it is news bounds both.
     """
+    most = min(retrying.most, WHOLE_MOST) if whole else retrying.most
     return Timing(
         # One message of at most 10 s, and a few statements.
         start_to_close_timeout=timedelta(seconds=30),
         retry_policy=RetryPolicy(
-            initial_interval=retrying.first,
-            maximum_interval=min(retrying.most, WHOLE_MOST) if whole else retrying.most,
+            initial_interval=min(2 * retrying.first, most),
+            maximum_interval=most,
             maximum_attempts=0 if whole else max(1, retrying.attempts - tried),
         ),
     )

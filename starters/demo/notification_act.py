@@ -58,9 +58,8 @@ class FailingMessages:
                 "UPDATE service_notification_dispatches SET rendered = NULL WHERE event_id = ANY(:ids) RETURNING 1 AS n"
             )
             await rows(self._sessions, sql, ids=self._events)
-        self._tell(
-            f"dead, with all that was to be said. runbook notifications status: {await evidence.status(self._scene)}"
-        )
+        _, says = await evidence.status(self._scene)
+        self._tell(f"dead, with all that was to be said. runbook notifications status: {says}")
         self._scene.checks.append(await evidence.messages_given_up(self._scene, self._events, self._attempts))
 
     async def _replayed(self) -> None:
@@ -77,7 +76,8 @@ class FailingMessages:
         self._tell(f"replayed, one of them first and alone; {await outcome_of(handle)}")
         if self._scene.broken is not Name.MESSAGES_REPLAYED:
             await until("nothing waits any more", self._nothing_waits)
-        self._tell(f"runbook notifications status: {await evidence.status(self._scene)}")
+        _, says = await evidence.status(self._scene)
+        self._tell(f"runbook notifications status: {says}")
         self._scene.checks.append(await evidence.messages_replayed(self._scene, self._events, plan.plan_id))
 
     def _are(self, *statuses: str) -> Callable[[], Awaitable[bool]]:
@@ -88,4 +88,4 @@ class FailingMessages:
         return probe
 
     async def _nothing_waits(self) -> bool:
-        return await evidence.status(self._scene) == evidence.FINE
+        return await evidence.backlog(self._sessions) == evidence.FINE

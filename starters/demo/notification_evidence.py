@@ -1,5 +1,6 @@
 """Evidence of what became of messages: what arrived at the inbox, the rows, and the workflows there were."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,6 +14,7 @@ from starters.demo.check import Check, Name, judged
 from starters.demo.contacts import INBOX
 from starters.demo.evidence import rows, words
 from starters.demo.scene import Scene
+from starters.demo.terminal import runbook
 
 FINE: Final = "nothing waits, nothing is dead"
 
@@ -28,11 +30,17 @@ def workflow_of(message: dict[str, Any]) -> str:
     return f"notification:{message['definition']}:{message['id']}"
 
 
-async def status(scene: Scene) -> str:
-    """How all notifications stand, in a few words."""
+async def backlog(sessions: Sessions) -> str:
+    """What is neither delivered nor old, in a few words."""
     sql = """SELECT status, count(*) AS n FROM service_notification_dispatches
       WHERE status NOT IN ('delivered', 'dropped') GROUP BY status ORDER BY status"""
-    return ", ".join(f"{row['n']} {row['status']}" for row in await rows(scene.sessions, sql)) or FINE
+    return ", ".join(f"{row['n']} {row['status']}" for row in await rows(sessions, sql)) or FINE
+
+
+async def status(scene: Scene) -> tuple[int, str]:
+    """What `runbook notifications status` says: its exit code, and each trouble."""
+    code, printed = await runbook(scene.stack, "notifications", "status", "--json")
+    return code, "; ".join(trouble["what"] for trouble in json.loads(printed)["trouble"]) or "fine"
 
 
 async def messages_given_up(scene: Scene, events: Sequence[UUID], attempts: int) -> Check:
@@ -61,7 +69,7 @@ async def messages_replayed(scene: Scene, events: Sequence[UUID], plan_id: UUID)
     plan = (await rows(scene.sessions, sql, id=plan_id))[0]
     found = await messages(scene.sessions, events)
     taken = await _taken(scene, found)
-    stands = await status(scene)
+    waits, (code, says) = await backlog(scene.sessions), await status(scene)
     return judged(
         Name.MESSAGES_REPLAYED,
         {
@@ -70,21 +78,27 @@ async def messages_replayed(scene: Scene, events: Sequence[UUID], plan_id: UUID)
             "each is delivered": {message["status"] for message in found} == {"delivered"},
             "each was taken once": sorted(taken.values()) == [1] * len(events),
             "its failed attempts are still known": all(message["history"] for message in found),
-            FINE: stands == FINE,
+            FINE: waits == FINE,
+            "the status says so too": (code, says) == (0, "fine"),
         },
         f"inbox: {len(taken)} messages taken, {sum(count > 1 for count in taken.values())} of them twice; database: "
-        f"the plan of {plan['count']} is {plan['status']}, {words({message['status'] for message in found})}; {stands}",
+        f"the plan of {plan['count']} is {plan['status']}, {words({message['status'] for message in found})}; {waits}; "
+        f"runbook notifications status: {says}",
     )
 
 
 async def explained(scene: Scene, event_id: UUID) -> str:
-    """What is told of an event, to whom, by which channel."""
-    sql = """SELECT item.*, address.shown FROM service_notification_dispatches AS item
-      LEFT JOIN service_contact_addresses AS address ON address.id = item.address_id WHERE event_id = :id"""
-    return "; ".join(
-        f"{row['definition']} to {row['recipient']} by {row['channel']} at {row['shown']}: {row['status']}"
-        for row in await rows(scene.sessions, sql, id=event_id)
-    )
+    """What `runbook notifications explain` says of an event: what is told of it, to whom, by which channel."""
+    _, printed = await runbook(scene.stack, "notifications", "explain", str(event_id), "--json")
+    told = json.loads(printed)
+    ways = [
+        f"{definition['definition']} to {reader['recipient']} by {way['channel']} at {way['address']}"
+        for definition in told["mapped"]
+        for reader in definition["readers"]
+        for way in reader["ways"]
+        if way["address"]
+    ]
+    return f"{'; '.join(ways)}: {', '.join(dispatch['status'] for dispatch in told['became'])}"
 
 
 async def _came(scene: Scene, told: Sequence[dict[str, Any]]) -> Counter[str]:

@@ -11,14 +11,14 @@ _RUNBOOK = Path(sys.executable).with_name("runbook")
 
 
 async def runbook(stack: Stack, *words: str) -> tuple[int, str]:
-    """Run a command as it is documented. Its exit code, and what it printed."""
+    """Run a command as it is documented. Its exit code, and what it printed; with --json nothing but that."""
     process = await asyncio.create_subprocess_exec(
         _RUNBOOK,
         *words,
         env={"PATH": os.environ["PATH"], "HOME": str(stack.folder), "RUNBOOK_DATA": str(stack.folder)},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stderr=asyncio.subprocess.DEVNULL if "--json" in words else asyncio.subprocess.STDOUT,
     )
     printed, _ = await process.communicate()
     assert process.returncode is not None
