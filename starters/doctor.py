@@ -25,7 +25,7 @@ from integrations.providers import catalog
 from integrations.settings import Settings, SettingsError
 from starters.reach import no_worker_since, read_settings
 from starters.shell import FAILED, Json, as_json, command, table
-from workflows.queues import DRAIN, WORKFLOWS, provider_queue
+from workflows.queues import DRAIN, NOTIFY, WORKFLOWS, provider_queue
 
 _SKEW: Final = 2.0
 """Seconds between this machine's clock and the database's that are still fine: leases last 30."""
@@ -183,7 +183,7 @@ async def _called(config: Settings) -> list[str]:
 
 async def _workers(client: Client, config: Settings) -> list[Finding]:
     findings = []
-    for queue in [WORKFLOWS, DRAIN, *map(provider_queue, await _called(config))]:
+    for queue in [WORKFLOWS, DRAIN, NOTIFY, *map(provider_queue, await _called(config))]:
         nobody = await no_worker_since(client, queue)
         found = nobody or f"queue {queue!r} is polled"
         findings.append(
