@@ -6,7 +6,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -17,8 +17,8 @@ from temporalio.service import RPCError
 from activities.heart import beating
 from activities.notification_drain import ChannelDrain
 from activities.notification_ending import Ending
-from activities.notification_message import Composer, Ready
-from activities.notification_senders import Done
+from activities.notification_message import Composer
+from activities.notification_senders import Done, Trouble, answered
 from activities.starting import Starting
 from integrations import temporal
 from integrations.db import notification_claims as claims
@@ -79,6 +79,9 @@ class NotificationActivities:
         self._batch = batch
         self._width = width
         self._done = {name: Done() for name in channels}
+        self._trouble = {name: Trouble() for name in channels}
+        self._arrived: dict[UUID, str] = {}
+        """Messages that arrived and could not be settled yet, with the version of their templates."""
 
     @activity.defn(name="notification.drain")
     async def drain(self, request: ChannelRequest) -> Sending:
@@ -102,15 +105,16 @@ class NotificationActivities:
                     starting=starting,
                     leaving=activity.is_worker_shutdown,
                     done=self._done[request.channel],
+                    trouble=self._trouble[request.channel],
                     full=self._batch,
                     width=self._width,
                     first_wait=self._retrying.first,
                 )
                 try:
                     return await drain.run(again=activity.info().attempt > 1)
-                except asyncio.CancelledError:
-                    # Taken over, or terminated: what arrived until then must not be sent again for that.
-                    await self._tell(drain.leave_behind)
+                except (asyncio.CancelledError, DBAPIError, OSError):
+                    # Taken over, or its session is gone: what arrived until then must not be sent again for that.
+                    await self._leave_behind(drain)
                     raise
                 finally:
                     await starting.done(within=_LET_START)
@@ -152,31 +156,36 @@ class NotificationActivities:
             known = await self._composer.known(session, [item]) if item is not None else None
         if item is None or known is None:
             return Sent(status="settled before", attempts=step.tried)
+        if item.id in self._arrived:
+            return await self._sent(item, self._arrived[item.id])
         composed = self._composer.compose(item, known)
         if isinstance(composed, Settled) and composed.status == "retrying":
             raise NotReadyError(composed.failure.error)
         if isinstance(composed, Settled):
             async with self._sessions.begin() as session:
                 return await self._ended(session, composed)
-        answer = await self._channel(item.channel).send(composed.outgoing)
+        answer = await answered(self._channel(item.channel), composed.outgoing)
         if answer.sent:
-            return await self._sent(composed)
+            self._arrived[item.id] = composed.version
+            return await self._sent(item, composed.version)
         failure = Failure.of(answer.kind, answer.why)
         if answer.refused:
             return await self._given_up(item, failure, tried=True)
         await self._again(item, failure, answer.after)
         raise SendFailedError(f"{failure.error}", after=answer.after)
 
-    async def _sent(self, ready: Ready) -> Sent:
-        item = ready.item
+    async def _sent(self, item: Claimed, version: str) -> Sent:
         async with self._sessions.begin() as session:
-            await flow.sent(session, part_of(item.channel), item.channel, [(item, ready.version)])
+            await flow.sent(session, part_of(item.channel), item.channel, [(item, version)])
             await holding.let_go(session, item, arrived=True)
+        self._arrived.pop(item.id, None)
         return Sent(status="delivered", attempts=item.attempts + 1)
 
     async def _given_up(self, item: Claimed, failure: Failure, *, tried: bool) -> Sent:
         # One transaction: what follows by another channel and what ends by this one are the same decision.
         async with self._sessions.begin() as session:
+            if not await claims.in_hand(session, [item]):
+                return Sent(status="settled before", attempts=item.attempts)
             return await self._ended(session, await self._ending.give_up(session, item, failure, tried=tried))
 
     async def _ended(self, session: AsyncSession, settled: Settled) -> Sent:
@@ -204,6 +213,13 @@ class NotificationActivities:
         except RPCError as error:
             # The row says `retrying`, and reconcile finds it without a workflow when its lease is over.
             log.warning("notification.not_started", workflow_id=left.key, why=scrubbed(str(error)))
+
+    async def _leave_behind(self, drain: ChannelDrain) -> None:
+        try:
+            await drain.leave_behind(self._sessions)
+        except (DBAPIError, OSError) as error:
+            # The next attempt in this process settles it, or its lease ends.
+            log.warning("notification.untold", why=said(error))
 
     async def _tell(self, write: Callable[[AsyncSession], Awaitable[None]]) -> None:
         """On another connection than the dispatcher's, which may be gone."""

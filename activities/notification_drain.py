@@ -9,10 +9,11 @@ last of them tries for all, and the others are held without a workflow each.
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -33,7 +34,7 @@ from integrations.db.dedicated import take, transaction
 from integrations.db.dispatchers import Seat
 from integrations.db.notification_claims import Claimed
 from integrations.db.notification_flow import Settled
-from integrations.db.session import Executor
+from integrations.db.session import Executor, Sessions
 from integrations.domain.ledger import Failure
 from integrations.domain.notification import LEDGER, Answer, part_of
 from integrations.domain.notification_delivery import Left, Sending
@@ -74,6 +75,7 @@ class ChannelDrain:
     """Whether the process is about to end."""
     done: Done
     """What was sent and is not settled yet: empty, but for what an attempt before could not write down."""
+    trouble: Trouble
     full: int
     """Dispatches of one claim."""
     width: int
@@ -85,7 +87,6 @@ class ChannelDrain:
     _batch: int = 0
     _told: int = 0
     _own: bool = False
-    _trouble: Trouble = field(default_factory=Trouble)
     _beat_at: float = 0.0
     _lost_at: float = 0.0
     _stepped_at: float = 0.0
@@ -123,24 +124,31 @@ class ChannelDrain:
         await self.seat.leave(self.connection, self.items - self._told)
         return Sending(items=self.items, why=why)
 
-    async def leave_behind(self, run: Executor) -> None:
-        """Settle what arrived, of a drain that was cancelled: its own connection may be in the middle of a statement.
+    async def leave_behind(self, sessions: Sessions) -> None:
+        """Settle what arrived, of a drain that ends in the middle: its own connection may be of no use any more.
 
         Of what failed reconcile starts the workflows.
         """
-        await self._settled(run, self.done.take())
+        done = self.done.take()
+        try:
+            async with sessions.begin() as session:
+                await self._settled(session, done)
+        except BaseException:
+            self.done.put_back(done)
+            raise
 
     async def _turn(self) -> bool:
         """What there is to do, for a second or two. Whether there is more."""
-        if time.monotonic() - self._lost_at > _LOST:
+        sweep = time.monotonic() - self._lost_at > _LOST
+        if sweep:
             self._lost_at = time.monotonic()
             await flow.recover(self.connection, self.part)
         found = await claims.look(self.connection, self.part)
         more = found.requests and await self._expanded()
         if found.held:
-            more |= await self._gone_on()
+            more |= await self._gone_on(sweep=sweep)
         else:
-            self._trouble.out.clear()
+            self.trouble.out.clear()
         if found.due or found.requests:
             more |= await self._flowed()
         if more or self.leaving():
@@ -159,19 +167,33 @@ class ChannelDrain:
                 return True
         return False
 
-    async def _gone_on(self) -> bool:
-        """Let go on what was held for what is settled by now. Whether anything was."""
+    async def _gone_on(self, *, sweep: bool) -> bool:
+        """Let go on what was held for what is settled by now. Whether anything was.
+
+        `sweep`: look as well for what leads elsewhere since, and for what was held until it was no news any more.
+        """
         holds = await holding.holds(self.connection, self.part)
-        self._trouble.out = set(holds.out)
+        self.trouble.out = set(holds.out)
         for origin in holds.released:
-            self._trouble.in_a_row.pop(origin, None)
-            await holding.go_on(self.connection, self.part, origin)
+            self.trouble.in_a_row.pop(origin, None)
+        if sweep:
+            await self._bury_the_held()
+        if holds.released or sweep:
+            await holding.go_on(self.connection, self.part, holds.released)
         return bool(holds.released)
+
+    async def _bury_the_held(self) -> None:
+        """Nothing arrived where they go to for as long as they were news: dead, and told as such."""
+        failure = Failure.of("Out", f"nothing arrived where {self.channel.name} leads for as long as it was news")
+        async with transaction(self.connection):
+            items = await claims.claim_expired(self.connection, self.part, self.full)
+            buried = [await self.ending.give_up(self.connection, item, failure, tried=False) for item in items]
+            await flow.settle(self.connection, buried, by=f"{self.channel.name} dispatcher")
 
     async def _flowed(self) -> bool:
         """Send what is due. Whether there is more of it."""
         ends = time.monotonic() + _TURN
-        async with Senders(self.channel, self.width, self._trouble, self.done, self.leaving) as senders:
+        async with Senders(self.channel, self.width, self.trouble, self.done, self.leaving) as senders:
             while True:
                 size = self._batch
                 if size == 1:
@@ -223,11 +245,11 @@ class ChannelDrain:
     def _locked(self, settled: Settled) -> None:
         """Its address does not open. As what a receiver did not take: many in a row start no workflow each."""
         item = settled.item
-        if item.origin in self._trouble.out:
+        if item.origin in self.trouble.out:
             self.done.held.append(item)
             return
         answer = Answer(meaning=Meaning.OPERATOR_MUST_ACT, kind="NotReady", why=settled.failure.error)
-        self.done.failed.append((item, answer, self._trouble.judge(item, answer)))
+        self.done.failed.append((item, answer, self.trouble.judge(item, answer)))
 
     async def _settle(self) -> None:
         """Write down what became of messages, and then start the workflows of those that failed."""
@@ -250,16 +272,20 @@ class ChannelDrain:
         await holding.hold(run, done.held)
         await flow.give_back(run, done.late)
         settled: list[Settled] = []
+        mine = await claims.in_hand(run, [item for item, _, _ in done.failed])
         for item, answer, whole in done.failed:
+            if item.id not in mine:
+                continue
             failure = Failure.of(answer.kind, answer.why)
             if answer.refused:
                 settled.append(await self.ending.give_up(run, item, failure, tried=True))
                 continue
-            settled.append(Settled(item, "retrying", failure, tried=True))
+            wait = self._wait(answer)
+            settled.append(Settled(item, "retrying", failure, tried=True, lease=wait + flow.UNHEARD))
             tries_for_all = whole and await holding.brake(run, item, self.part)
-            left.append(left_of(item, failure, whole=tries_for_all, wait=self._wait(answer)))
-        mine = await flow.settle(run, settled, by=f"{self.channel.name} dispatcher")
-        return [each for each in left if each.dispatch_id in mine]
+            left.append(left_of(item, failure, whole=tries_for_all, wait=wait))
+        await flow.settle(run, settled, by=f"{self.channel.name} dispatcher")
+        return left
 
     def _wait(self, answer: Answer) -> timedelta:
         """Until the second attempt: what was asked for, if it was. Those that failed together do not come together."""
@@ -281,7 +307,7 @@ class ChannelDrain:
         ]
         # An origin that is out may be back: that is what a replay is for.
         done = Done()
-        async with Senders(self.channel, self.width, Trouble(), done, lambda: False) as senders:
+        async with Senders(self.channel, self.width, Trouble(limit=math.inf), done, lambda: False) as senders:
             await self._while(senders.give([each for each in composed if isinstance(each, Ready)], claimed_at))
             await self._while(senders.finish())
         unsent = [

@@ -58,6 +58,10 @@ class Ending:
         definition = self._definition(item.definition)
         if definition is None or definition.mode is not Mode.FAILOVER:
             return None
+        moment = await expansion.now(run)
+        if item.expires_at <= moment:
+            # No other channel makes it news again: it is dead, and not old without ever having arrived.
+            return None
         audience = audience_of(definition, item.news)
         people = (await contact_addresses.of(run, [audience], quiet=self._rules.quiet)).get(audience, [])
         used = await channels_of(run, item)
@@ -66,7 +70,7 @@ class Ending:
             item.news,
             [person for person in people if person.key == item.recipient],
             self._rules.unready(),
-            await expansion.now(run),
+            moment,
             without=used,
         ):
             if isinstance(each, Addressed):

@@ -5,6 +5,7 @@ They know nothing of claims: they are given what is in hand, and what they did i
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -15,7 +16,7 @@ import structlog
 from activities.notification_message import Ready
 from integrations.db.notification_claims import LEASE, Claimed
 from integrations.domain.ledger import WHOLE_AFTER
-from integrations.domain.notification import Answer
+from integrations.domain.notification import Answer, Outgoing
 from integrations.domain.verdict import Meaning
 from integrations.providers.channels.channel import TIMEOUT, Channel
 
@@ -24,10 +25,29 @@ _LATEST: Final = (LEASE - TIMEOUT).total_seconds()
 """Seconds after a claim: what is begun later might be sent by somebody else at the same time."""
 
 
+async def answered(channel: Channel, outgoing: Outgoing) -> Answer:
+    """What a channel makes of a message. It raises nothing; one that does all the same fails this message only."""
+    try:
+        return await channel.send(outgoing)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others must go on
+        # Its text may hold an address: only its place is told, and that in the log.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        log.error(  # noqa: TRY400 - as above
+            "notification.channel_raised",
+            channel=channel.name,
+            kind=type(error).__name__,
+            at=f"{place.name}:{place.lineno}",
+        )
+        why = f"the channel {channel.name} raised it: the worker's log has the place"
+        return Answer(meaning=Meaning.UNKNOWN, kind=type(error).__name__, why=why)
+
+
 @dataclass
 class Trouble:
-    """How each origin of a channel does. It outlives the senders."""
+    """How each origin of a channel does. It outlives the senders, and the drain."""
 
+    limit: float = WHOLE_AFTER
+    """So many failures in a row, and an origin is out."""
     out: set[str] = field(default_factory=set)
     """Origins that nothing is sent to: one message tries for all."""
     in_a_row: dict[str, int] = field(default_factory=dict)
@@ -41,7 +61,7 @@ class Trouble:
             self.in_a_row.pop(origin, None)
             return False
         self.in_a_row[origin] = self.in_a_row.get(origin, 0) + 1
-        if origin in self.out or self.in_a_row[origin] < WHOLE_AFTER:
+        if origin in self.out or self.in_a_row[origin] < self.limit:
             return False
         self.out.add(origin)
         return True
@@ -106,15 +126,6 @@ class Senders:
         for each in ready:
             await self._queue.put((each, claimed_at))
 
-    async def _answer(self, ready: Ready) -> Answer:
-        """A channel raises nothing. One that does all the same fails this message and no other."""
-        try:
-            return await self._channel.send(ready.outgoing)
-        except Exception as error:
-            log.exception("notification.channel_raised", channel=self._channel.name, kind=type(error).__name__)
-            why = f"the channel {self._channel.name} raised it: its log has the place"
-            return Answer(meaning=Meaning.UNKNOWN, kind=type(error).__name__, why=why)
-
     async def finish(self) -> None:
         """Wait until all that was handed over is done."""
         await self._queue.join()
@@ -128,7 +139,7 @@ class Senders:
             elif self._leaving() or time.monotonic() - claimed_at > _LATEST:
                 self._done.late.append(item)
             else:
-                answer = await self._answer(ready)
+                answer = await answered(self._channel, ready.outgoing)
                 whole = self._trouble.judge(item, answer)
                 if answer.sent:
                     self._done.sent.append((item, ready.version))

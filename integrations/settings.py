@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     outbox_retry_most: Duration = Field(default=_RETRYING.most, description="to which that wait doubles")
     notify_batch: int = Field(default=250, ge=1, le=1000, description="messages in one claim of a channel")
     notify_attempts: int = Field(default=SENDING.attempts, ge=2, le=1000, description="then a channel gives up")
-    notify_retry_first: Duration = Field(default=SENDING.first, description="the wait before the second retry")
+    notify_retry_first: Duration = Field(default=SENDING.first, description="the wait before the second attempt")
     notify_retry_most: Duration = Field(default=SENDING.most, description="to which that wait doubles")
     outbox_lag_slo: Duration = Field(
         default=timedelta(seconds=60), description="how old the oldest pending event may be, as 60s"

@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.outbox import enqueue_apart
-from integrations.domain.notification_alert import EVENT, DeadLetters, alert
+from integrations.domain.notification_alert import EVENT, EVERY, DeadLetters, alert
 
 _TOLD: Final = text("""
 SELECT now() AS now, (SELECT occurred_at FROM service_lifecycle_outbox
@@ -24,6 +24,8 @@ WHERE item.status = 'dead' AND event.name <> :event GROUP BY 1, 2
 async def raised(session: AsyncSession) -> bool:
     """Tell operators when more was given up since they were told. Whether that was so."""
     known = (await session.execute(_TOLD, {"event": EVENT})).one()
+    if known.told_at is not None and known.now - known.told_at < EVERY:
+        return False
     rows = await session.execute(_DEAD, {"event": EVENT, "told_at": known.told_at})
     found = [DeadLetters(**row) for row in rows.mappings()]
     due = alert(found, known.told_at, known.now)

@@ -3,7 +3,7 @@
 The claim is committed before anything is sent. Whoever settles shows the token that the claim wrote.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -56,6 +56,21 @@ WITH claimed AS (
   WHERE id = :id AND status IN ('pending', 'processing') RETURNING *
 ) {CLAIMED}
 """)  # noqa: S608 - ours
+_CLAIM_EXPIRED: Final = text(f"""
+WITH held AS MATERIALIZED (
+  SELECT ctid AS place FROM service_notification_dispatches
+  WHERE status = 'held' AND part = cast(:part AS smallint) AND expires_at <= now() LIMIT :limit FOR UPDATE SKIP LOCKED
+), claimed AS (
+  UPDATE service_notification_dispatches SET status = 'processing', token = :token,
+    lease_until = now() + cast(:lease AS interval)
+  WHERE ctid = ANY(ARRAY(SELECT place FROM held)) RETURNING *
+) {CLAIMED}
+""")  # noqa: S608 - ours
+_IN_HAND: Final = text("""
+SELECT item.id FROM service_notification_dispatches AS item
+JOIN unnest(cast(:ids AS uuid[]), cast(:tokens AS uuid[])) AS told (id, token) ON told.id = item.id
+WHERE item.token = told.token ORDER BY item.id FOR UPDATE OF item
+""")
 _LOOK: Final = text("""
 SELECT
   EXISTS (SELECT FROM service_notification_requests WHERE status = 'pending') AS requests,
@@ -145,6 +160,20 @@ async def claim_suspect(run: Executor, dispatch_id: UUID) -> Claimed | None:
     told = {"id": dispatch_id, "token": uuid4(), "lease": LEASE}
     row = (await run.execute(_CLAIM_SUSPECT, told)).one_or_none()
     return None if row is None else claimed_of(row)
+
+
+async def claim_expired(connection: AsyncConnection, part: int, limit: int) -> list[Claimed]:
+    """Take what was held until it was no news any more."""
+    told = {"part": part, "limit": limit, "token": uuid4(), "lease": LEASE}
+    return [claimed_of(row) for row in await connection.execute(_CLAIM_EXPIRED, told)]
+
+
+async def in_hand(run: Executor, items: Collection[Claimed]) -> set[UUID]:
+    """Those of a claim that nobody else has taken or settled since; nobody does until the transaction ends."""
+    if not items:
+        return set()
+    told = {"ids": [item.id for item in items], "tokens": [item.token for item in items]}
+    return set((await run.execute(_IN_HAND, told)).scalars())
 
 
 async def seen(run: Executor, ids: Sequence[UUID]) -> list[Claimed]:

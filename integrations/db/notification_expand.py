@@ -26,8 +26,10 @@ NEWS: Final = (
     "event.connection_id, event.payload, event.order_key, event.seq"
 )
 """The columns of the outbox that make up `domain.notification.News`."""
+# Whom it is told to does not hang on what it says, which may be large.
+_ENVELOPE: Final = NEWS.replace("event.payload", "'{}'::jsonb AS payload")
 _CLAIM: Final = f"""
-SELECT cast(request.ctid AS text) AS place, {NEWS}
+SELECT cast(request.ctid AS text) AS place, {_ENVELOPE}
 FROM service_notification_requests AS request CROSS JOIN LATERAL (
   SELECT * FROM service_lifecycle_outbox AS event WHERE event.event_id = request.event_id LIMIT 1
 ) AS event

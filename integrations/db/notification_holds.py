@@ -50,7 +50,7 @@ UPDATE service_notification_dispatches SET status = 'pending' WHERE ctid = ANY(A
 RETURNING id
 """)  # noqa: S608 - ours
 _END_HOLD: Final = text("""
-DELETE FROM service_ledger_holds WHERE ledger = 'notifications' AND part = :part AND order_key = :origin
+DELETE FROM service_ledger_holds WHERE ledger = 'notifications' AND part = :part AND order_key = ANY(:origins)
   AND released_at IS NOT NULL
 """)
 
@@ -88,9 +88,9 @@ async def holds(connection: AsyncConnection, part: int) -> Holds:
     )
 
 
-async def go_on(connection: AsyncConnection, part: int, origin: str) -> int:
-    """Let what was held for an origin into the flow again, and end the hold with the last. How many those were."""
+async def go_on(connection: AsyncConnection, part: int, released: Collection[str]) -> int:
+    """Let what nothing holds any more into the flow again, and end the released holds with the last. How many."""
     count = len((await connection.execute(_RELEASE, {"part": part})).all())
-    if count < _RELEASED:
-        await connection.execute(_END_HOLD, {"part": part, "origin": origin})
+    if count < _RELEASED and released:
+        await connection.execute(_END_HOLD, {"part": part, "origins": list(released)})
     return count

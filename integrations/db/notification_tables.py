@@ -96,7 +96,7 @@ class NotificationDispatch(Base):
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
     """Then it is news no more."""
-    attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
     token: Mapped[UUID | None]
     """Of who has it in hand: a settle by anybody else changes nothing."""
     lease_until: Mapped[datetime | None]

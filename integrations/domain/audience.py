@@ -25,6 +25,8 @@ def read_audience(text: str) -> str:
     """An audience as a person writes it. Raises WrongUsageError, with how it is written."""
     if is_owner(text):
         owner_of(text)
+        if "/" in text:
+            raise WrongUsageError(f"{text[:80]!r} cannot be told from a person of another owner: its id holds a '/'")
     elif text.startswith("list."):
         if not _LIST.fullmatch(text):
             raise WrongUsageError(

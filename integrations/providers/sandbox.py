@@ -46,7 +46,7 @@ class Fields(dict[str, Any]):
 def value_of(value: Any, place: str) -> Any:
     """A value as a template may have it: one line, and without the word that stands for a link."""
     if isinstance(value, str):
-        return one_line(value).replace(LINK, "")
+        return one_line(value).replace(LINK, " ")
     if isinstance(value, Mapping):
         return Fields(place, value)
     if isinstance(value, list):

@@ -171,3 +171,18 @@ class TestGivingUp:
 
         assert [(row.channel, row.status) for row in meanwhile] == [("webhook", "retrying")]
         assert sent.cause == "Failover: webhook gave up, apprise follows"
+
+
+class TestAMessageThatArrivedWhileTheDatabaseWasAway:
+    async def test_is_settled_by_the_next_attempt_and_not_sent_again(self, told: Ground, sink: Sink) -> None:
+        step = await failed(told)
+        sink.answers = lambda _key, _nth: 202
+        steps = activities(told)
+        async with deadlocked(told.engine, "NEW.status = 'delivered'"):
+            with pytest.raises(TryAgainError):
+                await ActivityEnvironment().run(steps.send, step)
+
+        sent = await ActivityEnvironment().run(steps.send, step)
+
+        assert sent.status == "delivered"
+        assert [status for _, status in sink.arrivals] == [503, 202]

@@ -229,3 +229,30 @@ class TestTheSecondAttempt:
         assert found["retrying"] == len(told.started) <= 20 + 20
         assert found["held"] == 100 - found["retrying"]
         assert sink.arrivals == []
+
+    async def test_is_dead_when_nothing_arrived_for_as_long_as_it_was_news(self, told: Ground, sink: Sink) -> None:
+        sink.answers = lambda _key, _nth: 503
+        await told.add_address(sink.url)
+        await events(told, 60)
+        await told.work(until=IDLE)
+        await rows(told.engine, "UPDATE service_notification_dispatches SET expires_at = now() RETURNING 1")
+
+        await told.work(until="SELECT NOT EXISTS (SELECT FROM service_notification_dispatches WHERE status = 'held')")
+
+        found = await rows(
+            told.engine, "SELECT cause, count(*) FROM service_notification_dispatches WHERE status = 'dead' GROUP BY 1"
+        )
+        assert found == [("Out: nothing arrived where webhook leads for as long as it was news", 60 - len(told.started))]
+
+    async def test_follows_an_address_that_leads_elsewhere_by_now(self, told: Ground, sink: Sink) -> None:
+        sink.answers = lambda _key, _nth: 503
+        await told.add_address(sink.url)
+        await events(told, 60)
+        await told.work(until=IDLE)
+        async with receiving() as other:
+            await told.add_address(other.url)
+
+            await told.work(until="SELECT NOT EXISTS (SELECT FROM service_notification_dispatches WHERE status = 'held')")
+            await told.work(until=IDLE)
+
+        assert len(other.accepted) == 60 - len(told.started)

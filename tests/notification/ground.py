@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from activities.notification_drain import ChannelDrain
 from activities.notification_ending import Ending
 from activities.notification_message import Composer
-from activities.notification_senders import Done
+from activities.notification_senders import Done, Trouble
 from activities.starting import Starting
 from integrations.db import contact_addresses
 from integrations.db.dedicated import dedicated
@@ -60,6 +60,7 @@ class Ground:
     started: list[Left] = field(default_factory=list)
     leaving: bool = False
     done: Done = field(default_factory=Done)
+    trouble: Trouble = field(default_factory=Trouble)
 
     def __post_init__(self) -> None:
         self.sessions = make_sessions(self.engine)
@@ -119,6 +120,7 @@ class Ground:
                 starting=starting,
                 leaving=lambda: self.leaving,
                 done=self.done,
+                trouble=self.trouble,
                 full=full,
                 width=width,
                 first_wait=timedelta(seconds=10),

@@ -36,4 +36,5 @@ def written(outgoing: Outgoing, sender: Sender, *, now: datetime) -> EmailMessag
 
 
 def _one_line(text: str) -> str:
-    return _BREAKS.sub(" ", text).strip()
+    """Nothing in it ends a header: not as it is, and not decoded (RFC 2047 section 2), which writing a letter does."""
+    return _BREAKS.sub(" ", text).replace("=?", "= ?").strip()

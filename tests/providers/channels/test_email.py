@@ -376,3 +376,19 @@ class TestTheChannel:
     def test_refuses_what_is_no_mailbox(self, written: str) -> None:
         with pytest.raises(ValueError, match="a mailbox is written"):
             channel(25).check(written)
+
+
+class TestAnEncodedWord:
+    """RFC 2047: what looks like one is decoded when a header is written, line breaks in it too."""
+
+    EVIL = "=?utf-8?q?a=0aX-Evil:_y=0a=0aand_a_body?="
+
+    @pytest.mark.parametrize("where", ["name", "subject"])
+    async def test_in_what_others_wrote_begins_no_header_and_no_body(self, where: str) -> None:
+        async with mail_server() as mailbox:
+            answer = await sent(mailbox, **{where: self.EVIL})
+
+        (letter,) = mailbox.letters
+        assert answer.sent
+        assert "X-Evil" not in letter
+        assert "and_a_body" in str(letter["To" if where == "name" else "Subject"])
