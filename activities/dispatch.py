@@ -26,7 +26,7 @@ from integrations.domain.outbox import Batch, Drained, Pair
 from integrations.domain.replay import Window
 
 T = TypeVar("T")
-_IDLE: Final = 0.2
+_IDLE: Final = 0.4
 """Seconds between two looks when there is nothing to do: half of it is what an event waits at most times."""
 _SOON: Final = 0.05
 """Seconds, in the first second after a step of a replay or a hold that ended: what goes on by steps waits less."""

@@ -73,7 +73,9 @@ WHERE item.token = told.token ORDER BY item.id FOR UPDATE OF item
 """)
 _LOOK: Final = text("""
 SELECT
-  EXISTS (SELECT FROM service_notification_requests WHERE status = 'pending') AS requests,
+  -- One dispatcher is enough for them, and the others are there when it is not.
+  EXISTS (SELECT FROM service_notification_requests WHERE status = 'pending'
+    AND (cast(:part AS smallint) = 0 OR requested_at < now() - interval '5 seconds')) AS requests,
   EXISTS (SELECT FROM service_notification_dispatches
     WHERE status = 'pending' AND part = cast(:part AS smallint) AND due_at <= now()) AS due,
   EXISTS (SELECT FROM service_ledger_holds WHERE ledger = 'notifications' AND part = :part) AS held

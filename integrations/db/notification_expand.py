@@ -27,7 +27,7 @@ NEWS: Final = (
 )
 """The columns of the outbox that make up `domain.notification.News`."""
 # Whom it is told to does not hang on what it says, which may be large.
-_ENVELOPE: Final = NEWS.replace("event.payload", "'{}'::jsonb AS payload")
+_ENVELOPE: Final = NEWS.replace("event.payload", "jsonb_build_object() AS payload")
 _CLAIM: Final = f"""
 SELECT cast(request.ctid AS text) AS place, {_ENVELOPE}
 FROM service_notification_requests AS request CROSS JOIN LATERAL (

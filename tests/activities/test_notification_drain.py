@@ -177,8 +177,7 @@ class TestAReceiverThatTakesItsTime:
             working.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await working
-            async with told.sessions.begin() as session:
-                await drain.leave_behind(session)
+            await drain.leave_behind(told.sessions)
 
         assert await told.statuses() == {"delivered": len(sink.arrivals), "processing": 12 - len(sink.arrivals)}
 
@@ -242,7 +241,9 @@ class TestTheSecondAttempt:
         found = await rows(
             told.engine, "SELECT cause, count(*) FROM service_notification_dispatches WHERE status = 'dead' GROUP BY 1"
         )
-        assert found == [("Out: nothing arrived where webhook leads for as long as it was news", 60 - len(told.started))]
+        assert found == [
+            ("Out: nothing arrived where webhook leads for as long as it was news", 60 - len(told.started))
+        ]
 
     async def test_follows_an_address_that_leads_elsewhere_by_now(self, told: Ground, sink: Sink) -> None:
         sink.answers = lambda _key, _nth: 503
@@ -252,7 +253,9 @@ class TestTheSecondAttempt:
         async with receiving() as other:
             await told.add_address(other.url)
 
-            await told.work(until="SELECT NOT EXISTS (SELECT FROM service_notification_dispatches WHERE status = 'held')")
+            await told.work(
+                until="SELECT NOT EXISTS (SELECT FROM service_notification_dispatches WHERE status = 'held')"
+            )
             await told.work(until=IDLE)
 
         assert len(other.accepted) == 60 - len(told.started)

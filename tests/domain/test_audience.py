@@ -6,7 +6,7 @@ from integrations.domain.errors import WrongUsageError
 
 class TestAnAudience:
     @pytest.mark.parametrize(
-        "word", ["org:acme", "user:7", "org:a:c/me", "operators.primary", "operators.secondary", "list.on-call_2"]
+        "word", ["org:acme", "user:7", "org:a:c", "operators.primary", "operators.secondary", "list.on-call_2"]
     )
     def test_is_taken_as_it_is_written(self, word: str) -> None:
         assert read_audience(word) == word
