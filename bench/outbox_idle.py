@@ -45,7 +45,7 @@ async def idle(stage: Stage) -> Sequence[Result]:
             count,
             1 / _BOUND,
             REQUIRED,
-            "300 ms: dispatchers look every 200",
+            "300 ms: dispatchers look every 400",
         )
     ]
 
