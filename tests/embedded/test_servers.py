@@ -202,11 +202,6 @@ class TestTemporal:
                 client = await Client.connect(again.address)
                 assert (await client.get_workflow_handle("kept").describe()).workflow_type == "Anything"
 
-    async def test_a_commit_goes_to_the_log_beside_the_file(self, data_folder: Path) -> None:
-        with acquire(data_folder) as lock:
-            async with temporal(lock, {}):
-                assert (data_folder / "temporal.sqlite-wal").stat().st_size > 0
-
     async def test_nothing_listens_beyond_this_machine(self, data_folder: Path) -> None:
         with acquire(data_folder) as lock:
             async with postgres(lock) as database, temporal(lock, {}) as server:
