@@ -33,7 +33,7 @@ SETTINGS = {
 }
 KILLS = 20
 MESSAGES = 2000
-REPLAYED = 600
+REPLAYED = 2_000
 REPLAY_KILLS = 5
 PACE = 0.25
 """Seconds that the receiver takes: kills fall into sendings."""
@@ -80,8 +80,15 @@ async def test_dead_ones_are_replayed_meanwhile(news: News, couriers: Crew, sink
     request = ReplayRequest(plan_id=plan.plan_id, ledger="notifications", rate=100, by="ada", reason="fixed")
     await temporal.start_replay(client, request)
     lost: set[Dispatch] = set()
+    done = 0
+
+    async def went_on() -> bool:
+        async with sessions.begin() as session:
+            return (await replay.seen(session, plan.plan_id)).done > done
 
     for _ in range(REPLAY_KILLS):
+        # Killed again before anything went well, what stood alone would be taken for the reason.
+        await until("the replay went on since the last kill", went_on)
         await news.has(1, "processing")
         await asyncio.sleep(random.uniform(0, 2))  # noqa: S311 - a moment that nobody chose
         victim = await couriers.who_has(0)

@@ -23,7 +23,7 @@ SETTINGS = {
 }
 PACE = 0.25
 """Seconds that the receiver takes: the outage falls into sendings."""
-MESSAGES = 600
+MESSAGES = 2_400
 DISPATCHER = "notification-dispatch:webhook"
 
 
