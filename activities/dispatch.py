@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from activities.starting import Starting
 from integrations.db import dispatchers
 from integrations.db.dedicated import take
 from integrations.db.dispatchers import Look, Seat
@@ -44,8 +45,6 @@ _SAMPLE: Final = 10.0
 _SLOW: Final = 2.0
 """Seconds of a batch after which the next are a tenth: it must end before anybody loses patience with it."""
 _GROWS_AFTER: Final = 10
-_STARTS: Final = 10
-"""Workflows that are being started at once."""
 _SUSPECT: Final = Failure.of("Crash", "alone in its batch, and the process ended without a word each time")
 _TOO_SLOW: Final = Failure.of("Timeout", "alone in its batch, and the database gave up on it")
 
@@ -86,8 +85,9 @@ class Dispatch:
     _took_at: float = 0.0
     _sampled_at: float = 0.0
     _stepped_at: float = 0.0
-    _starting: set[asyncio.Task[None]] = field(default_factory=set)
-    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_STARTS))
+
+    def __post_init__(self) -> None:
+        self._starting = Starting(self.start)
 
     async def run(self, *, again: bool) -> Drained:
         """Work until the partitions are dealt anew, the process ends, or it has been long enough.
@@ -124,10 +124,7 @@ class Dispatch:
 
     async def started(self, within: float) -> None:
         """Wait for the workflows that are being started."""
-        if self._starting:
-            _, late = await asyncio.wait(self._starting, timeout=within)
-            for task in late:
-                task.cancel()
+        await self._starting.done(within)
 
     async def _take(self, wanted: set[int]) -> None:
         """Take the partitions that are ours and still somebody else's, now and then."""
@@ -222,13 +219,7 @@ class Dispatch:
 
     def _follow_up(self, moved: Batch) -> None:
         for pair in moved.failed:
-            task = asyncio.create_task(self._start(pair))
-            self._starting.add(task)
-            task.add_done_callback(self._starting.discard)
-
-    async def _start(self, pair: Pair) -> None:
-        async with self._gate:
-            await self.start(pair)
+            self._starting.begin(pair)
 
     async def _beat(self, *, busy: bool) -> None:
         now = time.monotonic()

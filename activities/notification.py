@@ -20,6 +20,7 @@ from activities.notification_ending import Ending
 from activities.notification_message import Composer
 from activities.notification_senders import Done, Trouble, answered
 from activities.starting import Starting
+from activities.trouble import said
 from integrations import temporal
 from integrations.db import notification_claims as claims
 from integrations.db import notification_expand as expansion
@@ -34,14 +35,12 @@ from integrations.db.trouble import ended_the_session
 from integrations.domain.errors import NotReadyError, StopError, TryAgainError
 from integrations.domain.ledger import Failure
 from integrations.domain.notification import LEDGER, part_of
-from integrations.domain.notification_delivery import ChannelRequest, Left, Sending, SendRequest, SendStep, Sent
+from integrations.domain.notification_delivery import BATCH, ChannelRequest, Left, Sending, SendRequest, SendStep, Sent
 from integrations.domain.outbox import Retrying
 from integrations.observability import scrubbed
 from integrations.providers.channels.channel import Channel
 
 log = structlog.get_logger("notification")
-BATCH: Final = 250
-"""Dispatches of one claim: what is on its way is enough to go on with while they are settled and others claimed."""
 WIDTH: Final = 32
 """Messages of one channel on their way at once (docs/decisions/0007)."""
 _LET_START: Final = 5.0
@@ -228,9 +227,3 @@ class NotificationActivities:
                 await write(session)
         except (DBAPIError, OSError) as error:
             log.warning("notification.untold", why=said(error))
-
-
-def said(error: Exception) -> str:
-    """Without the statement, which is long, and without parameters, which engines hide already."""
-    why = error.orig if isinstance(error, DBAPIError) and error.orig else error
-    return scrubbed(f"Postgres: {str(why).splitlines()[0] if str(why) else type(why).__name__}")

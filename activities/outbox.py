@@ -15,6 +15,7 @@ from temporalio.service import RPCError
 
 from activities.dispatch import Dispatch
 from activities.heart import beating
+from activities.trouble import said
 from integrations import temporal
 from integrations.db import outbox_trouble
 from integrations.db.dedicated import dedicated
@@ -89,7 +90,7 @@ class OutboxActivities:
         except (DBAPIError, OSError) as error:
             # Or found ended, when an error in it was to be undone.
             lost = isinstance(error, DBAPIError) and (ended_the_session(error) or error.connection_invalidated)
-            why = _said(error)
+            why = said(error)
             await self._tell(lambda session: seat.failed(session, why, lost=lost))
             raise TryAgainError(f"dispatcher {request.number}: {why}") from None
         except asyncio.CancelledError:
@@ -111,7 +112,7 @@ class OutboxActivities:
                 done = await outbox_trouble.deliver(session, step.event_id, step.projector, projector, attempt)
         except DBAPIError as error:
             if not (is_the_items(error) or ended_the_session(error)):
-                raise TryAgainError(_said(error)) from None
+                raise TryAgainError(said(error)) from None
             raise await self._failed(step, failure_of(error), attempt) from None
         return Delivered(status="delivered" if done else "settled before", attempts=attempt)
 
@@ -131,7 +132,7 @@ class OutboxActivities:
             async with self._sessions.begin() as session:
                 await outbox_trouble.attempt_failed(session, step.event_id, step.projector, failure, attempt)
         except (DBAPIError, OSError) as error:
-            return TryAgainError(_said(error))
+            return TryAgainError(said(error))
         return ProjectionFailedError(failure.error)
 
     def _projector(self, name: str) -> Projector:
@@ -153,10 +154,4 @@ class OutboxActivities:
             async with self._sessions.begin() as session:
                 await write(session)
         except (DBAPIError, OSError) as error:
-            log.warning("outbox.untold", why=_said(error))
-
-
-def _said(error: Exception) -> str:
-    """Without the statement, which is long, and without parameters, which engines hide already."""
-    said = error.orig if isinstance(error, DBAPIError) and error.orig else error
-    return scrubbed(f"Postgres: {str(said).splitlines()[0] if str(said) else type(said).__name__}")
+            log.warning("outbox.untold", why=said(error))

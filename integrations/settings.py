@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 from integrations.domain.durations import duration
 from integrations.domain.keyring import KEY_ID, Ring, key_of, root_of
 from integrations.domain.mail import MailServer, Sender
+from integrations.domain.notification_delivery import BATCH as NOTIFY_BATCH
 from integrations.domain.notification_delivery import RETRYING as SENDING
 from integrations.domain.outbox import BATCH, Retrying
 from integrations.domain.quiet_hours import QuietHours
@@ -92,7 +93,7 @@ class Settings(BaseSettings):
     outbox_attempts: int = Field(default=_RETRYING.attempts, ge=2, le=1000, description="then a projection is dead")
     outbox_retry_first: Duration = Field(default=_RETRYING.first, description="the wait before the second retry")
     outbox_retry_most: Duration = Field(default=_RETRYING.most, description="to which that wait doubles")
-    notify_batch: int = Field(default=250, ge=1, le=1000, description="messages in one claim of a channel")
+    notify_batch: int = Field(default=NOTIFY_BATCH, ge=1, le=1000, description="messages in one claim of a channel")
     notify_attempts: int = Field(default=SENDING.attempts, ge=2, le=1000, description="then a channel gives up")
     notify_retry_first: Duration = Field(default=SENDING.first, description="the wait before the second attempt")
     notify_retry_most: Duration = Field(default=SENDING.most, description="to which that wait doubles")

@@ -9,6 +9,8 @@ from integrations.domain.outbox import Retrying
 
 RETRYING: Final = Retrying(attempts=12, first=timedelta(seconds=10), most=timedelta(minutes=15))
 """How often a message is tried, and how long between."""
+BATCH: Final = 250
+"""Dispatches of one claim: what is on its way is enough to go on with while they are settled and others claimed."""
 WHOLE_MOST: Final = timedelta(seconds=30)
 """The longest wait between two attempts at what tries for all others: they go on soon after the origin does."""
 
