@@ -13,7 +13,9 @@ from integrations.db import notification_expand as expansion
 from integrations.db import notification_flow as flow
 from integrations.db.notification_claims import Claimed
 from integrations.db.vault import Vault
+from integrations.domain.notification import Answer
 from integrations.domain.notification_delivery import Sending
+from integrations.domain.verdict import Meaning
 from tests.notification.ground import IDLE, Ground, ground
 from tests.notification.sink import Sink, receiving
 from tests.outbox.events import add_events, rows
@@ -259,3 +261,26 @@ class TestTheSecondAttempt:
             await told.work(until=IDLE)
 
         assert len(other.accepted) == 60 - len(told.started)
+
+    async def test_is_not_missed_by_reconcile_before_its_wait_is_over(self, told: Ground, sink: Sink) -> None:
+        sink.answers, sink.retry_after = lambda _key, _nth: 503, 70
+        await told.add_address(sink.url)
+        await events(told, 1)
+
+        await told.work(until=IDLE)
+
+        sql = "SELECT lease_until > now() + interval '90 s' FROM service_notification_dispatches"
+        assert await rows(told.engine, sql) == [(True,)]
+
+    async def test_is_not_begun_for_what_is_somebody_elses_by_now(self, told: Ground, sink: Sink) -> None:
+        await told.add_address(sink.url)
+        await events(told, 1)
+        async with told.at() as drain:
+            (item,) = await flow_of(drain)
+            await rows(told.engine, "UPDATE service_notification_dispatches SET token = gen_random_uuid() RETURNING 1")
+            told.done.failed.append((item, Answer(meaning=Meaning.OUTAGE, kind="HTTP 503", why="trouble"), True))
+
+            await drain._settle()
+
+        assert told.started == []
+        assert await rows(told.engine, "SELECT 1 FROM service_ledger_holds") == []
