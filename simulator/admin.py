@@ -82,7 +82,7 @@ async def add_fault(here: Here, order: FaultOrder) -> dict[str, Any]:
 
 @router.post("/admin/faults/script", status_code=201)
 async def add_script(here: Here, orders: Annotated[list[FaultOrder], Body(min_length=1)]) -> list[dict[str, Any]]:
-    return [here.faults.add(order).view() for order in orders]
+    return [fault.view() for fault in here.faults.script(orders)]
 
 
 @router.delete("/admin/faults")

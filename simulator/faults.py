@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from simulator.clock import iso
@@ -15,7 +15,8 @@ AnOrder = TypeVar("AnOrder", bound=Order)
 class Fault(Generic[AnOrder]):
     """waiting ──after_s──▶ live ──seconds, count, or lifted──▶ over."""
 
-    def __init__(self, order: AnOrder) -> None:
+    def __init__(self, order: AnOrder, ordered_at: float) -> None:
+        """`ordered_at`: on the monotonic clock; the faults of a script share it, so that one begins as another ends."""
         self.id = f"fault_{secrets.token_hex(4)}"
         self.order = order
         self.hits = 0
@@ -23,7 +24,7 @@ class Fault(Generic[AnOrder]):
         self.held: set[Callable[[], None]] = set()
         """How to end each request that hangs on this fault right now."""
         self.starts_at = time.time() + order.after_s
-        self._starts = time.monotonic() + order.after_s
+        self._starts = ordered_at + order.after_s
         self._ends = None if order.seconds is None else self._starts + order.seconds
 
     @property
@@ -40,7 +41,7 @@ class Fault(Generic[AnOrder]):
 
     @property
     def is_over(self) -> bool:
-        return self.seconds_left == 0 or self.count_left == 0
+        return self.count_left == 0 or (self._ends is not None and time.monotonic() >= self._ends)
 
     @property
     def is_live(self) -> bool:
@@ -66,10 +67,14 @@ class Faults:
         self._faults: dict[str, Fault[Any]] = {}
 
     def add(self, order: AnOrder) -> Fault[AnOrder]:
+        return self.script([order])[0]
+
+    def script(self, orders: Sequence[AnOrder]) -> list[Fault[AnOrder]]:
         self._forget_the_dead()
-        fault = Fault(order)
-        self._faults[fault.id] = fault
-        return fault
+        now = time.monotonic()
+        faults = [Fault(order, now) for order in orders]
+        self._faults |= {fault.id: fault for fault in faults}
+        return faults
 
     def listed(self) -> list[Fault[Any]]:
         self._forget_the_dead()

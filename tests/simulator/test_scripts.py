@@ -1,9 +1,12 @@
 import asyncio
+import itertools
 import time
 from datetime import datetime
 
 import pytest
 
+from simulator.faults import Faults
+from simulator.fault_order import FaultOrder
 from tests.simulator.conftest import Simulator, until
 
 
@@ -21,9 +24,9 @@ class TestScript:
     async def test_plays_one_fault_after_the_other_and_then_heals(self, simulator: Simulator) -> None:
         await script(
             simulator,
-            {"kind": "status", "status": 503, "seconds": 1.0},
+            {"kind": "status", "status": 503, "seconds": 1.5},
             # Ended by a count: a window of a second can pass between two looks of a busy machine.
-            {"kind": "throttle", "after_s": 1.0, "count": 1},
+            {"kind": "throttle", "after_s": 1.5, "count": 1},
         )
         seen: dict[int, None] = {}
 
@@ -31,10 +34,21 @@ class TestScript:
             seen[await status(simulator)] = None
             return 401 in seen
 
-        await until(healthy)
+        await until(healthy, seconds=20)
 
         assert list(seen) == [503, 429, 401]
         assert await simulator.faults() == []
+
+    @pytest.mark.parametrize("off", [-1e-4, -1e-9, 0, 1e-9, 1e-4])
+    def test_one_fault_begins_as_another_ends(self, off: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        ticks = itertools.count(100.0, 1e-5)  # Each look at the clock takes time, as it does.
+        monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+        faults = Faults()
+        faults.script([FaultOrder(kind="hang", seconds=7), FaultOrder(kind="reset", after_s=7)])
+
+        monkeypatch.setattr(time, "monotonic", lambda: 107.0 + off)
+
+        assert len(faults.live(FaultOrder)) == 1
 
     async def test_lists_what_waits_with_its_start(self, simulator: Simulator) -> None:
         before = time.time()
