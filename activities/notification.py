@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError
 
 from activities.heart import beating
@@ -51,6 +52,17 @@ _BY: Final = "NotificationDeliveryWorkflow"
 
 class SendFailedError(TryAgainError):
     """It did not arrive. Its retry policy decides how often it is sent again."""
+
+
+def went_on(step: SendStep) -> None:
+    """Raise what the first attempt ended with, when it was made elsewhere: the retry policy goes on from there."""
+    if step.first is not None and activity.info().attempt == 1:
+        raise ApplicationError(
+            step.first.why,
+            type=step.first.kind,
+            next_retry_delay=step.first.after,
+            category=ApplicationErrorCategory.BENIGN,
+        )
 
 
 class NotificationActivities:
@@ -134,6 +146,7 @@ class NotificationActivities:
         Raises SendFailedError when it does not arrive, with the wait that the other side asked for, and TryAgainError
         when the database has trouble or a key is missing, which says nothing of the message.
         """
+        went_on(step)
         try:
             return await self._tried(step)
         except (DBAPIError, OSError) as error:

@@ -283,7 +283,7 @@ class ChannelDrain:
             wait = self._wait(answer)
             settled.append(Settled(item, "retrying", failure, tried=True, lease=wait + flow.UNHEARD))
             tries_for_all = whole and await holding.brake(run, item, self.part)
-            left.append(left_of(item, failure, whole=tries_for_all, wait=wait))
+            left.append(left_of(item, failure, whole=tries_for_all, wait=wait, answered=True))
         await flow.settle(run, settled, by=f"{self.channel.name} dispatcher")
         return left
 
@@ -341,7 +341,9 @@ class ChannelDrain:
             self._beat_at, self._told = now, self.items
 
 
-def left_of(item: Claimed, failure: Failure, *, whole: bool = False, wait: timedelta = timedelta()) -> Left:
+def left_of(
+    item: Claimed, failure: Failure, *, whole: bool = False, wait: timedelta = timedelta(), answered: bool = False
+) -> Left:
     return Left(
         dispatch_id=item.id,
         definition=item.definition,
@@ -354,6 +356,7 @@ def left_of(item: Claimed, failure: Failure, *, whole: bool = False, wait: timed
         connection_id=item.news.connection_id,
         cause=failure.cause,
         expires_at=item.expires_at,
+        answered=answered,
         whole=whole,
         wait=wait,
     )

@@ -34,7 +34,9 @@ from integrations.domain.replay import Outcome, ReplayRequest
 from integrations.settings import Settings
 
 WORKFLOWS: Final = "runbook"
-"""The task queue of every workflow and database step. `workflows/queues.py` has the others."""
+"""The task queue of workflows and database steps. `workflows/queues.py` has those of activities alone."""
+NOTIFY: Final = "notify"
+"""The task queue of messages that are sent once more, and of their workflows: with slots of their own."""
 DATA_CONVERTER: Final = pydantic_data_converter
 
 FAILURE_MODE: Final = SearchAttributeKey.for_keyword("FailureMode")
@@ -292,7 +294,7 @@ async def start_sending(client: Client, request: SendRequest) -> WorkflowHandle[
         "NotificationDeliveryWorkflow",
         request,
         id=left.key,
-        task_queue=WORKFLOWS,
+        task_queue=NOTIFY,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         search_attributes=TypedSearchAttributes(attributes),
         static_summary=f"{left.definition} to {left.recipient} by {left.channel}: {left.cause}",

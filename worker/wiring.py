@@ -56,7 +56,7 @@ from workflows.refresh import RefreshWorkflow
 from workflows.replay import ReplayWorkflow
 
 log = structlog.get_logger("worker")
-WORKFLOW_CLASSES: Final = (
+CORE_WORKFLOWS: Final = (
     ReauthWorkflow,
     RefreshWorkflow,
     ProviderJobWorkflow,
@@ -66,8 +66,10 @@ WORKFLOW_CLASSES: Final = (
     OutboxDeliveryWorkflow,
     ReplayWorkflow,
     NotificationDispatchWorkflow,
-    NotificationDeliveryWorkflow,
 )
+NOTIFY_WORKFLOWS: Final = (NotificationDeliveryWorkflow,)
+WORKFLOW_CLASSES: Final = (*CORE_WORKFLOWS, *NOTIFY_WORKFLOWS)
+"""Of all queues: what a replay has to know."""
 _GRACE: Final = timedelta(seconds=20)
 """Longer than a provider call: what runs at a shutdown finishes as the attempt it is."""
 _STICKY: Final = timedelta(seconds=3)
@@ -110,7 +112,7 @@ def build_workers(
     core = Worker(
         client,
         task_queue=WORKFLOWS,
-        workflows=WORKFLOW_CLASSES,
+        workflows=CORE_WORKFLOWS,
         activities=[
             reauth.open,
             reauth.activate,
@@ -130,7 +132,6 @@ def build_workers(
             sealing.reencrypt,
             outbox.deliver,
             outbox.bury,
-            messages.give_up,
             replays.begin,
             replays.release,
             replays.watch,
@@ -153,8 +154,11 @@ def build_workers(
     notify = Worker(
         client,
         task_queue=NOTIFY,
-        activities=[messages.send],
+        workflows=NOTIFY_WORKFLOWS,
+        activities=[messages.send, messages.give_up],
         max_concurrent_activities=_SENDS,
+        max_concurrent_local_activities=_SENDS,
+        sticky_queue_schedule_to_start_timeout=_STICKY,
         graceful_shutdown_timeout=_GRACE,
     )
     calls: list[Callable[..., Any]] = [

@@ -9,12 +9,17 @@ from integrations.domain.notification_delivery import WHOLE_MOST
 from integrations.domain.outbox import Retrying
 
 
-class Timing(TypedDict):
+class LocalTiming(TypedDict):
     """How long a step may take and how it is retried. What a step is called is said where it is called."""
 
     start_to_close_timeout: timedelta
-    heartbeat_timeout: NotRequired[timedelta]
     retry_policy: RetryPolicy
+
+
+class Timing(LocalTiming):
+    """The same for a step that runs outside the workflow's own task."""
+
+    heartbeat_timeout: NotRequired[timedelta]
 
 
 DATABASE: Final = Timing(
@@ -82,6 +87,13 @@ def delivery(retrying: Retrying, tried: int) -> Timing:
             maximum_attempts=max(1, retrying.attempts - tried),
         ),
     )
+
+
+SEND_LOCALLY: Final = LocalTiming(
+    # The first attempt of `sending`, whose policy goes on from there.
+    start_to_close_timeout=timedelta(seconds=30),
+    retry_policy=RetryPolicy(maximum_attempts=1),
+)
 
 
 def sending(retrying: Retrying, tried: int, *, whole: bool) -> Timing:

@@ -2,14 +2,12 @@
 
 from typing import Final
 
-from integrations.temporal import WORKFLOWS
+from integrations.temporal import NOTIFY, WORKFLOWS
 
 __all__ = ["DRAIN", "NOTIFY", "WORKFLOWS", "provider_queue"]
 
 DRAIN: Final = "drain"
 """Long activities that own partitions of a ledger: with slots of their own, so that nothing else waits for one."""
-NOTIFY: Final = "notify"
-"""Messages that are sent once more, each by its own workflow."""
 
 
 def provider_queue(provider_id: str) -> str:

@@ -31,6 +31,8 @@ class Left(Message):
     expires_at: datetime
     wait: timedelta = timedelta()
     """Before it is tried once more."""
+    answered: bool = False
+    """Its channel said why it did not arrive: trying it does not end the process."""
     whole: bool = False
     """Where it goes to is out as a whole: this one tries for all others, which wait without a workflow."""
 
@@ -61,10 +63,21 @@ class SendRequest(Message):
     retrying: Retrying = RETRYING
 
 
+class Unsent(Message):
+    """Why an attempt failed, as Temporal knows it."""
+
+    kind: str
+    why: str
+    after: timedelta | None = None
+    """What the other side asked to wait."""
+
+
 class SendStep(Message):
     dispatch_id: UUID
     tried: int = 1
     """Attempts before the first of this activity."""
+    first: Unsent | None = None
+    """The first of this activity, when that was made in the workflow's own task."""
 
 
 class Sent(Message):

@@ -164,7 +164,9 @@ async def sent_out(client: Client) -> WorkflowHandle[Any, Any]:
     return handle
 
 
-async def _message(client: Client, fake: FakeNotification, *, whole: bool = False) -> WorkflowHandle[Any, Any]:
+async def _message(
+    client: Client, fake: FakeNotification, *, whole: bool = False, answered: bool = True
+) -> WorkflowHandle[Any, Any]:
     left = Left(
         dispatch_id=uuid4(),
         definition="repaired",
@@ -177,6 +179,7 @@ async def _message(client: Client, fake: FakeNotification, *, whole: bool = Fals
         connection_id=uuid4(),
         cause="HTTP 503: the receiver is in trouble",
         expires_at=datetime.now(UTC) + timedelta(days=3),
+        answered=answered,
         whole=whole,
     )
     retrying = Retrying(attempts=3, first=timedelta(seconds=1))
@@ -184,6 +187,15 @@ async def _message(client: Client, fake: FakeNotification, *, whole: bool = Fals
         handle = await temporal.start_sending(client, SendRequest(left=left, retrying=retrying))
         await handle.result()
     return handle
+
+
+async def arrived_at_once(client: Client) -> WorkflowHandle[Any, Any]:
+    return await _message(client, FakeNotification())
+
+
+async def arrived_after_crashes(client: Client) -> WorkflowHandle[Any, Any]:
+    """It may have ended processes: the server counts its attempts."""
+    return await _message(client, FakeNotification(), answered=False)
 
 
 async def arrived(client: Client) -> WorkflowHandle[Any, Any]:
@@ -255,6 +267,8 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "OutboxDeliveryWorkflow/delivered": delivered,
     "OutboxDeliveryWorkflow/buried": buried,
     "NotificationDispatchWorkflow/sent_out": sent_out,
+    "NotificationDeliveryWorkflow/arrived_at_once": arrived_at_once,
+    "NotificationDeliveryWorkflow/arrived_after_crashes": arrived_after_crashes,
     "NotificationDeliveryWorkflow/arrived": arrived,
     "NotificationDeliveryWorkflow/arrived_for_all": arrived_for_all,
     "NotificationDeliveryWorkflow/given_up": given_up,

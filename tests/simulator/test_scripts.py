@@ -5,8 +5,8 @@ from datetime import datetime
 
 import pytest
 
-from simulator.faults import Faults
 from simulator.fault_order import FaultOrder
+from simulator.faults import Faults
 from tests.simulator.conftest import Simulator, until
 
 

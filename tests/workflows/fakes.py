@@ -16,7 +16,7 @@ from temporalio.worker import Worker
 from activities.detection import DetectionActivities
 from activities.job import JobActivities
 from activities.keys import KeysActivities
-from activities.notification import NotificationActivities
+from activities.notification import NotificationActivities, went_on
 from activities.outbox import OutboxActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities, Reconciled
@@ -50,7 +50,7 @@ from integrations.domain.reauth import (
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
 from integrations.domain.verdict import Meaning
 from tests.workflows.fake_replay import FakeReplay
-from worker.wiring import WORKFLOW_CLASSES
+from worker.wiring import CORE_WORKFLOWS, NOTIFY_WORKFLOWS
 from workflows.queues import DRAIN, NOTIFY, WORKFLOWS, provider_queue
 
 OPENED = Opened(opening=Opening.OPENED, why="revoked", account="a••@acme.example")
@@ -251,6 +251,7 @@ class FakeNotification(NotificationActivities):
 
     @activity.defn(name="notification.send")
     async def send(self, step: SendStep) -> Sent:
+        went_on(step)
         self.tried_at.append(activity.info().current_attempt_scheduled_time)
         if self._attempts:
             raise self._attempts.pop(0)
@@ -329,7 +330,7 @@ async def workers(
             Worker(
                 client,
                 task_queue=WORKFLOWS,
-                workflows=WORKFLOW_CLASSES,
+                workflows=CORE_WORKFLOWS,
                 activities=[
                     reauth.open,
                     reauth.activate,
@@ -349,7 +350,6 @@ async def workers(
                     keys.reencrypt,
                     outbox.deliver,
                     outbox.bury,
-                    notification.give_up,
                     *replay.steps,
                 ],
                 max_cached_workflows=cached,
@@ -358,7 +358,16 @@ async def workers(
             )
         )
         await stack.enter_async_context(Worker(client, task_queue=DRAIN, activities=[outbox.drain, notification.drain]))
-        await stack.enter_async_context(Worker(client, task_queue=NOTIFY, activities=[notification.send]))
+        await stack.enter_async_context(
+            Worker(
+                client,
+                task_queue=NOTIFY,
+                workflows=NOTIFY_WORKFLOWS,
+                activities=[notification.send, notification.give_up],
+                max_cached_workflows=cached,
+                workflow_failure_exception_types=[Exception],
+            )
+        )
         await stack.enter_async_context(
             Worker(
                 client,

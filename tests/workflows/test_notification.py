@@ -12,7 +12,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from activities.notification import SendFailedError
 from integrations import temporal
-from integrations.domain.errors import NotReadyError
+from integrations.domain.errors import NotReadyError, StopError
 from integrations.domain.notification_delivery import Left, Sending, SendRequest, SendStep, Sent
 from tests.workflows.fakes import OUTAGE, FakeNotification, workers
 
@@ -35,6 +35,7 @@ def left(*, news_for: timedelta = timedelta(days=30), **changes: Any) -> Left:
         "connection_id": uuid4(),
         "cause": "HTTP 503: the receiver is in trouble",
         "expires_at": datetime.now(UTC) + news_for,
+        "answered": True,
     }
     return Left(**(given | changes))
 
@@ -51,6 +52,13 @@ async def ended(
 def waits(fake: FakeNotification) -> list[timedelta]:
     """Between one attempt and the next."""
     return [later - earlier for earlier, later in zip(fake.tried_at, fake.tried_at[1:], strict=False)]
+
+
+async def steps(handle: WorkflowHandle[Any, Any]) -> list[str]:
+    """How each of its steps was done, in order."""
+    kinds = [event.WhichOneof("attributes") or "" for event in (await handle.fetch_history()).events]
+    done = [kind.removesuffix("_event_attributes") for kind in kinds]
+    return [kind for kind in done if kind in {"marker_recorded", "activity_task_scheduled"}]
 
 
 class Held(FakeNotification):
@@ -194,8 +202,28 @@ class TestADelivery:
         )
         assert scheduled == [
             ("send", "notify", "webhook org:acme/ada: repaired"),
-            ("give up", "runbook", "give it up: HTTP 503: the receiver is in trouble"),
+            ("give up", "notify", "give it up: HTTP 503: the receiver is in trouble"),
         ]
+
+    async def test_that_arrives_at_once_costs_no_activity(self, time_skipping: WorkflowEnvironment) -> None:
+        handle, _ = await ended(time_skipping, FakeNotification())
+
+        assert await steps(handle) == ["marker_recorded"]
+
+    @pytest.mark.parametrize("changes", [{"answered": False}, {"whole": True}], ids=["ended a process", "for all"])
+    async def test_whose_attempts_the_server_has_to_count_is_an_activity(
+        self, time_skipping: WorkflowEnvironment, changes: dict[str, Any]
+    ) -> None:
+        handle, _ = await ended(time_skipping, FakeNotification(), **changes)
+
+        assert await steps(handle) == ["activity_task_scheduled"]
+
+    async def test_that_cannot_be_sent_at_all_is_given_up_at_once(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeNotification(attempts=[StopError("there is no channel 'pigeon'")])
+
+        _, result = await ended(time_skipping, fake)
+
+        assert (result.status, len(fake.tried_at)) == ("dead", 1)
 
     async def test_shows_what_it_does_and_what_unblocks_it(self, time_skipping: WorkflowEnvironment) -> None:
         fake = Held()
