@@ -1,13 +1,15 @@
 """A receiver that fails now and then: what fails is in trouble, and nothing else; and who was killed loses nothing."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from tests.chaos.ground import Ground
+from tests.chaos.ground import Ground, Victim
 from tests.chaos.news import DEFINITIONS, News
 from tests.chaos.waiting import until
+from tests.notification.sink import Sink
 
 pytestmark = pytest.mark.timeout(300)
 SETTINGS = {
@@ -44,6 +46,25 @@ async def test_only_what_fails_gets_workflows_and_only_what_always_fails_is_dead
     assert len(failing) == 200
     await until("Temporal's list shows their workflows", has_all(news, failing))
     assert await news.workflows() == failing
+
+
+async def test_a_worker_is_killed_in_the_middle(ground: Ground, sink: Sink, news: News) -> None:
+    """The small one; `test_notification_kills` kills one of two, twenty times."""
+    sink.seconds = 0.2
+    await news.tell(300)
+    await news.has(1, "delivered")
+    await ground.kill(Victim.WORKER)
+    in_hand = set(await news.in_hand())
+    sink.seconds = 0
+    await ground.bring_back(Victim.WORKER)
+    await news.a_minute_later(in_hand)
+
+    assert await news.ends() == {"delivered": 300}
+    assert in_hand, "the kill fell into sendings"
+    accepted = Counter(sink.accepted)
+    assert set(accepted) == {each.key for each in await news.dispatches()}
+    assert {key for key, times in accepted.items() if times > 1} <= {each.key for each in in_hand}
+    assert max(accepted.values()) <= 2
 
 
 async def flaky(ground: Ground, inbox: str) -> News:
