@@ -28,7 +28,10 @@ SELECT EXISTS (SELECT FROM service_notification_requests WHERE status = 'pending
   OR EXISTS (SELECT FROM service_notification_dispatches WHERE status = 'pending')
   OR EXISTS (SELECT FROM service_notification_dispatches WHERE status IN ('processing', 'retrying'))
 """
-_OUTCOMES: Final = "SELECT status, count(*) FROM {}.service_notification_dispatches GROUP BY status"
+_OUTCOMES: Final = """
+SELECT status, count(*) FROM {}.service_notification_dispatches
+WHERE definition = $1 GROUP BY status  -- Of what is dead operators are told meanwhile, too.
+"""
 _WORKFLOWS: Final = "WorkflowType = 'NotificationDeliveryWorkflow'"
 _SEEN: Final = 10.0
 """Seconds until Temporal's list shows what was started."""
@@ -68,7 +71,7 @@ class Ground:
         return dict((await self.stage.http.get(f"{self.sink}/{box}/{side}")).json())
 
     async def outcomes(self, schema: str) -> dict[str, int]:
-        return {row["status"]: row["count"] for row in await self.database.fetch(_OUTCOMES.format(schema))}
+        return {row["status"]: row["count"] for row in await self.database.fetch(_OUTCOMES.format(schema), messages.DEFINITION)}
 
 
 async def send(stage: Stage) -> Sequence[Result]:
