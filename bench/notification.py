@@ -71,7 +71,10 @@ class Ground:
         return dict((await self.stage.http.get(f"{self.sink}/{box}/{side}")).json())
 
     async def outcomes(self, schema: str) -> dict[str, int]:
-        return {row["status"]: row["count"] for row in await self.database.fetch(_OUTCOMES.format(schema), messages.DEFINITION)}
+        return {
+            row["status"]: row["count"]
+            for row in await self.database.fetch(_OUTCOMES.format(schema), messages.DEFINITION)
+        }
 
 
 async def send(stage: Stage) -> Sequence[Result]:

@@ -299,7 +299,7 @@ async def start_sending(client: Client, request: SendRequest) -> WorkflowHandle[
         search_attributes=TypedSearchAttributes(attributes),
         static_summary=f"{left.definition} to {left.recipient} by {left.channel}: {left.cause}",
         result_type=Sent,
-        start_delay=left.wait or None,
+        start_delay=None if left.waits_locally else left.wait or None,
         # Where a worker is in this process, the first task comes with the answer in place of by the queue.
         request_eager_start=True,
     )

@@ -14,7 +14,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 with workflow.unsafe.imports_passed_through():
     from activities.notification import NotificationActivities
     from integrations.domain.notification_delivery import ChannelRequest, Sending, SendRequest, SendStep, Sent, Unsent
-    from workflows.options import DATABASE, DRAIN, SEND_LOCALLY, sending
+    from workflows.options import DATABASE, DRAIN, local_attempts, sending, sending_locally
     from workflows.queues import DRAIN as DRAIN_QUEUE
     from workflows.story import Story
 
@@ -103,17 +103,18 @@ class NotificationDeliveryWorkflow:
 
         A database in trouble, or a key that is missing, says nothing of the message, and uses none up.
         """
-        left = request.left
-        if left.answered and not left.whole:
-            # Most arrive now, in the workflow's own task: it costs the server half of what an activity does.
-            # Never what may have ended a process: a task is repeated without a limit.
+        left, tried = request.left, request.tried
+        summary = f"{left.channel} {left.recipient}: {left.definition}"
+        if left.tried_locally:
+            # Most arrive now. That costs the server a third of what an activity does.
+            before = Unsent(kind="Flow", why=left.cause, after=left.wait) if left.waits_locally else None
             try:
                 return await workflow.execute_local_activity_method(
                     NotificationActivities.send,
-                    step,
-                    summary=f"{left.channel} {left.recipient}: {left.definition}",
+                    step.model_copy(update={"first": before}),
+                    summary=summary,
                     activity_id="send locally",
-                    **SEND_LOCALLY,
+                    **sending_locally(request.retrying, tried, waited=before is None),
                 )
             except FailureError as error:
                 # Of a local activity its own error, without an ActivityError around it.
@@ -121,23 +122,28 @@ class NotificationDeliveryWorkflow:
                     raise
                 if isinstance(error, ApplicationError) and error.non_retryable:
                     return None
-                step = step.model_copy(update={"first": _unsent(error)})
+                tried += local_attempts(request.retrying, tried)
+                if tried >= request.retrying.attempts and not _is_ours(error):
+                    return None
+                # The last of them is the first of the activity's: its policy goes on from there.
+                tried, step = tried - 1, step.model_copy(update={"first": _unsent(error)})
         while True:
             try:
                 return await workflow.execute_activity_method(
                     NotificationActivities.send,
                     step,
-                    summary=f"{left.channel} {left.recipient}: {left.definition}",
+                    summary=summary,
                     activity_id="send",
                     schedule_to_close_timeout=max(left.expires_at - workflow.now(), _AT_LEAST),
-                    **sending(request.retrying, request.tried, whole=left.whole),
+                    **sending(request.retrying, tried, whole=left.whole),
                 )
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
-                if not _of_ours(error):
+                # When the news ended meanwhile, they were not used up.
+                if error.retry_state is not RetryState.MAXIMUM_ATTEMPTS_REACHED or not _is_ours(error.cause):
                     return None
-                step = step.model_copy(update={"first": None})
+                tried, step = request.tried, step.model_copy(update={"first": None})
 
 
 def _unsent(error: FailureError) -> Unsent:
@@ -146,7 +152,6 @@ def _unsent(error: FailureError) -> Unsent:
     return Unsent(kind=type(error).__name__, why=str(error))
 
 
-def _of_ours(error: ActivityError) -> bool:
-    """Whether the attempts were used up by what is ours. When the news ended meanwhile, they were not used up."""
-    used_up = error.retry_state is RetryState.MAXIMUM_ATTEMPTS_REACHED
-    return used_up and isinstance(error.cause, ApplicationError) and error.cause.type in {"TryAgain", "NotReady"}
+def _is_ours(error: BaseException | None) -> bool:
+    """Whether an attempt was used up by what is ours, and says nothing of the message."""
+    return isinstance(error, ApplicationError) and error.type in {"TryAgain", "NotReady"}

@@ -5,21 +5,23 @@ from typing import Final, NotRequired, TypedDict
 
 from temporalio.common import RetryPolicy
 
-from integrations.domain.notification_delivery import WHOLE_MOST
+from integrations.domain.notification_delivery import SHORT, WHOLE_MOST
 from integrations.domain.outbox import Retrying
 
 
-class LocalTiming(TypedDict):
+class Timing(TypedDict):
     """How long a step may take and how it is retried. What a step is called is said where it is called."""
 
     start_to_close_timeout: timedelta
+    heartbeat_timeout: NotRequired[timedelta]
     retry_policy: RetryPolicy
 
 
-class Timing(LocalTiming):
-    """The same for a step that runs outside the workflow's own task."""
+class LocalTiming(TypedDict):
+    """The same for what is done in the workflow's own task, with its retries."""
 
-    heartbeat_timeout: NotRequired[timedelta]
+    schedule_to_close_timeout: timedelta
+    retry_policy: RetryPolicy
 
 
 DATABASE: Final = Timing(
@@ -89,15 +91,32 @@ def delivery(retrying: Retrying, tried: int) -> Timing:
     )
 
 
-SEND_LOCALLY: Final = LocalTiming(
-    # The first attempt of `sending`, whose policy goes on from there.
-    start_to_close_timeout=timedelta(seconds=30),
-    retry_policy=RetryPolicy(maximum_attempts=1),
-)
+def sending_locally(retrying: Retrying, tried: int, *, waited: bool) -> LocalTiming:
+    """The attempts after short waits, in the workflow's own task: at least one.
+
+    `waited`: the first wait was before the workflow. Otherwise the last try in the flow counts as an attempt here.
+    """
+    return LocalTiming(
+        # For all of them. The SDK forgets to stop the clock of a single one that failed.
+        schedule_to_close_timeout=timedelta(seconds=30),
+        retry_policy=RetryPolicy(
+            initial_interval=retrying.wait(tried + 1 if waited else tried),
+            maximum_interval=retrying.most,
+            maximum_attempts=local_attempts(retrying, tried) + (not waited),
+        ),
+    )
+
+
+def local_attempts(retrying: Retrying, tried: int) -> int:
+    """How many of the attempts that are left may be made within one task: their waits are short together."""
+    last, waited = tried + 1, retrying.wait(tried)
+    while last < retrying.attempts and (waited := waited + retrying.wait(last)) <= SHORT:
+        last += 1
+    return last - tried
 
 
 def sending(retrying: Retrying, tried: int, *, whole: bool) -> Timing:
-    """One message's attempts: those that are left after the one in the flow. The first wait was before the workflow.
+    """One message's attempts: those that are left after `tried` ones. The first wait was before.
 
     `whole`: where it goes to is out for all. That says nothing of this message, which uses up no attempts, and is tried
     often enough that the others go on soon after. Until when it is news bounds both.
@@ -107,7 +126,7 @@ def sending(retrying: Retrying, tried: int, *, whole: bool) -> Timing:
         # One message of at most 10 s, and a few statements.
         start_to_close_timeout=timedelta(seconds=30),
         retry_policy=RetryPolicy(
-            initial_interval=min(2 * retrying.first, most),
+            initial_interval=min(retrying.wait(tried + 1), most),
             maximum_interval=most,
             maximum_attempts=0 if whole else max(1, retrying.attempts - tried),
         ),

@@ -15,6 +15,10 @@ WHOLE_MOST: Final = timedelta(seconds=30)
 """The longest wait between two attempts at what tries for all others: they go on soon after the origin does."""
 
 
+SHORT: Final = timedelta(seconds=4)
+"""The longest that a workflow's own task waits, in all: the SDK calls one that takes five seconds an illness."""
+
+
 class Left(Message):
     """A dispatch that could not be sent at once. Addresses are no part of it: it stands in a workflow's history."""
 
@@ -35,6 +39,19 @@ class Left(Message):
     """Its channel said why it did not arrive: trying it does not end the process."""
     whole: bool = False
     """Where it goes to is out as a whole: this one tries for all others, which wait without a workflow."""
+
+    @property
+    def tried_locally(self) -> bool:
+        """Whether the second attempt is made in its workflow's own task.
+
+        Not when it may have ended a process: a task is repeated without a limit. Nor when it tries for all others: its
+        attempts have none.
+        """
+        return self.answered and not self.whole
+
+    @property
+    def waits_locally(self) -> bool:
+        return self.tried_locally and timedelta() < self.wait <= SHORT
 
     @property
     def key(self) -> str:

@@ -64,6 +64,10 @@ class Retrying(Message):
     first: timedelta = timedelta(seconds=1)
     most: timedelta = timedelta(minutes=5)
 
+    def wait(self, attempt: int) -> timedelta:
+        """Between an attempt, counted from 1, and the next: twice as long each time."""
+        return min(self.first * 2.0 ** min(attempt - 1, 50), self.most)
+
 
 class DeliveryRequest(Message):
     """One projection to be tried until it is delivered or dead."""

@@ -3,6 +3,7 @@
 Subclassing the real classes lets mypy hold the fakes to the real signatures.
 """
 
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
@@ -240,6 +241,9 @@ class FakeNotification(NotificationActivities):
         self._drains, self._attempts = list(drains), list(attempts)
         self.drained, self.given_up = 0, 0
         self.tried_at: list[datetime] = []
+        """By the server's clock, which a test may turn; of what is tried in a workflow's own task the first."""
+        self.began: list[float] = []
+        """By ours."""
 
     @activity.defn(name="notification.drain")
     async def drain(self, request: ChannelRequest) -> Sending:
@@ -252,6 +256,7 @@ class FakeNotification(NotificationActivities):
     @activity.defn(name="notification.send")
     async def send(self, step: SendStep) -> Sent:
         went_on(step)
+        self.began.append(time.monotonic())
         self.tried_at.append(activity.info().current_attempt_scheduled_time)
         if self._attempts:
             raise self._attempts.pop(0)

@@ -1,6 +1,8 @@
 """What a channel's dispatcher and the delivery of a message decide, with scripted steps."""
 
 import asyncio
+import itertools
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +15,8 @@ from temporalio.testing import WorkflowEnvironment
 from activities.notification import SendFailedError
 from integrations import temporal
 from integrations.domain.errors import NotReadyError, StopError
-from integrations.domain.notification_delivery import Left, Sending, SendRequest, SendStep, Sent
+from integrations.domain.notification_delivery import RETRYING, Left, Sending, SendRequest, SendStep, Sent
+from integrations.domain.outbox import Retrying
 from tests.workflows.fakes import OUTAGE, FakeNotification, workers
 
 UNSENT = SendFailedError("HTTP 503: the receiver is in trouble")
@@ -41,12 +44,22 @@ def left(*, news_for: timedelta = timedelta(days=30), **changes: Any) -> Left:
 
 
 async def ended(
-    env: WorkflowEnvironment, fake: FakeNotification, *, tried: int = 1, **changes: Any
+    env: WorkflowEnvironment,
+    fake: FakeNotification,
+    *,
+    tried: int = 1,
+    retrying: Retrying = RETRYING,
+    **changes: Any,
 ) -> tuple[WorkflowHandle[Any, Any], Sent]:
     async with workers(env.client, notification=fake):
-        wanted = SendRequest(left=left(**changes), tried=tried)
+        wanted = SendRequest(left=left(**changes), tried=tried, retrying=retrying)
         handle = await temporal.start_sending(env.client, wanted)
         return handle, await asyncio.wait_for(handle.result(), 60)
+
+
+def approx(seconds: float, more: float = 1.0) -> Any:
+    """By a clock that a busy machine reads late. `more`: what the worker's jitter may make of it."""
+    return pytest.approx(seconds * (1 + more) / 2, abs=seconds * (more - 1) / 2 + 0.25)
 
 
 def waits(fake: FakeNotification) -> list[timedelta]:
@@ -117,6 +130,31 @@ class TestADelivery:
 
         # The worker adds up to a quarter, so that not all come back at once.
         assert timedelta(hours=2) <= waits(fake)[0] <= timedelta(hours=2.5, seconds=5)
+
+    async def test_waits_a_short_time_in_its_own_task(self, time_skipping: WorkflowEnvironment) -> None:
+        """The wait before the first, which is told, those of the policy, and what the other side asks for."""
+        asked = SendFailedError("HTTP 429: throttled", after=timedelta(seconds=2))
+        fake = FakeNotification(attempts=[asked, *[UNSENT] * 99])
+        short = Retrying(attempts=4, first=timedelta(milliseconds=300))
+        begun = time.monotonic()
+
+        handle, result = await ended(time_skipping, fake, retrying=short, wait=timedelta(seconds=1))
+
+        assert (result.status, len(fake.began)) == ("dead", 3)
+        told, throttled, own = (later - earlier for earlier, later in itertools.pairwise([begun, *fake.began]))
+        assert (told, throttled, own) == (approx(1), approx(2, more=1.25), approx(1.2))
+        assert await steps(handle) == ["marker_recorded", "activity_task_scheduled"]
+
+    async def test_goes_on_as_an_activity_when_waits_are_long(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeNotification(attempts=[UNSENT] * 99)
+        short = Retrying(attempts=6, first=timedelta(milliseconds=900))
+
+        handle, result = await ended(time_skipping, fake, retrying=short, wait=timedelta(milliseconds=900))
+
+        assert (result.status, len(fake.began)) == ("dead", 5)
+        # Those after 0.9 and 1.8 seconds, then after 3.6, 7.2 and 14.4.
+        assert [round(wait.total_seconds(), 1) for wait in waits(fake)[-2:]] == [7.2, 14.4]
+        assert await steps(handle) == ["marker_recorded", *2 * ["activity_task_scheduled"]]
 
     async def test_ends_when_it_is_no_news_any_more(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeNotification(attempts=[UNSENT] * 99)
