@@ -187,7 +187,7 @@ async def signal_detected(client: Client, request: ReauthRequest, detection: Det
         client,
         "ReauthWorkflow",
         "reauth",
-        request,
+        request.model_copy(update={"opens_locally": True}),
         request.cause,
         [
             SearchAttributePair(STEP, "wait"),

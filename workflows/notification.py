@@ -14,6 +14,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 with workflow.unsafe.imports_passed_through():
     from activities.notification import NotificationActivities
     from integrations.domain.notification_delivery import ChannelRequest, Sending, SendRequest, SendStep, Sent, Unsent
+    from workflows.local import locally
     from workflows.options import DATABASE, DRAIN, local_attempts, sending, sending_locally
     from workflows.queues import DRAIN as DRAIN_QUEUE
     from workflows.story import Story
@@ -106,27 +107,25 @@ class NotificationDeliveryWorkflow:
         left, tried = request.left, request.tried
         summary = f"{left.channel} {left.recipient}: {left.definition}"
         if left.tried_locally:
-            # Most arrive now. That costs the server a third of what an activity does.
+            # Most arrive now.
             before = Unsent(kind="Flow", why=left.cause, after=left.wait) if left.waits_locally else None
             try:
-                return await workflow.execute_local_activity_method(
+                sent = await locally(
                     NotificationActivities.send,
                     step.model_copy(update={"first": before}),
+                    sending_locally(request.retrying, tried, waited=before is None),
                     summary=summary,
                     activity_id="send locally",
-                    **sending_locally(request.retrying, tried, waited=before is None),
                 )
-            except FailureError as error:
-                # Of a local activity its own error, without an ActivityError around it.
-                if is_cancelled_exception(error):
-                    raise
-                if isinstance(error, ApplicationError) and error.non_retryable:
-                    return None
-                tried += local_attempts(request.retrying, tried)
-                if tried >= request.retrying.attempts and not _is_ours(error):
-                    return None
-                # The last of them is the first of the activity's: its policy goes on from there.
-                tried, step = tried - 1, step.model_copy(update={"first": _unsent(error)})
+            except ApplicationError:
+                return None
+            if isinstance(sent, Sent):
+                return sent
+            tried += local_attempts(request.retrying, tried)
+            if tried >= request.retrying.attempts and not _is_ours(sent):
+                return None
+            # The last of them is the first of the activity's: its policy goes on from there.
+            tried, step = tried - 1, step.model_copy(update={"first": _unsent(sent)})
         while True:
             try:
                 return await workflow.execute_activity_method(

@@ -30,6 +30,12 @@ DATABASE: Final = Timing(
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
 )
 
+DATABASE_LOCALLY: Final = LocalTiming(
+    # Shorter than what the SDK warns of. A database that takes longer is waited for by an activity.
+    schedule_to_close_timeout=timedelta(seconds=4),
+    retry_policy=RetryPolicy(maximum_attempts=1),
+)
+
 PROVIDER_CALL: Final = Timing(
     # One HTTP call of at most 8 s and its database steps.
     start_to_close_timeout=timedelta(seconds=15),

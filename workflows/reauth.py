@@ -15,6 +15,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from temporalio import workflow
+from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities.reauth import ReauthActivities
@@ -40,7 +41,8 @@ with workflow.unsafe.imports_passed_through():
     )
     from integrations.temporal import CAUSE, CAUSE_LIMIT, DEADLINE, STEP
     from workflows.asked import Asked
-    from workflows.options import CONSENT, DATABASE
+    from workflows.local import locally
+    from workflows.options import CONSENT, DATABASE, DATABASE_LOCALLY
     from workflows.patches import Patch
     from workflows.pressing import Pressing
     from workflows.queues import provider_queue
@@ -166,19 +168,24 @@ class ReauthWorkflow(Asked):
             found_as="wait" if self._revised else None,
             attributes=[CAUSE.value_set(self._cause), DEADLINE.value_set(self._deadline)],
         )
-        opened = await workflow.execute_activity_method(
-            ReauthActivities.open,
-            OpenLifecycle(
-                connection_id=self._request.connection_id,
-                lifecycle_id=self._lifecycle_id,
-                deadline=self._deadline,
-                opened_at=self._opened_at,
-                reminding=self._request.reminding,
-            ),
-            summary=f"block, open the task, invite {self._request.tenant}",
-            activity_id=f"open-{workflow.info().get_current_history_length()}",
-            **DATABASE,
+        wanted = OpenLifecycle(
+            connection_id=self._request.connection_id,
+            lifecycle_id=self._lifecycle_id,
+            deadline=self._deadline,
+            opened_at=self._opened_at,
+            reminding=self._request.reminding,
         )
+        summary = f"block, open the task, invite {self._request.tenant}"
+        step = f"open-{workflow.info().get_current_history_length()}"
+        opened: Opened | FailureError | None = None
+        if self._request.opens_locally:
+            opened = await locally(
+                ReauthActivities.open, wanted, DATABASE_LOCALLY, summary=summary, activity_id=f"{step}, locally"
+            )
+        if not isinstance(opened, Opened):
+            opened = await workflow.execute_activity_method(
+                ReauthActivities.open, wanted, summary=summary, activity_id=step, **DATABASE
+            )
         cause = opened.why[:CAUSE_LIMIT]
         if opened.opening is Opening.OPENED and cause != self._cause:
             # A request that a revocation has joined is about the revocation from now on.

@@ -68,6 +68,8 @@ class ReauthRequest(Message):
     cause: str
     patience: timedelta = PATIENCE
     reminding: Reminding = Reminding()
+    opens_locally: bool = False
+    """Whether it opens in the workflow's own task. Runs from before 2026-12 do not, and their start says so."""
 
     @property
     def key(self) -> str:

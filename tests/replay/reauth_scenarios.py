@@ -40,6 +40,31 @@ async def repaired(client: Client) -> WorkflowHandle[Any, Any]:
     return handle
 
 
+async def opened_at_once(client: Client) -> WorkflowHandle[Any, Any]:
+    """In its own task, as all are since 2026-12, and once more for a second detection."""
+    fake = FakeReauth()
+    wanted = request()
+    async with workers(client, reauth=fake):
+        handle = await detected(client, wanted)
+        await _until(fake, "open", 1)
+        await detected(client, wanted)
+        await _until(fake, "open", 2)
+        await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+        await handle.result()
+    return handle
+
+
+async def opened_after_trouble(client: Client) -> WorkflowHandle[Any, Any]:
+    """The database was in trouble, so it opened by an activity."""
+    fake = FakeReauth(open=[OUTAGE, OUTAGE])
+    async with workers(client, reauth=fake):
+        handle = await detected(client, request())
+        await _until(fake, "open", 3)
+        await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+        await handle.result()
+    return handle
+
+
 async def expired(client: Client) -> WorkflowHandle[Any, Any]:
     async with workers(client):
         handle = await detected(client, request(patience=timedelta(seconds=1)))
@@ -206,6 +231,8 @@ async def _until(fake: FakeReauth, step: str, times: int) -> None:
 
 ALL: Final[tuple[Callable[[Client], Awaitable[WorkflowHandle[Any, Any]]], ...]] = (
     repaired,
+    opened_at_once,
+    opened_after_trouble,
     expired,
     repaired_elsewhere,
     pressed,

@@ -3,6 +3,7 @@
 Subclassing the real classes lets mypy hold the fakes to the real signatures.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -71,6 +72,9 @@ class FakeReauth(ReauthActivities):
         self.sessions: list[UUID] = []
         """Whose code was sent, in order."""
         self.lifecycle_id: UUID | None = None
+        self.may_open = asyncio.Event()
+        """Cleared: a test does something first, before the clock runs on to what the workflow waits for."""
+        self.may_open.set()
 
     def _next(self, step: str, default: Any) -> Any:
         self.steps.append(step)
@@ -85,6 +89,7 @@ class FakeReauth(ReauthActivities):
         self.lifecycle_id = wanted.lifecycle_id
         self.opened.append(wanted)
         opened: Opened = self._next("open", OPENED)
+        await self.may_open.wait()
         return opened
 
     @activity.defn(name="reauth.exchange")

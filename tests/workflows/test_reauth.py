@@ -9,9 +9,10 @@ from uuid import uuid4
 import pytest
 from temporalio import activity
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
+from integrations.domain.errors import StopError
 from integrations.domain.reauth import (
     Activation,
     Candidate,
@@ -54,6 +55,16 @@ async def step_of(handle: WorkflowHandle[Any, Any]) -> str | None:
     return (await handle.describe()).typed_search_attributes.get(STEP)
 
 
+async def scheduled(handle: WorkflowHandle[Any, Any]) -> list[str]:
+    """Its activities, in order: what it does in its own task is none."""
+    events = (await handle.fetch_history()).events
+    return [
+        event.activity_task_scheduled_event_attributes.activity_type.name
+        for event in events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+
+
 class SlowActivation(FakeReauth):
     """The last step takes until it is told to go on."""
 
@@ -82,6 +93,35 @@ class TestALifecycle:
 
         assert (result.outcome, result.version) == (ReauthOutcome.REPAIRED, 2)
         assert fake.steps == STRAIGHT
+
+    async def test_opens_without_an_activity(self, time_skipping: WorkflowEnvironment) -> None:
+        async with workers(time_skipping.client):
+            handle = await detected(time_skipping.client, request())
+            await result_of(handle, time_skipping)
+
+        assert await scheduled(handle) == ["reauth.expire"]
+
+    async def test_opens_by_an_activity_when_the_database_is_in_trouble(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        fake = FakeReauth(open=[OUTAGE] * 3)
+
+        async with workers(time_skipping.client, reauth=fake):
+            handle = await detected(time_skipping.client, request())
+            await result_of(handle, time_skipping)
+
+        assert await scheduled(handle) == ["reauth.open", "reauth.expire"]
+        assert fake.steps == [*4 * ["open"], "expire"]
+
+    async def test_that_cannot_be_opened_at_all_fails(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeReauth(open=[StopError("there is no connection 7")])
+
+        async with workers(time_skipping.client, reauth=fake):
+            handle = await detected(time_skipping.client, request())
+            with pytest.raises(WorkflowFailureError):
+                await result_of(handle, time_skipping)
+
+        assert fake.steps == ["open"]
 
     async def test_gives_up_after_fourteen_days(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeReauth()
@@ -115,11 +155,13 @@ class TestALifecycle:
         self, time_skipping: WorkflowEnvironment
     ) -> None:
         fake = FakeReauth(prove=[Proof(works=False, why="403")])
+        fake.may_open.clear()
 
         async with workers(time_skipping.client, reauth=fake):
             handle = await detected(time_skipping.client, request())
             await until(lambda: "open" in fake.steps)
             await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+            fake.may_open.set()
             result = await result_of(handle, time_skipping)
 
         assert result.outcome is ReauthOutcome.EXPIRED
@@ -127,11 +169,13 @@ class TestALifecycle:
 
     async def test_ignores_a_consent_of_another_lifecycle(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeReauth()
+        fake.may_open.clear()
 
         async with workers(time_skipping.client, reauth=fake):
             handle = await detected(time_skipping.client, request())
             await until(lambda: "open" in fake.steps)
             await handle.signal(ReauthWorkflow.consent_received, consent(fake, lifecycle_id=uuid4()))
+            fake.may_open.set()
             result = await result_of(handle, time_skipping)
 
         assert result.outcome is ReauthOutcome.EXPIRED
@@ -157,11 +201,13 @@ class TestALifecycle:
 
     async def test_sits_out_an_outage_during_exchange_and_proof(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeReauth(exchange=[OUTAGE] * 3, prove=[OUTAGE] * 40)
+        fake.may_open.clear()
 
         async with workers(time_skipping.client, reauth=fake):
             handle = await detected(time_skipping.client, request())
             await until(lambda: "open" in fake.steps)
             await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+            fake.may_open.set()
             result = await result_of(handle, time_skipping)
 
         assert result.outcome is ReauthOutcome.REPAIRED
