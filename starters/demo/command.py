@@ -42,6 +42,7 @@ _ACTS: Final[tuple[tuple[str, type[Act]], ...]] = (
 )
 """The acts in their order, each with the story that it belongs to."""
 STORIES: Final = tuple(dict.fromkeys(story for story, _ in _ACTS))
+STORY_OF: Final = {check: story for story, act in _ACTS for check in act.proves}
 _HURRY: Final = {
     # Small batches, so that a backlog of thousands has a middle; and an event is given up in seconds.
     "RUNBOOK_OUTBOX_BATCH": "20",

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from starters.demo.check import Name
+from starters.demo.command import STORY_OF
 
 RUNBOOK = Path(sys.executable).with_name("runbook")
 pytestmark = pytest.mark.timeout(300)
@@ -49,7 +50,7 @@ class TestTheDemo:
     @pytest.mark.chaos
     @pytest.mark.parametrize("name", list(Name))
     def test_fails_exactly_the_check_that_is_sabotaged(self, name: Name, reachable_folder: Path) -> None:
-        code, found = demo(reachable_folder, "--sabotage", name)
+        code, found = demo(reachable_folder, STORY_OF[name], "--sabotage", name)
 
         assert code == 1
         assert [check["name"] for check in found["checks"] if not check["passed"]] == [name]
