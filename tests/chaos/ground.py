@@ -9,6 +9,7 @@ import asyncpg
 from integrations import temporal
 from starters.client import Platform
 from starters.demo.evidence import rows
+from starters.embedded.files import last_lines
 from starters.embedded.postgres import Postgres
 from starters.embedded.process import GuardedProcess
 from starters.embedded.temporal import Temporal
@@ -75,9 +76,12 @@ class Ground:
     async def bring_postgres_back(self) -> None:
         self.stack._postgres = await Postgres.start(self.stack._lock)
 
-    def all_live(self) -> bool:
-        """Nobody has to be restarted but those who were killed: the others survive it by themselves."""
-        return all(process.alive() for process in self.stack.processes.values())
+    def died(self) -> dict[str, str]:
+        """Who ended by itself, with its last words: nobody has to be restarted but those who were killed."""
+        dead = {name: process for name, process in self.stack.processes.items() if not process.alive()}
+        return {
+            name: f"exit code {process.exit_code}\n{last_lines(process.command.log)}" for name, process in dead.items()
+        }
 
     def _process(self, victim: Victim) -> GuardedProcess:
         if victim is Victim.TEMPORAL:

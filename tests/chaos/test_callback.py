@@ -76,7 +76,7 @@ async def test_temporal_is_dead_and_reconcile_tells_it_later(ground: Ground, acc
     assert (page.status_code, page.url.path.endswith("/status")) == (200, True)
     assert "consent_received" not in told
     await evidence.repaired(account)
-    assert ground.all_live()
+    assert ground.died() == {}
 
 
 async def test_the_web_app_is_dead_and_the_owner_loads_the_page_again(

@@ -89,7 +89,7 @@ async def test_temporal_is_away(news: News, couriers: Crew, sink: Sink) -> None:
     await news.ground.bring_back(Victim.TEMPORAL)
 
     await ended(news, sink)
-    assert couriers.ground.all_live()
+    assert couriers.ground.died() == {}
     assert sink.after_success == []
 
 

@@ -61,7 +61,7 @@ async def test_an_event_that_ends_the_session_of_whoever_projects_it(backlog: Ba
 
     await all_settled(backlog, crew)
 
-    assert backlog.ground.all_live()
+    assert backlog.ground.died() == {}
 
 
 async def test_an_event_that_ends_the_process_of_whoever_projects_it(backlog: Backlog, crew: Crew) -> None:

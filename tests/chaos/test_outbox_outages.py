@@ -30,7 +30,7 @@ async def ended(backlog: Backlog, crew: Crew) -> None:
     assert await backlog.pending() > 500, "the drain was over before"
     await backlog.pace(0)
     await all_settled(backlog, crew)
-    assert backlog.ground.all_live()
+    assert backlog.ground.died() == {}
 
 
 async def have_met_the_outage(ground: Ground) -> None:

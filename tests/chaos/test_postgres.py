@@ -21,7 +21,7 @@ async def test_killed_while_a_code_is_exchanged(ground: Ground, account: Account
     await ground.bring_postgres_back()
 
     await steps.owner_comes_again(account)
-    assert ground.all_live()
+    assert ground.died() == {}
 
 
 async def test_killed_while_a_version_is_activated(ground: Ground, account: Account) -> None:
@@ -30,4 +30,4 @@ async def test_killed_while_a_version_is_activated(ground: Ground, account: Acco
     await ground.bring_postgres_back()
 
     await evidence.repaired(account)
-    assert ground.all_live()
+    assert ground.died() == {}

@@ -37,4 +37,4 @@ async def test_killed(ground: Ground, account: Account, victim: Victim, step: St
     await ground.bring_back(victim)
 
     await step.ends(account)
-    assert ground.all_live()
+    assert ground.died() == {}
