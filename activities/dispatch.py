@@ -78,6 +78,8 @@ class Dispatch:
     """Taken out of the backlog."""
     _batch: int = 0
     _good: int = 0
+    _suspecting: bool = False
+    """Whether its seat names an event that stood alone."""
     _told: int = 0
     _after: dict[int, int] = field(default_factory=dict)
     """Where the next batch of each partition begins to look."""
@@ -193,9 +195,11 @@ class Dispatch:
     ) -> T | None:
         """Move a batch. None when the database gave up on it: the next are smaller, or what stood alone is away."""
         alone = await next_one() if self._batch == 1 else None
-        if alone is not None:
-            # Written down before it is tried: should the process end now, the next one knows what ended it.
+        if alone is not None or self._suspecting:
+            # Written down before it is tried: should the process end now, the next one knows what ended it. What went
+            # well is suspected no more: a larger batch that ends the process would be laid to its charge.
             await self.seat.suspect(self.connection, alone)
+            self._suspecting = alone is not None
         began = time.monotonic()
         try:
             moved = await move()

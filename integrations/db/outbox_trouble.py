@@ -54,6 +54,15 @@ WHERE event_id = :event_id AND EXISTS (SELECT FROM service_ledger_holds AS hold 
   AND hold.part = event.part AND hold.destination = :projector AND hold.order_key IN (event.order_key, '*'))
 ON CONFLICT DO NOTHING RETURNING event_id
 """)
+_WAITS: Final = text("""
+SELECT EXISTS (SELECT FROM service_projector_ledger AS item
+  WHERE event_id = :event_id AND projector = :projector AND status = 'held' AND (
+    EXISTS (SELECT FROM service_ledger_holds AS hold WHERE hold.ledger = 'outbox' AND hold.part = item.part
+      AND hold.destination = item.projector AND hold.order_key IN (item.order_key, '*') AND hold.released_at IS NULL)
+    OR EXISTS (SELECT FROM service_projector_ledger AS earlier WHERE earlier.status = 'held'
+      AND earlier.projector = item.projector AND earlier.part = item.part AND earlier.order_key = item.order_key
+      AND earlier.position < item.position)))
+""")
 _BRAKE: Final = text("""
 INSERT INTO service_ledger_holds (ledger, part, destination, order_key, item_id)
 SELECT 'outbox', part, :projector, :whole, :event_id FROM generate_series(0, :last) AS part
@@ -108,8 +117,14 @@ async def leave_flow(run: Executor, event_id: UUID, projector: str, failure: Fai
 
 
 async def stay_behind(run: Executor, event_id: UUID, projector: str) -> bool:
-    """Make what the flow has not taken yet `held` where its order key is held back. Whether it waits now."""
-    return (await run.execute(_STAY, {"event_id": event_id, "projector": projector})).one_or_none() is not None
+    """Make what the flow has not taken yet `held` where its order key is held back. Whether it waits now.
+
+    So does what was held before, unless it is its turn.
+    """
+    named = {"event_id": event_id, "projector": projector}
+    if (await run.execute(_STAY, named)).one_or_none() is not None:
+        return True
+    return bool((await run.execute(_WAITS, named)).scalar_one())
 
 
 async def brake(run: Executor, projector: str, event_id: UUID) -> None:

@@ -324,6 +324,40 @@ class TestAnEndThatWasNone:
         [waits_for] = await rows(engine, "SELECT item_id FROM service_ledger_holds WHERE destination = 'activity'")
         assert waits_for.item_id == poison
 
+    async def test_leaves_what_is_held_where_it_is_until_it_is_its_turn(
+        self, engine: AsyncEngine, sessions: Sessions, database_url: str
+    ) -> None:
+        """The process ended between two batches of one: what the first of them held back was still suspected."""
+        flow, crash_of_it = Flow(PROJECTORS), Failure.of("Crash", "alone")
+        async with refused(engine, "NEW.name = 'poison'"), dedicated(database_url, "test") as connection:
+            [poison] = await add_events(engine, name="poison")
+            first, second = await add_events(engine, 2)
+            await flow.batch(connection, 0, 100)
+
+            behind_poison = await flow.set_aside(connection, second, crash_of_it)
+            async with sessions.begin() as session:
+                await outbox_trouble.bury(session, poison, "activity")
+            behind_the_first = await flow.set_aside(connection, second, crash_of_it)
+            its_turn = await flow.set_aside(connection, first, crash_of_it)
+
+        assert (behind_poison.failed, behind_the_first.failed) == ((), ())
+        assert [pair.key for pair in its_turn.failed] == [f"outbox:activity:{first}"]
+        assert (await pairs(engine))["activity", "held"] == 1
+
+    async def test_ends_when_batches_grow_again(self, engine: AsyncEngine, desk: Desk) -> None:
+        await scale(engine, 1)
+        [before] = await add_events(engine, part=1)
+        async with desk.at(0) as at_work:
+            await at_work.seat.take(at_work.connection, 100)
+        await self._suspected(engine, before)
+        await add_events(engine, 15, first=10, connections=15)
+
+        working = asyncio.create_task(desk.work(0))
+        await until(engine, "SELECT count(*) >= 10 FROM service_lifecycle_outbox WHERE status = 'delivered'")
+        await until(engine, "SELECT suspect IS NULL FROM service_dispatchers")
+        desk.leaving = True
+        await working
+
     @staticmethod
     async def _suspected(engine: AsyncEngine, event: UUID) -> None:
         await crash(engine)

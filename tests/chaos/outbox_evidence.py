@@ -64,7 +64,8 @@ async def all_settled(backlog: Backlog, crew: Crew, *, within: float = 90) -> No
         assert set(counted.values()) == {events - len(lost)}, (projector, events, counted)
         assert await _ids(backlog, _MISSING.format(table=table)) == lost
         assert await _ids(backlog, _LEDGER, projector=projector) == lost
-        assert await backlog.ground.rows(_DISORDER.format(table=table)) == []
+        disorder = await backlog.ground.rows(_DISORDER.format(table=table))
+        assert disorder == [], (projector, disorder)
     assert await backlog.ground.rows(_UNLIKE) == []
     await crew.own()
 
