@@ -145,6 +145,15 @@ class TestADelivery:
         assert (told, throttled, own) == (approx(1), approx(2, more=1.25), approx(1.2))
         assert await steps(handle) == ["marker_recorded", "activity_task_scheduled"]
 
+    @pytest.mark.parametrize(("wait", "before"), [(4, 0), (10, 10)], ids=["by its own task", "by the server"])
+    async def test_waits_once_before_its_first_attempt(
+        self, time_skipping: WorkflowEnvironment, wait: int, before: int
+    ) -> None:
+        handle, _ = await ended(time_skipping, FakeNotification(), wait=timedelta(seconds=wait))
+
+        started = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
+        assert started.first_workflow_task_backoff.ToTimedelta() == timedelta(seconds=before)
+
     async def test_goes_on_as_an_activity_when_waits_are_long(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeNotification(attempts=[UNSENT] * 99)
         short = Retrying(attempts=6, first=timedelta(milliseconds=900))
