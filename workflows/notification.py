@@ -13,9 +13,17 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 
 with workflow.unsafe.imports_passed_through():
     from activities.notification import NotificationActivities
-    from integrations.domain.notification_delivery import ChannelRequest, Sending, SendRequest, SendStep, Sent, Unsent
+    from integrations.domain.notification_delivery import (
+        ChannelRequest,
+        Left,
+        Sending,
+        SendRequest,
+        SendStep,
+        Sent,
+        Unsent,
+    )
     from workflows.local import locally
-    from workflows.options import DATABASE, DRAIN, local_attempts, sending, sending_locally
+    from workflows.options import DATABASE, DATABASE_LOCALLY, DRAIN, local_attempts, sending, sending_locally
     from workflows.queues import DRAIN as DRAIN_QUEUE
     from workflows.story import Story
 
@@ -87,17 +95,23 @@ class NotificationDeliveryWorkflow:
         step = SendStep(dispatch_id=left.dispatch_id, tried=request.tried)
         ended = await self._sent(request, step)
         if ended is None:
-            ended = await workflow.execute_activity_method(
-                NotificationActivities.give_up,
-                step,
-                summary=f"give it up: {left.cause}",
-                activity_id="give up",
-                **DATABASE,
-            )
+            ended = await self._given_up(left, step)
         # People look for what did not arrive. Of what did, another step in the list would cost more than it tells.
         found_as = "send" if ended.status == "delivered" else ended.status
         self._story.at("sent or given up", doing=ended.status, found_as=found_as)
         return ended
+
+    async def _given_up(self, left: Left, step: SendStep) -> Sent:
+        summary = f"give it up: {left.cause}"
+        if left.tried_locally:
+            ended = await locally(
+                NotificationActivities.give_up, step, DATABASE_LOCALLY, summary=summary, activity_id="give up locally"
+            )
+            if isinstance(ended, Sent):
+                return ended
+        return await workflow.execute_activity_method(
+            NotificationActivities.give_up, step, summary=summary, activity_id="give up", **DATABASE
+        )
 
     async def _sent(self, request: SendRequest, step: SendStep) -> Sent | None:
         """None when its attempts are used up, or it is no news any more before it arrived.

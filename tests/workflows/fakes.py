@@ -242,8 +242,15 @@ class FakeOutbox(OutboxActivities):
 class FakeNotification(NotificationActivities):
     """Drains and attempts from a script. A drain without one ends the dispatcher, an attempt without one delivers."""
 
-    def __init__(self, drains: Iterable[Sending | Exception] = (), attempts: Iterable[Exception] = ()) -> None:
-        self._drains, self._attempts = list(drains), list(attempts)
+    def __init__(
+        self,
+        drains: Iterable[Sending | Exception] = (),
+        attempts: Iterable[Exception] = (),
+        *,
+        given_up_after: int = 0,
+    ) -> None:
+        """`given_up_after`: so often the database is in trouble then."""
+        self._drains, self._attempts, self._trouble = list(drains), list(attempts), given_up_after
         self.drained, self.given_up = 0, 0
         self.tried_at: list[datetime] = []
         """By the server's clock, which a test may turn; of what is tried in a workflow's own task the first."""
@@ -270,6 +277,8 @@ class FakeNotification(NotificationActivities):
     @activity.defn(name="notification.give_up")
     async def give_up(self, step: SendStep) -> Sent:
         self.given_up += 1
+        if self.given_up <= self._trouble:
+            raise OUTAGE
         return Sent(status="dead", attempts=step.tried + len(self.tried_at), cause="HTTP 503")
 
 

@@ -143,7 +143,7 @@ class TestADelivery:
         assert (result.status, len(fake.began)) == ("dead", 3)
         told, throttled, own = (later - earlier for earlier, later in itertools.pairwise([begun, *fake.began]))
         assert (told, throttled, own) == (approx(1), approx(2, more=1.25), approx(1.2))
-        assert await steps(handle) == ["marker_recorded", "activity_task_scheduled"]
+        assert await steps(handle) == ["marker_recorded", "marker_recorded"]
 
     @pytest.mark.parametrize(("wait", "before"), [(4, 0), (10, 10)], ids=["by its own task", "by the server"])
     async def test_waits_once_before_its_first_attempt(
@@ -163,7 +163,7 @@ class TestADelivery:
         assert (result.status, len(fake.began)) == ("dead", 5)
         # Those after 0.9 and 1.8 seconds, then after 3.6, 7.2 and 14.4.
         assert [round(wait.total_seconds(), 1) for wait in waits(fake)[-2:]] == [7.2, 14.4]
-        assert await steps(handle) == ["marker_recorded", *2 * ["activity_task_scheduled"]]
+        assert await steps(handle) == ["marker_recorded", "activity_task_scheduled", "marker_recorded"]
 
     async def test_ends_when_it_is_no_news_any_more(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeNotification(attempts=[UNSENT] * 99)
@@ -227,7 +227,9 @@ class TestADelivery:
         assert (result.status, len(fake.tried_at)) == ("dead", 1)
 
     async def test_is_told_by_its_id_its_summaries_and_its_details(self, time_skipping: WorkflowEnvironment) -> None:
-        handle, _ = await ended(time_skipping, FakeNotification(attempts=[UNSENT] * 99), news_for=timedelta(hours=1))
+        handle, _ = await ended(
+            time_skipping, FakeNotification(attempts=[UNSENT] * 99), news_for=timedelta(hours=1), answered=False
+        )
 
         described = await handle.describe()
         scheduled = [
@@ -271,6 +273,16 @@ class TestADelivery:
         _, result = await ended(time_skipping, fake)
 
         assert (result.status, len(fake.tried_at)) == ("dead", 1)
+
+    async def test_is_given_up_by_an_activity_when_the_database_is_in_trouble(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        fake = FakeNotification(attempts=[UNSENT] * 99, given_up_after=2)
+
+        handle, result = await ended(time_skipping, fake)
+
+        assert (result.status, fake.given_up) == ("dead", 3)
+        assert await steps(handle) == ["marker_recorded", "activity_task_scheduled"] * 2
 
     async def test_shows_what_it_does_and_what_unblocks_it(self, time_skipping: WorkflowEnvironment) -> None:
         fake = Held()
