@@ -42,7 +42,7 @@ from integrations.domain.replay import Window
 from integrations.domain.verdict import Meaning
 from integrations.providers.channels.channel import Channel
 
-_IDLE: Final = 0.5
+_IDLE: Final = 0.25
 """Seconds between two looks when there is nothing to do."""
 _SOON: Final = 0.05
 """Seconds, in the first second after a step of a replay: what goes on by steps waits less."""

@@ -77,6 +77,8 @@ _STICKY: Final = timedelta(seconds=3)
 _CALLS_PER_PROVIDER: Final = 20
 _SENDS: Final = 20
 """Messages that are sent once more at the same time."""
+_LOCAL_SENDS: Final = 64
+"""The same in their workflows' own tasks, which most are over with at once."""
 _WAITING: Final = 500
 """Tasks of their workflows: one that waits a second or two for its message's next attempt is under way so long."""
 _LET_CORE_SETTLE: Final = 0.25
@@ -159,7 +161,7 @@ def build_workers(
         workflows=NOTIFY_WORKFLOWS,
         activities=[messages.send, messages.give_up],
         max_concurrent_activities=_SENDS,
-        max_concurrent_local_activities=_SENDS,
+        max_concurrent_local_activities=_LOCAL_SENDS,
         max_concurrent_workflow_tasks=_WAITING,
         sticky_queue_schedule_to_start_timeout=_STICKY,
         graceful_shutdown_timeout=_GRACE,
