@@ -257,9 +257,12 @@ class Key(Base):
 
 
 class OperatorTask(Base):
+    """What a person is asked to do about one connection, or about one provider as a whole."""
+
     __tablename__ = "service_operator_tasks"
     __table_args__ = (
         one_of("status", ("open", "acknowledged", "closed"), "status"),
+        CheckConstraint("num_nonnulls(connection_id, provider_id) = 1", name="about_one"),
         Index(
             "ux_service_operator_tasks_open",
             "connection_id",
@@ -267,10 +270,19 @@ class OperatorTask(Base):
             unique=True,
             postgresql_where=text("status <> 'closed'"),
         ),
+        Index(
+            "ux_service_operator_tasks_open_provider",
+            "provider_id",
+            "kind",
+            unique=True,
+            postgresql_where=text("status <> 'closed' AND provider_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
-    connection_id: Mapped[UUID] = mapped_column(ForeignKey(Connection.id))
+    connection_id: Mapped[UUID | None] = mapped_column(ForeignKey(Connection.id))
+    provider_id: Mapped[str | None]
+    """Of a task that is about no single connection."""
     kind: Mapped[str]
     lifecycle_id: Mapped[UUID | None]
     session_id: Mapped[UUID | None]

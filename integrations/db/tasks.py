@@ -1,4 +1,4 @@
-"""Operator tasks: what a person is asked to do, one open per connection and kind."""
+"""Operator tasks: what a person is asked to do, one open per connection or provider, and kind."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -48,6 +48,31 @@ async def open_task(
     return opened.one()
 
 
+async def of_provider(session: AsyncSession, provider_id: str, kind: str) -> OperatorTask | None:
+    """The open task of this kind that is about the provider as a whole, as it is committed."""
+    return await session.scalar(
+        select(OperatorTask)
+        .where(OperatorTask.provider_id == provider_id, OperatorTask.kind == kind, OperatorTask.status != "closed")
+        .execution_options(populate_existing=True)
+    )
+
+
+async def open_for_provider(
+    session: AsyncSession, provider_id: str, kind: str, *, title: str, cause: str, way_out: str
+) -> OperatorTask:
+    """Open a task about a provider as a whole. The caller has seen, under a lock, that none is open."""
+    row = OperatorTask(
+        id=uuid4(), provider_id=provider_id, kind=kind, status="open", title=title, cause=cause, way_out=way_out
+    )
+    session.add(row)
+    await session.flush()
+    return row
+
+
+def close(row: OperatorTask, *, by: str, reason: str) -> None:
+    row.status, row.closed_at, row.closed_by, row.closed_reason = "closed", func.now(), by, reason
+
+
 CONTESTED: Final = "contested"
 """For a grant that the provider refuses to refresh and says to be alive."""
 ALL_KINDS: Final = ("reauth", "errored", "registration", CONTESTED)
@@ -90,12 +115,18 @@ async def acknowledge(session: AsyncSession, task_id: UUID, *, by: str) -> bool:
 
 
 async def close_by_hand(session: AsyncSession, task_id: UUID, *, by: str, reason: str) -> bool:
-    """Close a task. True when it is closed, False when its connection still waits for its owner: then it stays."""
+    """Close a task. True when it is closed, False when it stays.
+
+    It stays while its connection still waits for its owner; a provider's ends with what it is about.
+    """
+    found = await find(session, task_id)
+    if found.connection_id is None:
+        return found.status == "closed"
     # The connection first, as everybody else locks them: it must not become blocked while its task is being closed.
-    connection = await connections.lock(session, (await find(session, task_id)).connection_id)
+    connection = await connections.lock(session, found.connection_id)
     task = await find(session, task_id, lock=True)
     if task.status != "closed" and connection.status in BLOCKED:
         return False
     if task.status != "closed":
-        task.status, task.closed_at, task.closed_by, task.closed_reason = "closed", func.now(), by, reason
+        close(task, by=by, reason=reason)
     return True
