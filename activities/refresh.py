@@ -1,27 +1,29 @@
 """Refreshing one connection: single flight, never with a stale token, never twice with one that may be used up."""
 
-from pydantic import SecretStr
 from temporalio import activity
 
+from activities.refused import Refusals, evidence_of
 from activities.run import this_run
-from integrations.db import connections, credentials, leases, refresh
+from integrations.db import connections, credentials, leases, refresh, surge
 from integrations.db.credentials import Tokens
 from integrations.db.refresh import Claim
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
-from integrations.domain.connection import Status
 from integrations.domain.errors import RunbookError, TryAgainError
 from integrations.domain.reauth import Detected
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
-from integrations.domain.verdict import Meaning, Trouble
-from integrations.providers.oauth import Answer, OAuthClient, Providers, TokenAnswer
+from integrations.domain.surge import Limits
+from integrations.domain.verdict import TERMINAL, Meaning, Trouble
+from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
 
 
 class RefreshActivities:
-    def __init__(self, sessions: Sessions, vault: Vault, providers: Providers) -> None:
+    def __init__(self, sessions: Sessions, vault: Vault, providers: Providers, limits: Limits = Limits()) -> None:
+        """`limits`: how many terminal answers at one provider are a surge, which nobody acts on."""
         self._sessions = sessions
         self._vault = vault
         self._providers = providers
+        self._refusals = Refusals(sessions, limits)
 
     @activity.defn(name="refresh.refresh")
     async def refresh(self, step: RefreshStep) -> Refreshed:
@@ -30,11 +32,12 @@ class RefreshActivities:
 
     @activity.defn(name="refresh.confirm")
     async def confirm(self, step: RefreshStep) -> Refreshed:
-        """Look again at a refused grant, with the newest credential.
+        """Look again at what was refused, with the newest credential.
 
         Rotated meanwhile: nothing was dead. A provider that offers introspection is asked, which changes nothing;
-        another one is sent the token once more. Dead by that too: the detection's row is committed. An access token
-        that still answers would prove nothing, so it is not asked.
+        another one is sent the token once more. Refused by that too: the detection's row is committed, or the
+        connection is errored, unless it is one of a surge. An access token that still answers would prove nothing, so
+        it is not asked.
         """
         return await self._attempt(step, confirming=True)
 
@@ -57,33 +60,15 @@ class RefreshActivities:
         if renews is None:
             await self._release(claimed, answered=False)
             return Refreshed(refresh=Refresh.NOT_CONNECTED, why=f"{provider.name} gave no refresh token")
-        if confirming and provider.introspect_url:
-            looked = await self._introspected(claimed, client, renews)
+        # It knows of grants, and nothing of our registration.
+        if confirming and provider.introspect_url and step.meaning is not Meaning.OPERATOR_MUST_ACT:
+            looked = await self._refusals.introspected(claimed, client, renews)
             if looked is not None:
                 return looked
         if provider.rotates_refresh_token:
             await self._mark_sent(claimed)
         answer = await client.refresh(renews)
         return await self._settle(claimed, client, answer, confirming=confirming)
-
-    async def _introspected(self, claimed: Claim, client: OAuthClient, token: SecretStr) -> Refreshed | None:
-        """What the provider itself says of the grant. None when it says nothing clear."""
-        answer = await client.introspect(token)
-        name, version = client.provider.name, claimed.credential.version
-        if answer.active is False:
-            cause = f"{name} refused the refresh, and its introspection says that the grant is not alive"
-            evidence = _evidence(claimed, answer) | {"confirmed_by": "introspection"}
-            return await self._detect(claimed, cause, evidence, Refresh.REFUSED)
-        if answer.active is None:
-            return None
-        cause = f"{name} refused the refresh, and its introspection says that the grant is alive"
-        way_out = (
-            f"nothing is demoted. Look at {name}'s status, then: runbook connections refresh {claimed.connection.id}; "
-            f"to ask the owner all the same: runbook reauth start {claimed.connection.id}"
-        )
-        async with self._sessions.begin() as session:
-            await refresh.contest(session, claimed, cause=cause, way_out=way_out)
-        return Refreshed(refresh=Refresh.UNCONFIRMED, version=version, why=cause)
 
     async def _claim(self, step: RefreshStep) -> Claim | Refreshed:
         async with self._sessions.begin() as session:
@@ -116,21 +101,11 @@ class RefreshActivities:
                 raise TryAgainError("the lease of this refresh ran out before it was sent")
 
     async def _settle(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer, *, confirming: bool) -> Refreshed:
-        version, meaning = claimed.credential.version, answer.verdict.meaning
+        meaning = answer.verdict.meaning
         if answer.granted is not None:
             return await self._store(claimed, client, answer)
-        if meaning is Meaning.OWNER_MUST_ACT and claimed.connection.status == Status.PENDING_REAUTH:
-            # Known to be dead, and still is: nothing to confirm, and nothing to detect.
-            await self._release(claimed, answered=claimed.certain)
-            why = f"the owner has to consent again: {answer.heard.words}"
-            return Refreshed(refresh=Refresh.NOT_CONNECTED, version=version, why=why)
-        if meaning is Meaning.OWNER_MUST_ACT and confirming:
-            return await self._confirmed(claimed, client, answer)
-        if meaning is Meaning.OWNER_MUST_ACT:
-            await self._release(claimed, answered=claimed.certain)
-            return Refreshed(refresh=Refresh.REFUSED, version=version, why=answer.heard.words)
-        if meaning is Meaning.OPERATOR_MUST_ACT:
-            return await self._errored(claimed, client, answer)
+        if meaning in TERMINAL:
+            return await self._refusals.heard(claimed, client, answer, confirming=confirming)
         # A lost answer leaves the mark: the next attempt has to know that the token may be used up. Any other answer
         # says that this one was not, but nothing of an earlier one that was lost.
         lost = answer.heard.trouble is Trouble.LOST
@@ -155,8 +130,10 @@ class RefreshActivities:
                 variables=granted.values,
                 expires_at=granted.expires_at,
                 run=this_run(),
-                evidence=_evidence(claimed, answer),
+                evidence=evidence_of(claimed, answer),
             )
+            if settled is not None:
+                await surge.tried(session, self._refusals.at(client), worked=[claimed.connection.id])
         if settled is None:
             why = "the connection was given up or repaired while it was being refreshed"
             return Refreshed(refresh=Refresh.NOT_CONNECTED, why=why)
@@ -169,11 +146,6 @@ class RefreshActivities:
             repaired=settled.repaired,
         )
 
-    async def _confirmed(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer) -> Refreshed:
-        cause = f"{client.provider.name} refused the refresh twice: {answer.heard.words}"
-        evidence = _evidence(claimed, answer) | {"confirmed_by": "a second refresh with the newest credential"}
-        return await self._detect(claimed, cause, evidence, Refresh.REFUSED)
-
     async def _given_up(self, claimed: Claim, client: OAuthClient) -> Refreshed:
         assert claimed.ambiguous_since is not None
         # The owner reads this: nothing is known to be broken, and nobody else can make it certain.
@@ -181,46 +153,17 @@ class RefreshActivities:
             f"{client.provider.name}'s answer to a routine renewal of the access was lost on its way to us. Asking "
             "again could end the access, so please consent afresh; nobody has revoked anything that we know of"
         )
+        version = claimed.credential.version
         evidence: dict[str, object] = {
-            "version": claimed.credential.version,
+            "version": version,
             "sent_at": claimed.ambiguous_since.isoformat(),
             "noticed_in": this_run().model_dump(),
         }
-        return await self._detect(claimed, cause, evidence, Refresh.AMBIGUOUS)
-
-    async def _detect(self, claimed: Claim, cause: str, evidence: dict[str, object], outcome: Refresh) -> Refreshed:
         async with self._sessions.begin() as session:
             # A lost answer says nothing about the grant: the owner is asked, and what still works goes on working.
-            kind = Detected.REQUESTED if outcome is Refresh.AMBIGUOUS else Detected.REVOKED
-            detection = await refresh.detect(session, claimed, kind, cause=cause, evidence=evidence)
-        return Refreshed(refresh=outcome, version=claimed.credential.version, why=cause, detection_id=detection)
-
-    async def _errored(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer) -> Refreshed:
-        cause = f"{client.provider.name} refuses our registration: {answer.heard.words}"
-        way_out = f"{client.provider.registration_fix}; then: runbook connections refresh {claimed.connection.id}"
-        async with self._sessions.begin() as session:
-            evidence = _evidence(claimed, answer)
-            await refresh.mark_errored(
-                session,
-                claimed,
-                cause=cause,
-                way_out=way_out,
-                evidence=evidence,
-                run=this_run(),
-            )
-        return Refreshed(refresh=Refresh.OPERATOR_MUST_ACT, version=claimed.credential.version, why=cause)
+            detection = await refresh.detect(session, claimed, Detected.REQUESTED, cause=cause, evidence=evidence)
+        return Refreshed(refresh=Refresh.AMBIGUOUS, version=version, why=cause, detection_id=detection)
 
     async def _release(self, claimed: Claim, *, answered: bool) -> None:
         async with self._sessions.begin() as session:
             await leases.release(session, claimed.connection.id, claimed.token, answered=answered)
-
-
-def _evidence(claimed: Claim, answer: Answer) -> dict[str, object]:
-    """What decided, for whoever asks why: the provider's answer without its secrets, and the rule that it met."""
-    return {
-        "answer": answer.heard.words,
-        "verdict": answer.verdict.because,
-        "rule": answer.verdict.rule,
-        "version": claimed.credential.version,
-        "noticed_in": this_run().model_dump(),
-    }

@@ -24,6 +24,7 @@ from integrations.domain.notification_delivery import RETRYING as SENDING
 from integrations.domain.outbox import BATCH, Retrying
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import PATIENCE, Reminding, Terms
+from integrations.domain.surge import Limits
 from integrations.keyring import GivenKeys, Keys, KeysFile
 
 _PREFIX: Final = "RUNBOOK_"
@@ -50,6 +51,7 @@ Words = Annotated[
 ]
 _REMINDING: Final = Reminding()
 _RETRYING: Final = Retrying()
+_SURGE: Final = Limits()
 
 
 class SettingsError(Exception):
@@ -103,6 +105,9 @@ class Settings(BaseSettings):
     notify_backlog_slo: Duration = Field(
         default=timedelta(minutes=15), description="how long the oldest message that is due may wait, as 15m"
     )
+    surge_window: Duration = Field(default=_SURGE.window, description="in which terminal answers are counted, as 10m")
+    surge_connections: int = Field(default=_SURGE.connections, ge=1, description="so many are a surge, if they are")
+    surge_share: int = Field(default=_SURGE.share, ge=0, le=100, description="per cent of those that were answered too")
     database_cores: int | None = Field(default=None, ge=1, description="of the database's machine, when it is another")
     approve_above: int = Field(default=10_000, ge=0, description="a replay of more items needs another person's word")
     quiet_hours: str = Field(default="20-8", description="hours in which owners are not reminded; 0-0 for none")
@@ -134,6 +139,7 @@ class Settings(BaseSettings):
         "notify_retry_first",
         "notify_retry_most",
         "notify_backlog_slo",
+        "surge_window",
     )
     @classmethod
     def _is_some_time(cls, value: timedelta) -> timedelta:
@@ -216,6 +222,10 @@ class Settings(BaseSettings):
         if self.notify_retry_most < self.notify_retry_first:
             raise SettingsError("RUNBOOK_NOTIFY_RETRY_MOST is shorter than RUNBOOK_NOTIFY_RETRY_FIRST")
         return Retrying(attempts=self.notify_attempts, first=self.notify_retry_first, most=self.notify_retry_most)
+
+    @property
+    def surge_limits(self) -> Limits:
+        return Limits(window=self.surge_window, connections=self.surge_connections, share=self.surge_share)
 
     @property
     def keys(self) -> Keys:

@@ -98,7 +98,7 @@ def build_workers(
     vault = Vault(config.keys)
     reauth = ReauthActivities(sessions, vault, providers, config.web_url)
     waiting = WaitingActivities(sessions)
-    refresh = RefreshActivities(sessions, vault, providers)
+    refresh = RefreshActivities(sessions, vault, providers, config.surge_limits)
     jobs = JobActivities(sessions, vault, providers)
     reconcile = ReconcileActivities(sessions, config.terms, config.retrying, config.sending)
     sealing = KeysActivities(sessions, vault)

@@ -2,7 +2,9 @@
 
 refresh ──ok──▶ done; was it blocked, its re-consent lifecycle is told that nothing is left to do
    └─refused──▶ 10 s ──▶ confirm ──ok, or rotated meanwhile──▶ done
-                            └─refused again: the row is written──▶ announce: the re-consent lifecycle opens
+                            ├─grant dead: the row is written──▶ announce: the re-consent lifecycle opens
+                            ├─our registration refused──▶ errored: a task names the fix
+                            └─one of a surge──▶ held back: nothing changes, operators have one task for all
 """
 
 from temporalio import workflow
@@ -68,9 +70,9 @@ class RefreshWorkflow:
         await workflow.sleep(request.confirm_after, summary=f"refused ({refused.why}); look again")
         return await workflow.execute_activity_method(
             RefreshActivities.confirm,
-            RefreshStep(connection_id=request.connection_id, known_version=refused.version),
+            RefreshStep(connection_id=request.connection_id, known_version=refused.version, meaning=refused.meaning),
             task_queue=self._queue,
-            summary=f"confirm at {request.provider_id} that the grant is dead",
+            summary=f"confirm at {request.provider_id} what was refused",
             activity_id="confirm",
             **PROVIDER_CALL,
         )

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import connections, credentials, ending, leases, tasks
+from integrations.db import connections, credentials, ending, leases, surge, tasks
 from integrations.db.credentials import Tokens
+from integrations.db.surge import Refusal, Watched
 from integrations.db.tables import Connection, Credential
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
@@ -165,6 +166,26 @@ async def _works_again(
         await ending.repair_elsewhere(session, row, reason=_AGAIN, actor=_ACTOR, run=run, evidence=evidence)
         return True
     return False
+
+
+async def refuse(session: AsyncSession, claim: Claim, at: Watched, refused: Refusal) -> bool:
+    """Give the lease back and count a refusal that has to be confirmed. True: it is held back, by a known surge."""
+    row = await connections.lock(session, claim.connection.id)
+    if not await leases.release(session, row.id, claim.token, answered=claim.certain):
+        return False
+    return bool(await surge.tried(session, at, refused=[refused]))
+
+
+async def held_back(session: AsyncSession, claim: Claim, at: Watched, refused: Refusal) -> str | None:
+    """Ask whether a refusal is one of a surge, in the transaction that would act on it. None: act.
+
+    Otherwise why not, in words; the lease is given back, and the connection stays as it is.
+    """
+    row = await connections.lock(session, claim.connection.id)
+    why = await surge.suspected(session, at, refused)
+    if why is not None:
+        await leases.release(session, row.id, claim.token, answered=claim.certain)
+    return why
 
 
 async def detect(

@@ -6,6 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from integrations.domain.message import Message
+from integrations.domain.verdict import Meaning
 
 CONFIRM_AFTER: Final = timedelta(seconds=10)
 """Between a refusal and the second look that may call the grant dead."""
@@ -30,6 +31,8 @@ class RefreshStep(Message):
     connection_id: UUID
     known_version: int | None = None
     """The credential version whose age or refusal is the reason to look. A newer one has answered the question."""
+    meaning: Meaning | None = None
+    """Of the refusal that is to be confirmed: who would have to act."""
 
 
 class Refresh(StrEnum):
@@ -37,12 +40,15 @@ class Refresh(StrEnum):
     ROTATED_MEANWHILE = "rotated_meanwhile"
     """Somebody else's refresh won: nothing is wrong."""
     REFUSED = "refused"
-    """The provider calls the grant dead. To be confirmed."""
+    """The provider calls the grant dead, or our registration wrong. To be confirmed."""
     UNCONFIRMED = "unconfirmed"
     """Refused, and yet the provider's own introspection says that the grant lives: nothing is demoted."""
+    SUSPECT = "suspect"
+    """Refused, as many others at the same provider at once: nobody is demoted, and operators are to look."""
     AMBIGUOUS = "ambiguous"
     """A rotation's answer was lost and the provider forgives no second try: the stored token is worth nothing."""
     OPERATOR_MUST_ACT = "operator_must_act"
+    """Confirmed: our registration is refused, and the connection errored."""
     NOT_CONNECTED = "not_connected"
     """The status forbids it, or there is nothing to refresh with."""
 
@@ -54,5 +60,7 @@ class Refreshed(Message):
     why: str = ""
     detection_id: UUID | None = None
     """Set when the owner has to be asked, and the row that says why is committed."""
+    meaning: Meaning | None = None
+    """Of a refusal that is to be confirmed: who would have to act."""
     repaired: bool = False
     """The connection was blocked and works again: its re-consent lifecycle has to be told."""

@@ -39,6 +39,10 @@ class Meaning(StrEnum):
     UNKNOWN = "unknown"
 
 
+TERMINAL: Final = frozenset({Meaning.OWNER_MUST_ACT, Meaning.OPERATOR_MUST_ACT})
+"""Of a token endpoint: the same request will never succeed, until somebody acts."""
+
+
 class Endpoint(StrEnum):
     """Who answered. Only the token endpoint's OAuth errors say something about a grant."""
 

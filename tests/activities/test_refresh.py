@@ -18,6 +18,7 @@ from integrations.domain.connection import Status
 from integrations.domain.errors import NotReadyError, TryAgainError
 from integrations.domain.reauth import OpenLifecycle
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
+from integrations.domain.verdict import Meaning
 from integrations.providers.entry import RefreshBy, Variable
 from integrations.providers.oauth import Providers
 from simulator.fingerprint import fingerprint
@@ -228,14 +229,43 @@ class TestARefusal:
         }
         steps = RefreshActivities(sessions, vault, altered(providers, environment=wrong))
 
-        result = await refreshed(steps, connection.id)
+        first = await refreshed(steps, connection.id)
+        before = await status(sessions, connection)
+        result = await confirmed(steps, connection.id)
 
         [task] = await every(sessions, OperatorTask)
+        assert (first.refresh, first.why, before) == (Refresh.REFUSED, "401 invalid_client", "active")
+        assert first.meaning is Meaning.OPERATOR_MUST_ACT
         assert result.refresh is Refresh.OPERATOR_MUST_ACT
         assert await status(sessions, connection) == "errored"
         assert "RUNBOOK_PROVIDER_SIMULATOR_CLIENT_SECRET" in task.way_out
         assert "wrong" not in f"{task.cause} {task.way_out} {result.why}"
         assert await every(sessions, GrantEvent) == []
+
+    async def test_of_our_registration_that_was_a_passing_one_ends_well(
+        self, steps: RefreshActivities, sessions: Sessions, connection: Connection, person: Person
+    ) -> None:
+        await person.breaks(kind="status", status=401, body={"error": "invalid_client"}, count=1)
+
+        assert (await refreshed(steps, connection.id)).refresh is Refresh.REFUSED
+        assert (await confirmed(steps, connection.id)).refresh is Refresh.REFRESHED
+
+        assert await every(sessions, OperatorTask) == []
+
+    async def test_of_our_registration_is_no_question_for_introspection(
+        self, sessions: Sessions, vault: Vault, providers: Providers, connection: Connection, person: Person
+    ) -> None:
+        """It would call the grant alive, which nobody doubts."""
+        asking = altered(providers, introspect_url=f"{person.http.base_url}/oauth/introspect")
+        steps = RefreshActivities(sessions, vault, asking)
+        await person.breaks(kind="status", path="/oauth/token", status=401, body={"error": "invalid_client"}, count=2)
+
+        first = await refreshed(steps, connection.id)
+        step = RefreshStep(connection_id=connection.id, known_version=1, meaning=first.meaning)
+        second = await ActivityEnvironment().run(steps.confirm, step)
+
+        assert second.refresh is Refresh.OPERATOR_MUST_ACT
+        assert await person.requests("/oauth/introspect") == []
 
 
 class TestIntrospection:

@@ -30,7 +30,7 @@ FAULTS: dict[Refreshes, dict[str, Any]] = {
     Refreshes.DURING_AN_OUTAGE: {"kind": "status", "body": {"error": "invalid_grant"}, "count": 3} | _REFRESH,
     Refreshes.SLOWLY: {"kind": "drip", "bytes_per_s": 150, "count": 1} | _REFRESH,
     Refreshes.WITH_A_LOST_ROTATION: {"kind": "drop", "count": 1} | _REFRESH,
-    Refreshes.WITH_A_WRONG_SECRET: {"kind": "status", "status": 401, "body": {"error": "invalid_client"}, "count": 1}
+    Refreshes.WITH_A_WRONG_SECRET: {"kind": "status", "status": 401, "body": {"error": "invalid_client"}, "count": 2}
     | _REFRESH,
 }
 

@@ -1,0 +1,144 @@
+"""What is done about a terminal answer to a refresh, and what is kept of it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from activities.run import this_run
+from integrations.db import leases, refresh
+from integrations.db.refresh import Claim
+from integrations.db.session import Sessions
+from integrations.db.surge import Refusal, Watched
+from integrations.domain.connection import Status
+from integrations.domain.reauth import Detected
+from integrations.domain.refresh import Refresh, Refreshed
+from integrations.domain.surge import Limits
+from integrations.domain.verdict import Meaning
+from integrations.providers.oauth import Answer, OAuthClient, TokenAnswer
+
+_KNOWN: Final = {Status.PENDING_REAUTH: Meaning.OWNER_MUST_ACT, Status.ERRORED: Meaning.OPERATOR_MUST_ACT}
+"""What each of these says already: the same answer once more is no news."""
+
+
+Acting = Callable[[AsyncSession], Awaitable[Refreshed]]
+
+
+class Refusals:
+    """Each is looked at twice; then it is acted on, unless it is one of a surge."""
+
+    def __init__(self, sessions: Sessions, limits: Limits) -> None:
+        self._sessions = sessions
+        self._limits = limits
+
+    def at(self, client: OAuthClient) -> Watched:
+        provider = client.provider
+        return Watched(provider.id, provider.name, provider.registration_fix, self._limits)
+
+    async def introspected(self, claimed: Claim, client: OAuthClient, token: SecretStr) -> Refreshed | None:
+        """What the provider itself says of the grant. None when it says nothing clear."""
+        answer = await client.introspect(token)
+        if answer.active is None:
+            return None
+        alive = "alive" if answer.active else "not alive"
+        cause = f"{client.provider.name} refused the refresh, and its introspection says that the grant is {alive}"
+        refused = refusal_of(
+            claimed, answer, meaning=Meaning.OWNER_MUST_ACT, words=f"refused, and {alive} by introspection"
+        )
+        if answer.active:
+            return await self._contested(claimed, client, cause, refused)
+        evidence = evidence_of(claimed, answer) | {"confirmed_by": "introspection"}
+        return await self._dead(claimed, client, cause, evidence, refused)
+
+    async def heard(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer, *, confirming: bool) -> Refreshed:
+        """What follows from a terminal answer. The lease is given back."""
+        version, meaning, name = claimed.credential.version, answer.verdict.meaning, client.provider.name
+        if _KNOWN.get(Status(claimed.connection.status)) is meaning:
+            # Nothing to confirm, nothing to detect, and no sign of a surge.
+            async with self._sessions.begin() as session:
+                await leases.release(session, claimed.connection.id, claimed.token, answered=claimed.certain)
+            if meaning is Meaning.OWNER_MUST_ACT:
+                why = f"the owner has to consent again: {answer.heard.words}"
+                return Refreshed(refresh=Refresh.NOT_CONNECTED, version=version, why=why)
+            why = f"{name} still refuses our registration: {answer.heard.words}"
+            return Refreshed(refresh=Refresh.OPERATOR_MUST_ACT, version=version, why=why)
+        refused = refusal_of(claimed, answer)
+        if not confirming:
+            async with self._sessions.begin() as session:
+                held = await refresh.refuse(session, claimed, self.at(client), refused)
+            if held:
+                why = f"{answer.heard.words}; held back, one of a surge: runbook tasks list"
+                return Refreshed(refresh=Refresh.SUSPECT, version=version, why=why)
+            return Refreshed(refresh=Refresh.REFUSED, version=version, why=answer.heard.words, meaning=meaning)
+        if meaning is Meaning.OPERATOR_MUST_ACT:
+            return await self._errored(claimed, client, answer, refused)
+        cause = f"{name} refused the refresh twice: {answer.heard.words}"
+        evidence = evidence_of(claimed, answer) | {"confirmed_by": "a second refresh with the newest credential"}
+        return await self._dead(claimed, client, cause, evidence, refused)
+
+    async def _dead(
+        self, claimed: Claim, client: OAuthClient, cause: str, evidence: dict[str, object], refused: Refusal
+    ) -> Refreshed:
+        async def ask_the_owner(session: AsyncSession) -> Refreshed:
+            found = await refresh.detect(session, claimed, Detected.REVOKED, cause=cause, evidence=evidence)
+            return Refreshed(refresh=Refresh.REFUSED, version=refused.version, why=cause, detection_id=found)
+
+        return await self._unless_held_back(claimed, client, cause, refused, ask_the_owner)
+
+    async def _contested(self, claimed: Claim, client: OAuthClient, cause: str, refused: Refusal) -> Refreshed:
+        way_out = (
+            f"nothing is demoted. Look at {client.provider.name}'s status, then: "
+            f"runbook connections refresh {claimed.connection.id}; "
+            f"to ask the owner all the same: runbook reauth start {claimed.connection.id}"
+        )
+
+        async def have_it_looked_at(session: AsyncSession) -> Refreshed:
+            await refresh.contest(session, claimed, cause=cause, way_out=way_out)
+            return Refreshed(refresh=Refresh.UNCONFIRMED, version=refused.version, why=cause)
+
+        return await self._unless_held_back(claimed, client, cause, refused, have_it_looked_at)
+
+    async def _errored(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer, refused: Refusal) -> Refreshed:
+        cause = f"{client.provider.name} refuses our registration: {answer.heard.words}"
+        way_out = f"{client.provider.registration_fix}; then: runbook connections refresh {claimed.connection.id}"
+        told: dict[str, object] = evidence_of(claimed, answer)
+
+        async def mark(session: AsyncSession) -> Refreshed:
+            run = this_run()
+            await refresh.mark_errored(session, claimed, cause=cause, way_out=way_out, evidence=told, run=run)
+            return Refreshed(refresh=Refresh.OPERATOR_MUST_ACT, version=refused.version, why=cause)
+
+        return await self._unless_held_back(claimed, client, cause, refused, mark)
+
+    async def _unless_held_back(
+        self, claimed: Claim, client: OAuthClient, cause: str, refused: Refusal, act: Acting
+    ) -> Refreshed:
+        """Decide and act in one transaction: between the two nobody else's refusal may be overlooked."""
+        async with self._sessions.begin() as session:
+            held = await refresh.held_back(session, claimed, self.at(client), refused)
+            if held is None:
+                return await act(session)
+        return Refreshed(refresh=Refresh.SUSPECT, version=refused.version, why=f"{cause}; {held}")
+
+
+def evidence_of(claimed: Claim, answer: Answer) -> dict[str, object]:
+    """What decided, for whoever asks why: the provider's answer without its secrets, and the rule that it met."""
+    return {
+        "answer": answer.heard.words,
+        "verdict": answer.verdict.because,
+        "rule": answer.verdict.rule,
+        "version": claimed.credential.version,
+        "noticed_in": this_run().model_dump(),
+    }
+
+
+def refusal_of(claimed: Claim, answer: Answer, *, meaning: Meaning | None = None, words: str = "") -> Refusal:
+    """A terminal answer, as it is counted. `meaning`, `words`: of one that says so in its own way."""
+    return Refusal(
+        claimed.connection.id,
+        claimed.credential.version,
+        meaning or answer.verdict.meaning,
+        answer.verdict.rule,
+        words or answer.heard.words,
+    )
