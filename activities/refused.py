@@ -10,7 +10,7 @@ from activities.run import this_run
 from integrations.db import leases, refresh
 from integrations.db.refresh import Claim
 from integrations.db.session import Sessions
-from integrations.db.surge import Refusal, Watched
+from integrations.db.surge_counts import Refusal, Watched
 from integrations.domain.connection import Status
 from integrations.domain.reauth import Detected
 from integrations.domain.refresh import Refresh, Refreshed

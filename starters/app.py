@@ -13,6 +13,7 @@ from starters import (
     processes,
     providers,
     reauth,
+    refresh,
     replay,
     status,
     tasks,
@@ -40,6 +41,7 @@ app.command("web")(processes.web)
 app.add_typer(db.app, name="db")
 app.add_typer(connections.app, name="connections")
 app.add_typer(reauth.app, name="reauth")
+app.add_typer(refresh.app, name="refresh")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(notifications.app, name="notifications")

@@ -3,6 +3,7 @@
 Each writes its row first and tells Temporal after the commit: a call that dies in between is finished by reconcile.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError, Workflo
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.detection import announce
-from integrations.db import connections, consents, credentials, ending
+from integrations.db import connections, consents, credentials, ending, surge
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection
 from integrations.db.vault import Vault, digest
@@ -30,6 +31,8 @@ from integrations.settings import Settings
 from integrations.temporal import signal_repaired, start_job, start_refresh
 
 _ANSWERED_WITHIN: Final = timedelta(seconds=20)
+_AT_ONCE: Final = 50
+"""Workflows that are started at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,23 @@ class Platform:
         )
         started = await start_refresh(self.temporal, request)
         return self.temporal.get_workflow_handle(started.id, result_type=Refreshed)
+
+    async def release(self, provider_id: str, *, by: str, reason: str) -> int | None:
+        """Let what a surge holds back at a provider be acted on, and ask once more for each. How many connections.
+
+        None when there is no surge. Killed before all are asked: what is released is acted on by their next refresh.
+        """
+        async with self.sessions.begin() as session:
+            released = await surge.release(session, provider_id, by=by, reason=reason)
+        for start in range(0, len(released or ()), _AT_ONCE):
+            requests = [
+                RefreshRequest(
+                    connection_id=row.id, provider_id=row.provider_id, tenant=row.tenant, by=by, reason=reason
+                )
+                for row in (released or ())[start : start + _AT_ONCE]
+            ]
+            await asyncio.gather(*(start_refresh(self.temporal, request) for request in requests))
+        return None if released is None else len(released)
 
     async def call(
         self, connection_id: UUID, capability: str, *, key: str, payload: dict[str, Any], by: str, reason: str

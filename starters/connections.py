@@ -146,6 +146,8 @@ async def refresh(
         out.print(f"{result.refresh}" + (f": {result.why}" if result.why else f", version {result.version}"))
     if result.detection_id is not None:
         err.print(f"The owner is invited again: runbook reauth status {connection_id}")
+    if result.refresh is Refresh.SUSPECT:
+        err.print("Nothing was changed. The operators' task says what to do: runbook tasks list")
     if result.refresh not in {Refresh.REFRESHED, Refresh.ROTATED_MEANWHILE}:
         raise typer.Exit(FAILED)
 

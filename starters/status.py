@@ -6,6 +6,7 @@ from temporalio.service import RPCError
 from integrations.db.notification_status import page as notification_page
 from integrations.db.outbox_status import page
 from integrations.db.status import ReauthStatus, reauth_status
+from integrations.db.surge_status import Surge, surges
 from integrations.domain.notification_page import Page as NotificationPage
 from integrations.domain.notification_verdict import NOBODY_YET
 from integrations.domain.notification_verdict import troubles as notification_troubles
@@ -32,21 +33,28 @@ async def status(json: Json = False) -> None:
     async with reading() as reach:
         async with reach.sessions.begin() as session:
             found = await reauth_status(session)
+            held = await surges(session)
         outbox = await page(reach.sessions)
         stuck = troubles(outbox, reach.settings.outbox_lag_slo)
         told = await notification_page(reach.sessions, await unready(reach.settings))
         untold = notification_troubles(told, reach.settings.notify_backlog_slo)
         platform, unreachable = await _platform(reach)
-    trouble = bool(found.blocked or found.errored or stuck or untold or platform)
+    trouble = bool(found.blocked or found.errored or held or stuck or untold or platform)
     if json:
         ledgers = {
             "outbox": {"trouble": stuck} | outbox.model_dump(),
             "notification": {"trouble": untold} | told.model_dump(),
         }
-        as_json({"trouble": trouble, "platform": platform, "reauth": found} | ledgers | {"not_watched": NOT_WATCHED})
+        refused = {"refresh": {"trouble": bool(held), "surges": held}}
+        as_json(
+            {"trouble": trouble, "platform": platform, "reauth": found}
+            | refused
+            | ledgers
+            | {"not_watched": NOT_WATCHED}
+        )
     else:
         rows = [("platform", "trouble" if platform else "fine", "", platform or "worker and Temporal answer", "")]
-        rows += [_line(found), _outbox(outbox, stuck), _notifications(told, untold)]
+        rows += [_line(found), _refresh(held), _outbox(outbox, stuck), _notifications(told, untold)]
         rows += [(mode, "-", "", "not watched by this release", "") for mode in NOT_WATCHED]
         table(("MODE", "", "SINCE", "WHAT", "NEXT COMMAND"), rows, none="")
     if unreachable:
@@ -64,6 +72,13 @@ def _line(found: ReauthStatus) -> Line:
         what += f"; {found.without_task} WITHOUT A TASK, reconcile will open one within a minute"
     since = moment(found.since) if found.since else ""
     return "reauth", "trouble", since, what, "runbook tasks list"
+
+
+def _refresh(found: list[Surge]) -> Line:
+    if not found:
+        return "refresh", "fine", "", "no provider refuses many at once", ""
+    what = "; ".join(f"{each.provider}: {each.cause}; {each.held:,} held back" for each in found)
+    return "refresh", "trouble", moment(found[0].since), what, f"runbook tasks show {found[0].task}"
 
 
 def _outbox(page: Page, found: list[Trouble]) -> Line:

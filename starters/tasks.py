@@ -64,11 +64,15 @@ async def close(task_id: UUID, by: By, reason: Reason = "") -> None:
     """Close a task by hand. Refused while its connection waits for its owner: repair or disconnect that one.
 
     Example: runbook tasks close 9c1d6c58-0b5b-4a39-8f39-6a7a7ce1a2b3 --reason "secret corrected"
+
+    A task about a whole provider ends with its cause; its way out names what ends it earlier.
     """
     async with changing() as reach:
         async with reach.sessions.begin() as session:
             row = await rows.find(session, task_id)
             closed = await rows.close_by_hand(session, task_id, by=by, reason=because(reason, "runbook tasks close"))
+        if not closed and row.connection_id is None:
+            raise StopError(f"this task is about {row.provider_id} as a whole and ends with its cause: {row.way_out}")
         if not closed:
             raise StopError(
                 f"the connection {row.connection_id} still waits for its owner, unseen without this task. "
@@ -87,6 +91,7 @@ def _told(row: OperatorTask) -> dict[str, Any]:
         "cause": row.cause,
         "way_out": row.way_out,
         "connection": row.connection_id,
+        "provider": row.provider_id,
         "created_at": row.created_at,
         "acknowledged_by": row.acknowledged_by,
         "acknowledged_at": row.acknowledged_at,

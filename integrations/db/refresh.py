@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import connections, credentials, ending, leases, surge, tasks
 from integrations.db.credentials import Tokens
-from integrations.db.surge import Refusal, Watched
+from integrations.db.surge_counts import Refusal, Watched
 from integrations.db.tables import Connection, Credential
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status

@@ -46,7 +46,7 @@ async def reauth_status(session: AsyncSession) -> ReauthStatus:
     tasks = (
         await session.execute(
             select(func.count(), func.count().filter(OperatorTask.status == "open")).where(
-                OperatorTask.status != "closed"
+                OperatorTask.status != "closed", OperatorTask.connection_id.is_not(None)
             )
         )
     ).one()

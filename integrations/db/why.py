@@ -8,6 +8,7 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from integrations.db.surge_tables import RefreshRefusal
 from integrations.db.tables import ConsentSession, GrantEvent, Transition
 from integrations.domain.message import Message
 from integrations.domain.run import Run
@@ -43,6 +44,9 @@ async def turns(session: AsyncSession, connection_id: UUID) -> list[Turn]:
     invited = (await session.scalars(select(ConsentSession).where(ConsentSession.connection_id == connection_id))).all()
     told += [_refusal(row) for row in invited if row.status in {"refused", "replaced", "expired"}]
     told += [_decline(row, row.denied_at) for row in invited if row.denied_at]
+    refused = await session.get(RefreshRefusal, connection_id)
+    if refused is not None and refused.held_at is not None:
+        told.append(_held_back(refused, refused.held_at))
     return sorted(told, key=lambda turn: turn.at)
 
 
@@ -84,6 +88,12 @@ def _refusal(row: ConsentSession) -> Turn:
 def _decline(row: ConsentSession, at: datetime) -> Turn:
     reason = "the owner declined at the provider, the last time then; the link stayed good"
     return Turn(at=at, what="invitation declined", reason=reason, lifecycle_id=row.lifecycle_id)
+
+
+def _held_back(row: RefreshRefusal, at: datetime) -> Turn:
+    what = "refused, no change of status"
+    reason = f"held back: one of many at {row.provider_id} at once. See: runbook tasks list"
+    return Turn(at=at, what=what, reason=reason, answer=row.answer, rule=row.rule)
 
 
 def _decided(evidence: dict[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Counted(Message):
     """Answered with a terminal error in the window, or held back since before it; and no newer credential since."""
     tried: int
     """Answered at all in the window, the refused ones among them. Not counted (0) while too few are refused."""
-    cause: str = ""
+    answer: str = ""
     """The commonest answer, in words: `401 invalid_client`."""
     alike: int = 0
     """How many of the refused had that answer."""
@@ -49,7 +49,7 @@ class Counted(Message):
     def words(self, limits: Limits) -> str:
         return (
             f"{self.refused:,} of {self.tried:,} connections whose refresh was answered in {limits.span} were refused, "
-            f"most often {self.cause} ({self.alike:,})"
+            f"most often {self.answer} ({self.alike:,})"
         )
 
 

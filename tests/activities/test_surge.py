@@ -15,6 +15,7 @@ from integrations.db import credentials, surge
 from integrations.db.credentials import Tokens
 from integrations.db.ledger_tables import OutboxEvent
 from integrations.db.session import Sessions
+from integrations.db.surge_counts import Watched, count
 from integrations.db.tables import Connection, Credential, GrantEvent, OperatorTask
 from integrations.db.vault import Vault
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
@@ -189,7 +190,7 @@ class TestBelowIt:
 
         again = await looked_at(steps, old)
         async with sessions.begin() as session:
-            known = await surge.count(session, surge.Watched("simulator", "Simulator", ""))
+            known = await count(session, Watched("simulator", "Simulator", ""))
         found = await swept(steps, others)
 
         assert outcomes(again) == {Refresh.OPERATOR_MUST_ACT: 4}

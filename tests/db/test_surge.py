@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from integrations.db import credentials, surge, tasks
 from integrations.db.ledger_tables import OutboxEvent
 from integrations.db.session import Sessions
-from integrations.db.surge import Refusal, Watched
+from integrations.db.surge_counts import Refusal, Watched, count
 from integrations.db.surge_tables import RefreshRefusal, RefreshTries
 from integrations.db.tables import Connection, OperatorTask
 from integrations.db.vault import Vault
@@ -117,7 +117,7 @@ class TestTheThreshold:
             await refused(sessions, bad)
 
         async with sessions.begin() as session:
-            counted = await surge.count(session, HERE)
+            counted = await count(session, HERE)
         assert (counted.refused, counted.tried) == (5, 15)
 
     async def test_is_the_providers_own(self, sessions: Sessions, add: Adding) -> None:
@@ -242,7 +242,7 @@ class TestARelease:
 
         [task] = await every(sessions, OperatorTask)
         assert (task.status, task.closed_by, task.closed_reason) == ("closed", "ada", "the owners left")
-        assert sorted(released or []) == sorted(bad)
+        assert sorted(row.id for row in released or []) == sorted(bad)
         assert await refused(sessions, bad) == frozenset()
         assert [await decided(sessions, each) for each in bad] == [None] * 6
         assert await open_tasks(sessions) == []

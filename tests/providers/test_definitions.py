@@ -53,6 +53,7 @@ class TestTheBuiltInDefinitions:
             "expired": ("owner", ("connection.disconnected",)),
             "escalation": ("operators.secondary", ("reauth.escalated",)),
             "declined": ("operators.primary", ("reauth.declined",)),
+            "refresh_surge": ("operators.primary", ("refresh.surge",)),
             "outage_opened": ("operators.primary", ("outage.opened",)),
             "outage_closed": ("operators.primary", ("outage.closed",)),
             "dead_letters": ("operators.primary", ("notification.dead_letters",)),
