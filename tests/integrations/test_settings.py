@@ -287,3 +287,26 @@ def test_hosts_inside_our_network_are_named_in_one_line(live: dict[str, Any], mo
     monkeypatch.setenv("RUNBOOK_WEBHOOK_INTERNAL", "alerts.acme.example 10.0.0.1")
 
     assert settings.load(live, os.environ).webhook_internal == ("alerts.acme.example", "10.0.0.1")
+
+
+class TestASurge:
+    def test_is_what_the_issue_says_unless_somebody_says_otherwise(
+        self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        usual = settings.load(live).surge_limits
+        for name, value in {"WINDOW": "1m", "CONNECTIONS": "2", "SHARE": "50"}.items():
+            monkeypatch.setenv(f"RUNBOOK_SURGE_{name}", value)
+
+        other = settings.load(live).surge_limits
+
+        assert (usual.window, usual.connections, usual.share) == (timedelta(minutes=10), 5, 20)
+        assert (other.window, other.connections, other.share) == (timedelta(minutes=1), 2, 50)
+
+    @pytest.mark.parametrize(("name", "value"), [("WINDOW", "0s"), ("CONNECTIONS", "0"), ("SHARE", "101")])
+    def test_that_makes_no_sense_is_named(
+        self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    ) -> None:
+        monkeypatch.setenv(f"RUNBOOK_SURGE_{name}", value)
+
+        with pytest.raises(SettingsError, match=f"RUNBOOK_SURGE_{name}"):
+            settings.load(live)

@@ -27,6 +27,7 @@ from integrations.domain.notification_delivery import Left, Sending, SendRequest
 from integrations.domain.outbox import DeliveryRequest, Drained, Pair, Retrying
 from integrations.domain.refresh import Refresh, RefreshRequest
 from integrations.domain.replay import Repace, ReplayRequest, Said
+from integrations.domain.verdict import Meaning
 from tests.replay import reauth_scenarios
 from tests.workflows.fake_replay import FakeReplay
 from tests.workflows.fakes import (
@@ -76,6 +77,34 @@ async def confirmed(client: Client) -> WorkflowHandle[Any, Any]:
         handle = await temporal.start_refresh(client, wanted)
         await handle.result()
     return handle
+
+
+async def _refused(client: Client, ends: Refresh) -> WorkflowHandle[Any, Any]:
+    """Our registration is refused twice: the second look says what becomes of it."""
+    fake = FakeRefresh(
+        refreshed(Refresh.REFUSED, version=1, why="401 invalid_client", meaning=Meaning.OPERATOR_MUST_ACT),
+        refreshed(ends, version=1, why="Simulator refuses our registration: 401 invalid_client"),
+    )
+    wanted = RefreshRequest(
+        connection_id=uuid4(),
+        provider_id="simulator",
+        tenant="org:acme",
+        by="ada",
+        reason="the token is due",
+        confirm_after=timedelta(seconds=1),
+    )
+    async with workers(client, refresh=fake):
+        handle = await temporal.start_refresh(client, wanted)
+        await handle.result()
+    return handle
+
+
+async def errored(client: Client) -> WorkflowHandle[Any, Any]:
+    return await _refused(client, Refresh.OPERATOR_MUST_ACT)
+
+
+async def held_back(client: Client) -> WorkflowHandle[Any, Any]:
+    return await _refused(client, Refresh.SUSPECT)
 
 
 async def called(client: Client) -> WorkflowHandle[Any, Any]:
@@ -255,6 +284,8 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     **{f"ReauthWorkflow/{scenario.__name__}": scenario for scenario in reauth_scenarios.ALL},
     "RefreshWorkflow/confirmed": confirmed,
     "RefreshWorkflow/works_again": works_again,
+    "RefreshWorkflow/errored": errored,
+    "RefreshWorkflow/held_back": held_back,
     "ProviderJobWorkflow/called": called,
     "ReconcileWorkflow/swept": swept,
     "ReconcileWorkflow/swept_with_the_outbox": swept,

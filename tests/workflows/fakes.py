@@ -166,9 +166,11 @@ class FakeRefresh(RefreshActivities):
     def __init__(self, *answers: Refreshed | Exception) -> None:
         self._answers = list(answers)
         self.steps: list[str] = []
+        self.meanings: list[Meaning | None] = []
 
-    def _next(self, step: str) -> Refreshed:
-        self.steps.append(step)
+    def _next(self, words: str, step: RefreshStep) -> Refreshed:
+        self.steps.append(words)
+        self.meanings.append(step.meaning)
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -176,11 +178,11 @@ class FakeRefresh(RefreshActivities):
 
     @activity.defn(name="refresh.refresh")
     async def refresh(self, step: RefreshStep) -> Refreshed:
-        return self._next("refresh")
+        return self._next("refresh", step)
 
     @activity.defn(name="refresh.confirm")
     async def confirm(self, step: RefreshStep) -> Refreshed:
-        return self._next(f"confirm newer than {step.known_version}")
+        return self._next(f"confirm newer than {step.known_version}", step)
 
 
 class FakeDetection(DetectionActivities):

@@ -9,6 +9,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from integrations import temporal
 from integrations.domain.refresh import Refresh, Refreshed, RefreshRequest
+from integrations.domain.verdict import Meaning
 from tests.workflows.fakes import OUTAGE, FakeDetection, FakeRefresh, refreshed, workers
 
 
@@ -84,6 +85,31 @@ class TestARefusal:
 
         assert result.refresh is Refresh.ROTATED_MEANWHILE
         assert detection.announced == []
+
+    async def test_of_our_registration_is_confirmed_too_and_announced_to_no_owner(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        fake = FakeRefresh(
+            refreshed(Refresh.REFUSED, version=3, why="401 invalid_client", meaning=Meaning.OPERATOR_MUST_ACT),
+            refreshed(Refresh.OPERATOR_MUST_ACT, version=3),
+        )
+        detection = FakeDetection()
+
+        async with workers(time_skipping.client, refresh=fake, detection=detection):
+            _, result = await outcome(time_skipping)
+
+        assert result.refresh is Refresh.OPERATOR_MUST_ACT
+        assert fake.steps == ["refresh", "confirm newer than 3"]
+        assert fake.meanings == [None, Meaning.OPERATOR_MUST_ACT]
+        assert (detection.announced, detection.repaired) == ([], [])
+
+    async def test_that_is_one_of_a_surge_ends_there(self, time_skipping: WorkflowEnvironment) -> None:
+        fake, detection = FakeRefresh(refreshed(Refresh.SUSPECT, version=3)), FakeDetection()
+
+        async with workers(time_skipping.client, refresh=fake, detection=detection):
+            _, result = await outcome(time_skipping)
+
+        assert (result.refresh, fake.steps, detection.announced) == (Refresh.SUSPECT, ["refresh"], [])
 
 
 class TestALostRotation:

@@ -1,0 +1,119 @@
+"""A surge on the running stack: what people see of it, and how they let it be acted on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import httpx
+import pytest_asyncio
+from pydantic import SecretStr
+
+from integrations.db import connections, credentials
+from integrations.db.credentials import Tokens
+from integrations.db.tables import Connection
+from integrations.db.vault import Vault
+from integrations.domain.refresh import Refresh, Refreshed
+from tests.factories import EVERYTHING
+from tests.starters.conftest import Runbook
+from tests.starters.running import Running
+
+REFUSED = {"kind": "status", "path": "/oauth/token", "status": 401, "body": {"error": "invalid_client"}}
+
+
+class Refusing:
+    """Connections whose refreshes the simulator refuses, and nobody else's."""
+
+    def __init__(self, running: Running, ids: list[UUID], simulator: httpx.AsyncClient) -> None:
+        self.running, self.ids, self.simulator = running, ids, simulator
+
+    async def refresh(self) -> list[Refreshed]:
+        handles = [await self.running.platform.refresh(each, by="ada", reason="a look") for each in self.ids]
+        return list(await asyncio.gather(*(handle.result() for handle in handles)))
+
+    async def statuses(self) -> set[str]:
+        async with self.running.platform.sessions.begin() as session:
+            return {(await connections.find(session, each)).status for each in self.ids}
+
+    async def heals(self) -> None:
+        (await self.simulator.delete("/admin/faults")).raise_for_status()
+
+
+@pytest_asyncio.fixture
+async def refusing(running: Running) -> AsyncIterator[Refusing]:
+    settings, platform = running.stack.settings, running.platform
+    assert settings.simulator_url is not None
+    async with httpx.AsyncClient(base_url=settings.simulator_url, trust_env=False, timeout=20) as simulator:
+        minted = (await simulator.post("/admin/grants/mint", json={"count": 8})).raise_for_status().json()
+        ids = []
+        async with platform.sessions.begin() as session:
+            for one in minted:
+                row = Connection(
+                    provider_id="simulator",
+                    scope_type="org",
+                    scope_id="surge",
+                    status="active",
+                    status_reason="connected",
+                    account_id=one["account_id"],
+                    grants=EVERYTHING,
+                )
+                session.add(row)
+                await session.flush()
+                tokens = Tokens(
+                    access_token=SecretStr(one["access_token"]), refresh_token=SecretStr(one["refresh_token"])
+                )
+                vault = Vault(settings.keys)
+                await credentials.add(
+                    session, vault, row.id, tokens, state="active", grants=EVERYTHING, expires_at=None
+                )
+                ids.append(row.id)
+        order = REFUSED | {"account_id": [one["account_id"] for one in minted]}
+        (await simulator.post("/admin/faults", json=order)).raise_for_status()
+        crowd = Refusing(running, ids, simulator)
+        yield crowd
+        # Whatever happened here is over for the tests that share the stack.
+        await crowd.heals()
+        await crowd.refresh()
+        for each in ids:
+            await platform.disconnect(each, by="the test", reason="done")
+
+
+class TestASurge:
+    async def test_is_seen_and_released(self, runbook: Runbook, refusing: Refusing) -> None:
+        first = await refusing.refresh()
+
+        assert {each.refresh for each in first} == {Refresh.SUSPECT}
+        assert await refusing.statuses() == {"active"}
+        status = runbook("status", "--json")
+        [surge] = status.json["refresh"]["surges"]
+        assert (status.code, surge["provider"], surge["held"]) == (1, "simulator", 8)
+        assert "401 invalid_client (8)" in surge["cause"]
+        assert "RUNBOOK_PROVIDER_SIMULATOR_CLIENT_SECRET" in surge["way_out"]
+        line = next(line for line in runbook("status").out.splitlines() if line.startswith("refresh "))
+        assert "trouble" in line
+        held = runbook("refresh", "held", "simulator", "--json").json
+        assert {row["connection"] for row in held} == {str(each) for each in refusing.ids}
+        assert runbook("refresh", "held", "github").out.strip() == "Nothing is held back."
+        [task] = [row for row in runbook("tasks", "list", "--json").json if row["kind"] == "surge"]
+        assert (task["provider"], task["connection"]) == ("simulator", None)
+        assert "held back" in runbook("connections", "why", str(refusing.ids[0])).out
+
+        closed = runbook("tasks", "close", task["id"])
+        assert closed.code == 1
+        assert "runbook refresh release simulator" in closed.err
+        assert runbook("tasks", "ack", task["id"]).code == 0
+
+        one = runbook("connections", "refresh", str(refusing.ids[0]))
+        assert (one.code, "runbook tasks list" in one.err) == (1, True)
+
+        released = runbook("refresh", "release", "simulator", "--by", "ada", "--reason", "it is true", "--json")
+        assert (released.code, released.json["released"]) == (0, 8)
+        assert {each.refresh for each in await refusing.refresh()} == {Refresh.OPERATOR_MUST_ACT}
+        assert await refusing.statuses() == {"errored"}
+        [known] = [row for row in runbook("tasks", "list", "--all", "--json").json if row["id"] == task["id"]]
+        assert (known["status"], known["closed_by"], known["closed_reason"]) == ("closed", "ada", "it is true")
+
+    async def test_that_is_none_is_said_and_is_no_failure(self, runbook: Runbook) -> None:
+        done = runbook("refresh", "release", "simulator")
+
+        assert done.code == 0
+        assert "There is no surge at simulator" in done.out
