@@ -107,7 +107,7 @@ class Platform:
         None when there is no surge. Killed before all are asked: what is released is acted on by their next refresh.
         """
         async with self.sessions.begin() as session:
-            released = await surge.release(session, provider_id, by=by, reason=reason)
+            released = await surge.release(session, provider_id, self.settings.surge_limits, by=by, reason=reason)
         for start in range(0, len(released or ()), _AT_ONCE):
             requests = [
                 RefreshRequest(

@@ -17,7 +17,7 @@ from integrations.db.surge_counts import Refusal, Watched, add_tries, count, hol
 from integrations.db.surge_tables import RefreshRefusal
 from integrations.db.tables import Connection, OperatorTask
 from integrations.domain.ids import new_event_id
-from integrations.domain.surge import OVER, RAISED, TASK, Counted, way_out
+from integrations.domain.surge import OVER, RAISED, TASK, Counted, Limits, way_out
 
 _ACTOR: Final = "RefreshWorkflow"
 
@@ -63,24 +63,28 @@ async def suspected(session: AsyncSession, at: Watched, refused: Refusal) -> str
     return f"held back, one of a surge: {counted.words(at.limits)}" if held else None
 
 
-async def release(session: AsyncSession, provider_id: str, *, by: str, reason: str) -> Sequence[Connection] | None:
-    """By a person's word what is held back at a provider may be acted on, when it is refused again.
+async def release(
+    session: AsyncSession, provider_id: str, limits: Limits, *, by: str, reason: str
+) -> Sequence[Connection] | None:
+    """By a person's word what a provider refuses by now may be acted on, when it is refused again.
 
-    The connections. None when there is no surge. Only these versions are released: what else is refused is counted.
+    The connections that were held back. None when there is no surge. Only these versions are released, with those that
+    wait for their second look or were acted on: who is refused for the first time after it is counted anew.
     """
     await lock(session, provider_id, [])
     task = await tasks.of_provider(session, provider_id, TASK)
     if task is None:
         return None
-    released = await session.scalars(
+    held = RefreshRefusal.held_at.is_not(None)
+    rows = select(Connection).join(RefreshRefusal).where(RefreshRefusal.provider_id == provider_id, held)
+    found = (await session.scalars(rows.order_by(Connection.id))).all()
+    await session.execute(
         update(RefreshRefusal)
-        .where(RefreshRefusal.provider_id == provider_id, RefreshRefusal.held_at.is_not(None))
+        .where(RefreshRefusal.provider_id == provider_id, held | (RefreshRefusal.at > func.now() - limits.window))
         .values(held_at=None, released_at=func.now())
-        .returning(RefreshRefusal.connection_id)
     )
-    ids = released.all()
     await _close(session, task, by=by, reason=reason)
-    return (await session.scalars(select(Connection).where(Connection.id.in_(ids)))).all()
+    return found
 
 
 async def _raise(session: AsyncSession, at: Watched, counted: Counted) -> OperatorTask:

@@ -274,7 +274,7 @@ class TestASurge:
         await crowd.revokes(ids)
         assert outcomes(await swept(steps, ids)) == {Refresh.SUSPECT: 8}
         async with sessions.begin() as session:
-            await surge.release(session, "simulator", by="ada", reason="the customer has left")
+            await surge.release(session, "simulator", Limits(), by="ada", reason="the customer has left")
 
         found = await swept(steps, ids)
 

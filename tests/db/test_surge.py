@@ -230,6 +230,30 @@ class TestASurge:
         assert len(await open_tasks(sessions)) == 1
 
 
+class TestEverythingAtOnce:
+    async def test_waits_for_each_other_in_one_order(self, sessions: Sessions, add: Adding) -> None:
+        """Chunks, single ones and a person at one provider: nobody waits for somebody who waits for them."""
+        chunks = [await add(25) for _ in range(4)]
+        for chunk in chunks:
+            await refused(sessions, chunk)
+
+        async def released() -> None:
+            async with sessions.begin() as session:
+                await surge.release(session, "simulator", HERE.limits, by="ada", reason="r")
+
+        work = [
+            step
+            for chunk in chunks
+            for step in (
+                add.works(chunk[:10]),
+                refused(sessions, list(reversed(chunk[10:]))),
+                *(decided(sessions, each) for each in chunk[10:15]),
+                released(),
+            )
+        ]
+        await asyncio.wait_for(asyncio.gather(*work), 30)
+
+
 class TestARelease:
     async def test_lets_what_was_held_be_acted_on(self, sessions: Sessions, add: Adding) -> None:
         bad = await add(6)
@@ -238,7 +262,7 @@ class TestARelease:
             await decided(sessions, each)
 
         async with sessions.begin() as session:
-            released = await surge.release(session, "simulator", by="ada", reason="the owners left")
+            released = await surge.release(session, "simulator", HERE.limits, by="ada", reason="the owners left")
 
         [task] = await every(sessions, OperatorTask)
         assert (task.status, task.closed_by, task.closed_reason) == ("closed", "ada", "the owners left")
@@ -253,7 +277,7 @@ class TestARelease:
         for each in bad:
             await decided(sessions, each)
         async with sessions.begin() as session:
-            await surge.release(session, "simulator", by="ada", reason="r")
+            await surge.release(session, "simulator", HERE.limits, by="ada", reason="r")
 
         others = await add(5)
         await refused(sessions, others)
@@ -263,9 +287,20 @@ class TestARelease:
         await refused(sessions, bad, version=2)
         assert await decided(sessions, bad[0], version=2) is not None
 
+    async def test_is_of_what_waits_for_its_second_look_too(self, sessions: Sessions, add: Adding) -> None:
+        bad = await add(10)
+        await refused(sessions, bad)
+        await decided(sessions, bad[0])
+
+        async with sessions.begin() as session:
+            released = await surge.release(session, "simulator", HERE.limits, by="ada", reason="r")
+
+        assert [row.id for row in released or []] == bad[:1]
+        assert [await decided(sessions, each) for each in bad] == [None] * 10
+
     async def test_without_a_surge_changes_nothing(self, sessions: Sessions) -> None:
         async with sessions.begin() as session:
-            assert await surge.release(session, "simulator", by="ada", reason="r") is None
+            assert await surge.release(session, "simulator", HERE.limits, by="ada", reason="r") is None
         assert await told(sessions) == []
 
 
