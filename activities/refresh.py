@@ -3,11 +3,13 @@
 from pydantic import SecretStr
 from temporalio import activity
 
-from activities.refresh_call import brought, evidence_of, refresh_at, renews, sending
+from activities import refresh_first
+from activities.refresh_call import brought, evidence_of, meaning_of, optional_of, refresh_at, renews, sending
 from activities.run import this_run
 from integrations.db import connections, credentials, leases, refresh
 from integrations.db.refresh import Claim
 from integrations.db.session import Sessions
+from integrations.db.tables import Connection
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.errors import RunbookError, TryAgainError
@@ -96,6 +98,9 @@ class RefreshActivities:
             before = await credentials.active(session, connection.id)
             if before is not None:
                 claimed = await refresh.claim(session, connection, before)
+        if before is None and connection.status == Status.ERRORED and self._needs_nobody(connection):
+            client = self._providers.client(connection.provider_id, connection.variables)
+            return await refresh_first.fetch(self._sessions, self._vault, client, connection.id)
         if before is None:
             return Refreshed(refresh=Refresh.NOT_CONNECTED, why="there is no active credential")
         if claimed is None:
@@ -110,6 +115,9 @@ class RefreshActivities:
                 return Refreshed(refresh=Refresh.ROTATED_MEANWHILE, version=version, why="a newer version is active")
         return claimed
 
+    def _needs_nobody(self, connection: Connection) -> bool:
+        return self._providers.catalog.provider(connection.provider_id).needs_nobody
+
     async def _mark_sent(self, claimed: Claim) -> None:
         async with self._sessions.begin() as session:
             version = claimed.credential.version
@@ -117,7 +125,7 @@ class RefreshActivities:
                 raise TryAgainError("the lease of this refresh ran out before it was sent")
 
     async def _settle(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer, *, confirming: bool) -> Refreshed:
-        version, meaning = claimed.credential.version, answer.verdict.meaning
+        version, meaning = claimed.credential.version, meaning_of(client.provider, answer)
         if answer.granted is not None:
             return await self._store(claimed, client, answer)
         if meaning is Meaning.OWNER_MUST_ACT and claimed.connection.status == Status.PENDING_REAUTH:
@@ -151,7 +159,7 @@ class RefreshActivities:
                 tokens,
                 granted=granted.grants,
                 wanted=client.provider.asked_grants,
-                optional=client.provider.optional_grants,
+                optional=optional_of(client.provider),
                 variables=granted.values,
                 expires_at=granted.expires_at,
                 refresh_at=refresh_at(client.provider, tokens, granted.expires_at),

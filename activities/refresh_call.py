@@ -1,7 +1,7 @@
 """What a refresh sends, and what its answer brings: the same for one connection and for fifty."""
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from functools import partial
 
@@ -11,6 +11,7 @@ from activities.run import this_run
 from integrations.db.credentials import Tokens
 from integrations.db.refresh import Claim
 from integrations.domain.refresh import due_at
+from integrations.domain.verdict import Meaning
 from integrations.providers.entry import Provider
 from integrations.providers.granted import Granted
 from integrations.providers.oauth import Answer, OAuthClient, TokenAnswer
@@ -20,7 +21,7 @@ Send = Callable[[], Awaitable[TokenAnswer]]
 
 def renews(provider: Provider, tokens: Tokens) -> SecretStr | None:
     """The token that is sent to renew; None where none is, or the provider gave none that could be."""
-    if provider.flow == "client_credentials":
+    if provider.needs_nobody:
         return None
     return tokens.access_token if provider.refresh_by.sends == "access_token" else tokens.refresh_token
 
@@ -30,7 +31,7 @@ def sending(client: OAuthClient, tokens: Tokens) -> Send | None:
 
     A client credentials grant renews by asking again, in our own name (RFC 6749 section 4.4.3).
     """
-    if client.provider.flow == "client_credentials":
+    if client.provider.needs_nobody:
         return partial(client.client_credentials, client.provider.asked_grants)
     token = renews(client.provider, tokens)
     return partial(client.refresh, token) if token else None
@@ -43,10 +44,23 @@ def brought(granted: Granted, kept: Tokens) -> Tokens:
 
 def refresh_at(provider: Provider, tokens: Tokens, expires_at: datetime | None) -> datetime | None:
     """When a sweep is to renew these tokens; None when nothing could be sent for it."""
-    if provider.flow != "client_credentials" and renews(provider, tokens) is None:
+    if not provider.needs_nobody and renews(provider, tokens) is None:
         return None
     # Spreads calls, guards nothing.
     return due_at(datetime.now(UTC), expires_at, provider.refresh_lead, random.random())  # noqa: S311
+
+
+def meaning_of(provider: Provider, answer: TokenAnswer) -> Meaning:
+    """Who must act. Where no owner ever consented, it is always us."""
+    meaning = answer.verdict.meaning
+    if provider.needs_nobody and meaning is Meaning.OWNER_MUST_ACT:
+        return Meaning.OPERATOR_MUST_ACT
+    return meaning
+
+
+def optional_of(provider: Provider) -> Collection[str]:
+    """The grants whose loss is no owner's business: none could give them back where none ever consented."""
+    return provider.asked_grants if provider.needs_nobody else provider.optional_grants
 
 
 def evidence_of(claimed: Claim, answer: Answer) -> dict[str, object]:

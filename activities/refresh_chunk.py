@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy.exc import IntegrityError
 
-from activities.refresh_call import Send, brought, evidence_of, refresh_at, sending
+from activities.refresh_call import Send, brought, evidence_of, optional_of, refresh_at, sending
 from activities.run import this_run
 from activities.together import Together
 from integrations.db import credentials, refresh, refresh_batch, refresh_due
@@ -172,7 +172,7 @@ class ChunkRun:
                 renewed.tokens,
                 granted=renewed.granted,
                 wanted=self._provider.asked_grants,
-                optional=self._provider.optional_grants,
+                optional=optional_of(self._provider),
                 variables=renewed.values,
                 expires_at=renewed.expires_at,
                 refresh_at=renewed.refresh_at,

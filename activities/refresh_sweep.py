@@ -9,6 +9,7 @@ from temporalio import activity
 
 from activities.detection import announce
 from activities.heart import beating
+from activities.refresh_call import meaning_of
 from activities.refresh_chunk import ChunkRun, Failed, Outcome
 from integrations import temporal
 from integrations.db import refresh_due
@@ -105,7 +106,8 @@ class RefreshSweepActivities:
 
     async def _leave(self, failed: Failed) -> None:
         connection, version = failed.claim.connection, failed.claim.credential.version
-        refused = failed.answer is not None and failed.answer.verdict.meaning is Meaning.OWNER_MUST_ACT
+        provider = self._providers.catalog.provider(connection.provider_id)
+        refused = failed.answer is not None and meaning_of(provider, failed.answer) is Meaning.OWNER_MUST_ACT
         request = RefreshRequest(
             connection_id=connection.id,
             provider_id=connection.provider_id,

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+from integrations.domain.connection import refresh_id
 from integrations.domain.message import Message
 
 CONFIRM_AFTER: Final = timedelta(seconds=10)
@@ -43,7 +44,7 @@ class RefreshRequest(Message):
 
     @property
     def key(self) -> str:
-        return f"refresh:{self.provider_id}:{self.connection_id}"
+        return refresh_id(self.provider_id, self.connection_id)
 
 
 class RefreshStep(Message):

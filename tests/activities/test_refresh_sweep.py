@@ -401,3 +401,18 @@ class TestMoreThanTokens:
         await chunk(steps, client)
 
         assert set((await statuses(sessions)).values()) == {Status.ACTIVE}
+
+
+class TestClientCredentials:
+    async def test_are_renewed_by_the_sweep(
+        self, client: Client, sessions: Sessions, vault: Vault, providers: Providers, person: Person
+    ) -> None:
+        """W28."""
+        own = RefreshSweepActivities(sessions, vault, altered(providers, flow="client_credentials"), Terms())
+        await add_due(sessions, vault, person.http, 4)
+
+        assert await chunk(own, client) == Chunk(taken=4, refreshed=4)
+
+        rows = (await active(sessions)).values()
+        assert {row.version for row in rows} == {2}
+        assert all(row.refresh_at and row.refresh_at > datetime.now(UTC) for row in rows)
