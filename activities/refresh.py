@@ -2,13 +2,16 @@
 
 from temporalio import activity
 
-from activities.refused import Refusals, evidence_of
+from activities import refresh_first
+from activities.refresh_call import brought, evidence_of, optional_of, refresh_at, renews, sending
+from activities.refused import Refusals
 from activities.run import this_run
 from integrations.db import connections, credentials, leases, refresh, surge
-from integrations.db.credentials import Tokens
 from integrations.db.refresh import Claim
 from integrations.db.session import Sessions
+from integrations.db.tables import Connection
 from integrations.db.vault import Vault
+from integrations.domain.connection import Status
 from integrations.domain.errors import RunbookError, TryAgainError
 from integrations.domain.reauth import Detected
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
@@ -56,18 +59,20 @@ class RefreshActivities:
         provider = client.provider
         if provider.rotates_refresh_token and not claimed.forgiven(provider.rotation_grace):
             return await self._given_up(claimed, client)
-        renews = tokens.access_token if provider.refresh_by.sends == "access_token" else tokens.refresh_token
-        if renews is None:
+        send = sending(client, tokens)
+        if send is None:
             await self._release(claimed, answered=False)
             return Refreshed(refresh=Refresh.NOT_CONNECTED, why=f"{provider.name} gave no refresh token")
+        token = renews(provider, tokens)
         # It knows of grants, and nothing of our registration.
-        if confirming and provider.introspect_url and step.meaning is not Meaning.OPERATOR_MUST_ACT:
-            looked = await self._refusals.introspected(claimed, client, renews)
+        asks = provider.introspect_url and step.meaning is not Meaning.OPERATOR_MUST_ACT
+        if confirming and asks and token is not None:
+            looked = await self._refusals.introspected(claimed, client, token)
             if looked is not None:
                 return looked
         if provider.rotates_refresh_token:
             await self._mark_sent(claimed)
-        answer = await client.refresh(renews)
+        answer = await send()
         return await self._settle(claimed, client, answer, confirming=confirming)
 
     async def _claim(self, step: RefreshStep) -> Claim | Refreshed:
@@ -80,6 +85,9 @@ class RefreshActivities:
             before = await credentials.active(session, connection.id)
             if before is not None:
                 claimed = await refresh.claim(session, connection, before)
+        if before is None and connection.status == Status.ERRORED and self._needs_nobody(connection):
+            client = self._providers.client(connection.provider_id, connection.variables)
+            return await refresh_first.fetch(self._sessions, self._vault, client, connection.id)
         if before is None:
             return Refreshed(refresh=Refresh.NOT_CONNECTED, why="there is no active credential")
         if claimed is None:
@@ -94,6 +102,9 @@ class RefreshActivities:
                 return Refreshed(refresh=Refresh.ROTATED_MEANWHILE, version=version, why="a newer version is active")
         return claimed
 
+    def _needs_nobody(self, connection: Connection) -> bool:
+        return self._providers.catalog.provider(connection.provider_id).needs_nobody
+
     async def _mark_sent(self, claimed: Claim) -> None:
         async with self._sessions.begin() as session:
             version = claimed.credential.version
@@ -101,10 +112,9 @@ class RefreshActivities:
                 raise TryAgainError("the lease of this refresh ran out before it was sent")
 
     async def _settle(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer, *, confirming: bool) -> Refreshed:
-        meaning = answer.verdict.meaning
         if answer.granted is not None:
             return await self._store(claimed, client, answer)
-        if meaning in TERMINAL:
+        if answer.verdict.meaning in TERMINAL:
             return await self._refusals.heard(claimed, client, answer, confirming=confirming)
         # A lost answer leaves the mark: the next attempt has to know that the token may be used up. Any other answer
         # says that this one was not, but nothing of an earlier one that was lost.
@@ -116,8 +126,7 @@ class RefreshActivities:
         granted = answer.granted
         assert granted is not None
         kept = credentials.opened(self._vault, claimed.credential)
-        # RFC 6749 section 6: a refresh that returns no new refresh token leaves the old one in force.
-        tokens = Tokens(access_token=granted.access_token, refresh_token=granted.refresh_token or kept.refresh_token)
+        tokens = brought(granted, kept)
         async with self._sessions.begin() as session:
             settled = await refresh.settle(
                 session,
@@ -126,14 +135,15 @@ class RefreshActivities:
                 tokens,
                 granted=granted.grants,
                 wanted=client.provider.asked_grants,
-                optional=client.provider.optional_grants,
+                optional=optional_of(client.provider),
                 variables=granted.values,
                 expires_at=granted.expires_at,
+                refresh_at=refresh_at(client.provider, tokens, granted.expires_at),
                 run=this_run(),
                 evidence=evidence_of(claimed, answer),
             )
             if settled is not None:
-                await surge.tried(session, self._refusals.at(client), worked=[claimed.connection.id])
+                await surge.tried(session, self._refusals.at(client.provider), worked=[claimed.connection.id])
         if settled is None:
             why = "the connection was given up or repaired while it was being refreshed"
             return Refreshed(refresh=Refresh.NOT_CONNECTED, why=why)
@@ -153,12 +163,12 @@ class RefreshActivities:
             f"{client.provider.name}'s answer to a routine renewal of the access was lost on its way to us. Asking "
             "again could end the access, so please consent afresh; nobody has revoked anything that we know of"
         )
-        version = claimed.credential.version
         evidence: dict[str, object] = {
-            "version": version,
+            "version": claimed.credential.version,
             "sent_at": claimed.ambiguous_since.isoformat(),
             "noticed_in": this_run().model_dump(),
         }
+        version = claimed.credential.version
         async with self._sessions.begin() as session:
             # A lost answer says nothing about the grant: the owner is asked, and what still works goes on working.
             detection = await refresh.detect(session, claimed, Detected.REQUESTED, cause=cause, evidence=evidence)

@@ -6,6 +6,7 @@ from typing import Final
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from activities.refresh_call import evidence_of, meaning_of
 from activities.run import this_run
 from integrations.db import leases, refresh
 from integrations.db.refresh import Claim
@@ -16,10 +17,11 @@ from integrations.domain.reauth import Detected
 from integrations.domain.refresh import Refresh, Refreshed
 from integrations.domain.surge import Limits
 from integrations.domain.verdict import Meaning
+from integrations.providers.entry import Provider
 from integrations.providers.oauth import Answer, OAuthClient, TokenAnswer
 
 _KNOWN: Final = {Status.PENDING_REAUTH: Meaning.OWNER_MUST_ACT, Status.ERRORED: Meaning.OPERATOR_MUST_ACT}
-"""What each of these says already: the same answer once more is no news."""
+"""What each of these says already."""
 
 
 Acting = Callable[[AsyncSession], Awaitable[Refreshed]]
@@ -32,9 +34,8 @@ class Refusals:
         self._sessions = sessions
         self._limits = limits
 
-    def at(self, client: OAuthClient) -> Watched:
-        provider = client.provider
-        return Watched(provider.id, provider.name, provider.registration_fix, self._limits)
+    def at(self, provider: Provider) -> Watched:
+        return watched(provider, self._limits)
 
     async def introspected(self, claimed: Claim, client: OAuthClient, token: SecretStr) -> Refreshed | None:
         """What the provider itself says of the grant. None when it says nothing clear."""
@@ -43,9 +44,7 @@ class Refusals:
             return None
         alive = "alive" if answer.active else "not alive"
         cause = f"{client.provider.name} refused the refresh, and its introspection says that the grant is {alive}"
-        refused = refusal_of(
-            claimed, answer, meaning=Meaning.OWNER_MUST_ACT, words=f"refused, and {alive} by introspection"
-        )
+        refused = refusal_of(claimed, answer, Meaning.OWNER_MUST_ACT, f"refused, and {alive} by introspection")
         if answer.active:
             return await self._contested(claimed, client, cause, refused)
         evidence = evidence_of(claimed, answer) | {"confirmed_by": "introspection"}
@@ -53,9 +52,9 @@ class Refusals:
 
     async def heard(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer, *, confirming: bool) -> Refreshed:
         """What follows from a terminal answer. The lease is given back."""
-        version, meaning, name = claimed.credential.version, answer.verdict.meaning, client.provider.name
-        if _KNOWN.get(Status(claimed.connection.status)) is meaning:
-            # Nothing to confirm, nothing to detect, and no sign of a surge.
+        version, name = claimed.credential.version, client.provider.name
+        meaning = meaning_of(client.provider, answer)
+        if is_known(claimed, meaning):
             async with self._sessions.begin() as session:
                 await leases.release(session, claimed.connection.id, claimed.token, answered=claimed.certain)
             if meaning is Meaning.OWNER_MUST_ACT:
@@ -63,10 +62,10 @@ class Refusals:
                 return Refreshed(refresh=Refresh.NOT_CONNECTED, version=version, why=why)
             why = f"{name} still refuses our registration: {answer.heard.words}"
             return Refreshed(refresh=Refresh.OPERATOR_MUST_ACT, version=version, why=why)
-        refused = refusal_of(claimed, answer)
+        refused = refusal_of(claimed, answer, meaning)
         if not confirming:
             async with self._sessions.begin() as session:
-                held = await refresh.refuse(session, claimed, self.at(client), refused)
+                held = await refresh.refuse(session, claimed, self.at(client.provider), refused)
             if held:
                 why = f"{answer.heard.words}; held back, one of a surge: runbook tasks list"
                 return Refreshed(refresh=Refresh.SUSPECT, version=version, why=why)
@@ -116,29 +115,22 @@ class Refusals:
     ) -> Refreshed:
         """Decide and act in one transaction: between the two nobody else's refusal may be overlooked."""
         async with self._sessions.begin() as session:
-            held = await refresh.held_back(session, claimed, self.at(client), refused)
+            held = await refresh.held_back(session, claimed, self.at(client.provider), refused)
             if held is None:
                 return await act(session)
         return Refreshed(refresh=Refresh.SUSPECT, version=refused.version, why=f"{cause}; {held}")
 
 
-def evidence_of(claimed: Claim, answer: Answer) -> dict[str, object]:
-    """What decided, for whoever asks why: the provider's answer without its secrets, and the rule that it met."""
-    return {
-        "answer": answer.heard.words,
-        "verdict": answer.verdict.because,
-        "rule": answer.verdict.rule,
-        "version": claimed.credential.version,
-        "noticed_in": this_run().model_dump(),
-    }
+def watched(provider: Provider, limits: Limits) -> Watched:
+    return Watched(provider.id, provider.name, provider.registration_fix, limits)
 
 
-def refusal_of(claimed: Claim, answer: Answer, *, meaning: Meaning | None = None, words: str = "") -> Refusal:
-    """A terminal answer, as it is counted. `meaning`, `words`: of one that says so in its own way."""
-    return Refusal(
-        claimed.connection.id,
-        claimed.credential.version,
-        meaning or answer.verdict.meaning,
-        answer.verdict.rule,
-        words or answer.heard.words,
-    )
+def refusal_of(claimed: Claim, answer: Answer, meaning: Meaning, words: str = "") -> Refusal:
+    """A terminal answer, as it is counted. `words`: of one that says so in its own way."""
+    version = claimed.credential.version
+    return Refusal(claimed.connection.id, version, meaning, answer.verdict.rule, words or answer.heard.words)
+
+
+def is_known(claimed: Claim, meaning: Meaning) -> bool:
+    """Does the connection's status say so already? Then the same answer is no news, and no sign of a surge."""
+    return _KNOWN.get(Status(claimed.connection.status)) is meaning

@@ -7,12 +7,10 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from pydantic import SecretStr
 from temporalio.testing import ActivityEnvironment
 
 from activities.refresh import RefreshActivities
-from integrations.db import credentials, surge
-from integrations.db.credentials import Tokens
+from integrations.db import surge
 from integrations.db.ledger_tables import OutboxEvent
 from integrations.db.session import Sessions
 from integrations.db.surge_counts import Watched, count
@@ -20,11 +18,11 @@ from integrations.db.tables import Connection, Credential, GrantEvent, OperatorT
 from integrations.db.vault import Vault
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
 from integrations.domain.surge import Limits
-from integrations.providers.catalog import Catalog
 from integrations.providers.oauth import Providers
 from tests.activities.connected import altered
-from tests.factories import EVERYTHING, every
+from tests.factories import every
 from tests.providers.person import Person
+from tests.refresh.ground import add_due, at_several
 
 AT_ONCE = 16
 SMALL = "small"
@@ -40,34 +38,9 @@ class Crowd:
         self.accounts: dict[UUID, str] = {}
 
     async def joins(self, count: int, provider_id: str = "simulator") -> list[UUID]:
-        minted = (await self.person.http.post("/admin/grants/mint", json={"count": count})).raise_for_status().json()
-        rows = [
-            Connection(
-                provider_id=provider_id,
-                scope_type="org",
-                scope_id="acme",
-                status="active",
-                status_reason="connected",
-                account_id=one["account_id"],
-                grants=EVERYTHING,
-            )
-            for one in minted
-        ]
-        async with self.sessions.begin() as session:
-            session.add_all(rows)
-            await session.flush()
-            for row, one in zip(rows, minted, strict=True):
-                await credentials.add(
-                    session,
-                    self.vault,
-                    row.id,
-                    Tokens(access_token=SecretStr(one["access_token"]), refresh_token=SecretStr(one["refresh_token"])),
-                    state="active",
-                    grants=EVERYTHING,
-                    expires_at=None,
-                )
-        self.accounts |= {row.id: one["account_id"] for row, one in zip(rows, minted, strict=True)}
-        return [row.id for row in rows]
+        ground = await add_due(self.sessions, self.vault, self.person.http, count, provider_id=provider_id)
+        self.accounts |= ground.accounts
+        return ground.ids
 
     async def breaks(self, order: dict[str, object]) -> None:
         """For everybody."""
@@ -93,12 +66,7 @@ def crowd(sessions: Sessions, vault: Vault, person: Person) -> Crowd:
 @pytest.fixture
 def steps(sessions: Sessions, vault: Vault, providers: Providers) -> RefreshActivities:
     """Of a platform that knows two providers, one of them small."""
-    entry = providers.catalog.provider("simulator")
-    secret = providers.catalog._environment["RUNBOOK_PROVIDER_SIMULATOR_CLIENT_SECRET"]
-    given = {f"RUNBOOK_PROVIDER_{name}_CLIENT_ID": "runbook" for name in ("SIMULATOR", "SMALL")}
-    given |= {f"RUNBOOK_PROVIDER_{name}_CLIENT_SECRET": secret for name in ("SIMULATOR", "SMALL")}
-    known = {"simulator": entry, SMALL: entry.model_copy(update={"id": SMALL})}
-    return RefreshActivities(sessions, vault, Providers(Catalog(known, given), providers._http))
+    return RefreshActivities(sessions, vault, at_several(providers, SMALL))
 
 
 async def _all(ids: Sequence[UUID], one: Callable[[UUID], Awaitable[Refreshed]]) -> dict[UUID, Refreshed]:

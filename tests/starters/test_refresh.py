@@ -2,18 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import UUID
 
 import httpx
 import pytest_asyncio
-from pydantic import SecretStr
 
-from integrations.db import connections, credentials
-from integrations.db.credentials import Tokens
-from integrations.db.tables import Connection
+from integrations.db import connections
 from integrations.db.vault import Vault
 from integrations.domain.refresh import Refresh, Refreshed
-from tests.factories import EVERYTHING
+from tests.refresh.ground import add_due
 from tests.starters.conftest import Runbook
 from tests.starters.running import Running
 
@@ -43,37 +41,16 @@ async def refusing(running: Running) -> AsyncIterator[Refusing]:
     settings, platform = running.stack.settings, running.platform
     assert settings.simulator_url is not None
     async with httpx.AsyncClient(base_url=settings.simulator_url, trust_env=False, timeout=20) as simulator:
-        minted = (await simulator.post("/admin/grants/mint", json={"count": 8})).raise_for_status().json()
-        ids = []
-        async with platform.sessions.begin() as session:
-            for one in minted:
-                row = Connection(
-                    provider_id="simulator",
-                    scope_type="org",
-                    scope_id="surge",
-                    status="active",
-                    status_reason="connected",
-                    account_id=one["account_id"],
-                    grants=EVERYTHING,
-                )
-                session.add(row)
-                await session.flush()
-                tokens = Tokens(
-                    access_token=SecretStr(one["access_token"]), refresh_token=SecretStr(one["refresh_token"])
-                )
-                vault = Vault(settings.keys)
-                await credentials.add(
-                    session, vault, row.id, tokens, state="active", grants=EVERYTHING, expires_at=None
-                )
-                ids.append(row.id)
-        order = REFUSED | {"account_id": [one["account_id"] for one in minted]}
+        # No sweep of the stack's own comes upon them.
+        ground = await add_due(platform.sessions, Vault(settings.keys), simulator, 8, overdue=-timedelta(days=1))
+        order = REFUSED | {"account_id": list(ground.accounts.values())}
         (await simulator.post("/admin/faults", json=order)).raise_for_status()
-        crowd = Refusing(running, ids, simulator)
+        crowd = Refusing(running, ground.ids, simulator)
         yield crowd
         # Whatever happened here is over for the tests that share the stack.
         await crowd.heals()
         await crowd.refresh()
-        for each in ids:
+        for each in ground.ids:
             await platform.disconnect(each, by="the test", reason="done")
 
 
