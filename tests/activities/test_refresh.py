@@ -753,5 +753,9 @@ class TestClientCredentials:
         fault = {"kind": "status", "status": 400, "body": {"error": "invalid_grant"}, "path": "/oauth/token"}
         (await person.http.post("/admin/faults", json=fault)).raise_for_status()
 
-        assert (await refreshed(own, row.id)).refresh is Refresh.OPERATOR_MUST_ACT
+        first = await refreshed(own, row.id)
+
+        assert (first.refresh, first.meaning) == (Refresh.REFUSED, Meaning.OPERATOR_MUST_ACT)
+        assert (await confirmed(own, row.id)).refresh is Refresh.OPERATOR_MUST_ACT
+        assert await status(sessions, row) == "errored"
         assert await every(sessions, GrantEvent) == []

@@ -108,14 +108,14 @@ class TestASurge:
         person: Person,
         answer: tuple[int, str],
     ) -> None:
-        ground = await add_due(sessions, vault, person.http, 500, provider_id="large")
+        ground = await add_due(sessions, vault, person.http, 100, provider_id="large")
         status, error = answer
         await ground.breaks(kind="status", status=status, body={"error": error})
 
         await sweep(client)
 
         async def all_are_held_back() -> bool:
-            return len([row for row in await every(sessions, RefreshRefusal) if row.held_at]) == 500
+            return len([row for row in await every(sessions, RefreshRefusal) if row.held_at]) == 100
 
         await until(all_are_held_back, "each is looked at twice, or found to be one of a surge", 100)
         [task] = await every(sessions, OperatorTask)
