@@ -129,6 +129,8 @@ def build_workers(
             waiting.disconnect,
             detection.announce,
             detection.tell_repaired,
+            jobs.start_refresh,
+            jobs.refresh_ended,
             reconcile.reauth,
             reconcile.outbox,
             reconcile.notifications,

@@ -31,7 +31,7 @@ class RefreshWorkflow:
         self._story.at("refresh", doing=f"asked by {request.by}: {request.reason}")
         refreshed = await workflow.execute_activity_method(
             RefreshActivities.refresh,
-            RefreshStep(connection_id=request.connection_id),
+            RefreshStep(connection_id=request.connection_id, known_version=request.known_version),
             task_queue=self._queue,
             summary=f"refresh at {request.provider_id}",
             activity_id="refresh",

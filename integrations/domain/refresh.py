@@ -20,6 +20,8 @@ class RefreshRequest(Message):
     by: str
     reason: str
     confirm_after: timedelta = CONFIRM_AFTER
+    known_version: int | None = None
+    """The credential version that is the reason. A newer one has answered it already, and is left as it is."""
 
     @property
     def key(self) -> str:
