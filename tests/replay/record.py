@@ -37,6 +37,7 @@ from tests.workflows.fakes import (
     FakeOutbox,
     FakeRefresh,
     refreshed,
+    token_refused,
     workers,
 )
 from worker.plugin import runbook_plugin
@@ -78,7 +79,7 @@ async def confirmed(client: Client) -> WorkflowHandle[Any, Any]:
     return handle
 
 
-async def called(client: Client) -> WorkflowHandle[Any, Any]:
+async def _job(client: Client, job: FakeJob, refresh: FakeRefresh | None = None) -> WorkflowHandle[Any, Any]:
     wanted = JobRequest(
         connection_id=uuid4(),
         provider_id="simulator",
@@ -88,10 +89,31 @@ async def called(client: Client) -> WorkflowHandle[Any, Any]:
         by="ada",
         reason="the nightly copy",
     )
-    async with workers(client, job=FakeJob(OUTAGE)):
+    async with workers(client, job=job, refresh=refresh):
         handle = await temporal.start_job(client, wanted)
         await handle.result()
     return handle
+
+
+async def called(client: Client) -> WorkflowHandle[Any, Any]:
+    return await _job(client, FakeJob(OUTAGE))
+
+
+async def called_again(client: Client) -> WorkflowHandle[Any, Any]:
+    """With another token than the refused one. Recorded as `refused` too, before jobs had that renewed."""
+    return await _job(client, FakeJob(token_refused(1)), FakeRefresh(refreshed(Refresh.REFRESHED, version=2)))
+
+
+async def refused_again(client: Client) -> WorkflowHandle[Any, Any]:
+    refresh = FakeRefresh(OUTAGE, refreshed(Refresh.REFRESHED, version=2))
+    return await _job(client, FakeJob(token_refused(1), token_refused(2)), refresh)
+
+
+async def not_renewed(client: Client) -> WorkflowHandle[Any, Any]:
+    """The refresh waits ten seconds before it believes what the provider says: longer than one look takes."""
+    refused = refreshed(Refresh.REFUSED, version=1, why="400 invalid_grant")
+    dead = refreshed(Refresh.REFUSED, version=1, why="refused twice", detection_id=uuid4())
+    return await _job(client, FakeJob(token_refused(1)), FakeRefresh(refused, dead))
 
 
 async def swept(client: Client) -> WorkflowHandle[Any, Any]:
@@ -256,6 +278,10 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "RefreshWorkflow/confirmed": confirmed,
     "RefreshWorkflow/works_again": works_again,
     "ProviderJobWorkflow/called": called,
+    "ProviderJobWorkflow/refused": called_again,
+    "ProviderJobWorkflow/called_again": called_again,
+    "ProviderJobWorkflow/refused_again": refused_again,
+    "ProviderJobWorkflow/not_renewed": not_renewed,
     "ReconcileWorkflow/swept": swept,
     "ReconcileWorkflow/swept_with_the_outbox": swept,
     "ReconcileWorkflow/swept_with_notifications": swept,
