@@ -157,7 +157,7 @@ async def call(
     capability: str,
     by: By,
     payload: str = typer.Option("{}", help="The body, as JSON. It stands in the workflow's history: no secrets."),
-    key: str = typer.Option("", help="Idempotency key; default: a new one for each call."),
+    key: str = typer.Option("", help="Idempotency key, for this very call and no other; default: a new one each time."),
     reason: Reason = "",
     patience: float = _WAIT,
     json: Json = False,
