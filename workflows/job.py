@@ -9,7 +9,14 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.job import JobActivities
-    from integrations.domain.job import JobRequest, JobResult, called_again, has_newer_token, not_renewed
+    from integrations.domain.job import (
+        JobRequest,
+        JobResult,
+        called_again,
+        has_newer_token,
+        not_renewed,
+        was_about_an_older,
+    )
     from integrations.domain.refresh import Refreshed, RefreshRequest
     from workflows.options import DATABASE, PROVIDER_CALL, REFRESH_ENDS
     from workflows.patches import Patch
@@ -29,8 +36,10 @@ class ProviderJobWorkflow:
         if result.refused_version is None or not workflow.patched(Patch.REFUSED_TOKEN_IS_RENEWED):
             return result
         self._story.at("refresh", doing=result.because)
-        refreshed = await self._refresh(request, result)
-        if not has_newer_token(refreshed):
+        refreshed = await self._refresh(request, result, "refresh")
+        if was_about_an_older(result, refreshed):
+            refreshed = await self._refresh(request, result, "refresh again")
+        if not has_newer_token(result, refreshed):
             return not_renewed(result, refreshed)
         self._story.at("call again", doing=f"with version {refreshed.version}")
         # A 401 was not executed (RFC 9110 section 15.5.2), and if an attempt before it was, the key is still the same.
@@ -46,7 +55,7 @@ class ProviderJobWorkflow:
             **PROVIDER_CALL,
         )
 
-    async def _refresh(self, request: JobRequest, refused: JobResult) -> Refreshed:
+    async def _refresh(self, request: JobRequest, refused: JobResult, activity_id: str) -> Refreshed:
         run = await workflow.execute_activity_method(
             JobActivities.start_refresh,
             RefreshRequest(
@@ -58,13 +67,13 @@ class ProviderJobWorkflow:
                 known_version=refused.refused_version,
             ),
             summary=f"{refused.because}: refresh the connection",
-            activity_id="refresh",
+            activity_id=activity_id,
             **DATABASE,
         )
         return await workflow.execute_activity_method(
             JobActivities.refresh_ended,
             run,
             summary=f"wait for {run.workflow_id}",
-            activity_id="refresh_ended",
+            activity_id=f"{activity_id}: its end",
             **REFRESH_ENDS,
         )

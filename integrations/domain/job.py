@@ -67,9 +67,14 @@ class JobResult(Message):
         return self.meaning is Meaning.OK
 
 
-def has_newer_token(refreshed: Refreshed) -> bool:
+def has_newer_token(refused: JobResult, refreshed: Refreshed) -> bool:
     """Is there another access token to call with than the refused one?"""
-    return refreshed.refresh in _NEWER
+    return refreshed.refresh in _NEWER and (refreshed.version or 0) > (refused.refused_version or 0)
+
+
+def was_about_an_older(refused: JobResult, refreshed: Refreshed) -> bool:
+    """Was it a refresh that was under way already, for the sake of a token before the refused one?"""
+    return refreshed.refresh in _NEWER and not has_newer_token(refused, refreshed)
 
 
 def not_renewed(refused: JobResult, refreshed: Refreshed) -> JobResult:

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from integrations.domain.gate import Answer, Decision
-from integrations.domain.job import JobRequest, JobResult, called_again, has_newer_token, not_renewed
+from integrations.domain.job import (
+    JobRequest,
+    JobResult,
+    called_again,
+    has_newer_token,
+    not_renewed,
+    was_about_an_older,
+)
 from integrations.domain.refresh import Refresh, Refreshed
 from integrations.domain.verdict import Heard, Meaning, judge
 
@@ -72,7 +79,10 @@ class TestAfterARefresh:
     def test_there_is_a_newer_token_only_when_somebody_got_one(self, refresh: Refresh) -> None:
         renewed = refresh in {Refresh.REFRESHED, Refresh.ROTATED_MEANWHILE}
 
-        assert has_newer_token(Refreshed(refresh=refresh)) == renewed
+        assert has_newer_token(REFUSED, Refreshed(refresh=refresh, version=4)) == renewed
+        assert not was_about_an_older(REFUSED, Refreshed(refresh=refresh, version=4))
+        assert not has_newer_token(REFUSED, Refreshed(refresh=refresh, version=3))
+        assert was_about_an_older(REFUSED, Refreshed(refresh=refresh, version=3)) == renewed
 
     def test_in_vain_the_job_says_why_and_who_is_asked(self) -> None:
         ended = not_renewed(REFUSED, Refreshed(refresh=Refresh.REFUSED, why="no", detection_id=UUID(int=2)))

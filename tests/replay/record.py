@@ -104,6 +104,12 @@ async def called_again(client: Client) -> WorkflowHandle[Any, Any]:
     return await _job(client, FakeJob(token_refused(1)), FakeRefresh(refreshed(Refresh.REFRESHED, version=2)))
 
 
+async def joined_an_older(client: Client) -> WorkflowHandle[Any, Any]:
+    """The refresh that ran already was about a token before the refused one."""
+    older = refreshed(Refresh.ROTATED_MEANWHILE, version=1)
+    return await _job(client, FakeJob(token_refused(1)), FakeRefresh(older, refreshed(Refresh.REFRESHED, version=2)))
+
+
 async def refused_again(client: Client) -> WorkflowHandle[Any, Any]:
     refresh = FakeRefresh(OUTAGE, refreshed(Refresh.REFRESHED, version=2))
     return await _job(client, FakeJob(token_refused(1), token_refused(2)), refresh)
@@ -280,6 +286,7 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "ProviderJobWorkflow/called": called,
     "ProviderJobWorkflow/refused": called_again,
     "ProviderJobWorkflow/called_again": called_again,
+    "ProviderJobWorkflow/joined_an_older": joined_an_older,
     "ProviderJobWorkflow/refused_again": refused_again,
     "ProviderJobWorkflow/not_renewed": not_renewed,
     "ReconcileWorkflow/swept": swept,

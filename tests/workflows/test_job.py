@@ -139,6 +139,18 @@ class TestARefusedToken:
 
         assert (result.done, fake.calls) == (True, 2)
 
+    async def test_is_not_answered_by_a_refresh_that_was_about_an_older_one(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        fake = FakeJob(token_refused(3))
+        refresh = FakeRefresh(refreshed(Refresh.ROTATED_MEANWHILE, version=3), refreshed(Refresh.REFRESHED, version=4))
+
+        async with workers(time_skipping.client, job=fake, refresh=refresh):
+            result = await outcome(time_skipping, job(uuid4(), "k"))
+
+        assert (result.done, fake.calls) == (True, 2)
+        assert refresh.steps == ["refresh", "refresh"]
+
     async def test_refused_again_is_told_and_asked_for_no_third_time(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeJob(token_refused(3), token_refused(4))
         refresh = FakeRefresh(refreshed(Refresh.REFRESHED, version=4))
