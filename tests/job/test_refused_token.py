@@ -34,6 +34,21 @@ class TestAnExpiredToken:
         versions = await every(jobs.platform.sessions, Credential, connection_id=jobs.connection.id)
         assert sorted((row.version, row.state) for row in versions) == [(1, "retired"), (2, "active")]
 
+    async def test_that_somebody_has_renewed_meanwhile_is_not_renewed_again(self, jobs: Jobs) -> None:
+        await jobs.access_token_expires()
+        await jobs.person.breaks(kind="drip", path="/api/notes", bytes_per_s=50, count=1)
+
+        slow = await jobs.start("notes.write", key="slow", text="hi")
+        async with asyncio.timeout(20):
+            while not await jobs.person.requests("/api/notes"):
+                await asyncio.sleep(0.02)
+        by_hand = await jobs.platform.refresh(jobs.connection.id, by="ada", reason="she was faster")
+        assert (await by_hand.result()).version == 2
+        result = await asyncio.wait_for(slow.result(), 60)
+
+        assert (result.done, result.refresh) == (True, Refresh.ROTATED_MEANWHILE)
+        assert await jobs.person.refreshes() == 1
+
     async def test_is_seen_after_an_outage_too(self, jobs: Jobs) -> None:
         await jobs.access_token_expires()
         await jobs.person.breaks(kind="status", path="/api/notes", status=503, retry_after=1, count=1)
