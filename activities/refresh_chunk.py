@@ -84,7 +84,7 @@ class ChunkRun:
         self._sessions = sessions
         self._vault = vault
         self._providers = providers
-        self._provider = providers.catalog.provider(provider_id)
+        self.provider = providers.catalog.provider(provider_id)
         self._mark = Together(self._mark_all)
         self._store = Together(self._store_all)
         self._until = time.monotonic() + _SENDS_WITHIN.total_seconds()
@@ -110,7 +110,7 @@ class ChunkRun:
 
     async def _one(self, claim: Claim) -> None:
         try:
-            client = self._providers.client(self._provider.id, credentials.values(claim.connection, claim.credential))
+            client = self._providers.client(self.provider.id, credentials.values(claim.connection, claim.credential))
             kept = credentials.opened(self._vault, claim.credential)
             send = sending(client, kept)
         except RunbookError as error:
@@ -119,10 +119,10 @@ class ChunkRun:
         if send is None:
             self.outcome.hopeless.append(claim)
             return
-        if self._provider.rotates_refresh_token and not claim.forgiven(self._provider.rotation_grace):
+        if self.provider.rotates_refresh_token and not claim.forgiven(self.provider.rotation_grace):
             self.outcome.failed.append(Failed(claim, "the answer to its last refresh never came"))
             return
-        if self._provider.rotates_refresh_token and not await self._mark(claim):
+        if self.provider.rotates_refresh_token and not await self._mark(claim):
             return  # Somebody else has the lease: it is theirs.
         await self._ask(claim, client, kept, send)
 
@@ -142,7 +142,7 @@ class ChunkRun:
             granted=answer.granted.grants,
             values=answer.granted.values,
             expires_at=answer.granted.expires_at,
-            refresh_at=refresh_at(self._provider, tokens, answer.granted.expires_at),
+            refresh_at=refresh_at(self.provider, tokens, answer.granted.expires_at),
         )
         if renewed.is_plain and await self._store(renewed):
             self.outcome.refreshed += 1
@@ -171,8 +171,8 @@ class ChunkRun:
                 renewed.claim,
                 renewed.tokens,
                 granted=renewed.granted,
-                wanted=self._provider.asked_grants,
-                optional=optional_of(self._provider),
+                wanted=self.provider.asked_grants,
+                optional=optional_of(self.provider),
                 variables=renewed.values,
                 expires_at=renewed.expires_at,
                 refresh_at=renewed.refresh_at,

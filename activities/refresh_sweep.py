@@ -67,7 +67,7 @@ class RefreshSweepActivities:
             await self._asking(step.provider_id, claims)
             run = ChunkRun(self._sessions, self._vault, self._providers, step.provider_id)
             outcome = await run.refresh(claims)
-            left = await self._ended(outcome, alone=most == 1)
+            left = await self._ended(outcome, alone=most == 1, rotates=run.provider.rotates_refresh_token)
         return Chunk(taken=taken, refreshed=outcome.refreshed, left=left)
 
     async def _asking(self, provider_id: str, claims: list[Claim]) -> None:
@@ -79,14 +79,14 @@ class RefreshSweepActivities:
                 await refresh_due.release(session, claims)
             raise
 
-    async def _ended(self, outcome: Outcome, *, alone: bool) -> int:
+    async def _ended(self, outcome: Outcome, *, alone: bool, rotates: bool) -> int:
         """Give each of those that were not refreshed its next step. How many have one of their own."""
         for claim, settled in outcome.followed_up:
             await self._tell(claim, settled)
         transient = [each for each in outcome.failed if each.is_transient]
         trouble = outcome.trouble or (transient if alone else [])
         # An answer that was lost is looked after at once, and by itself: it may have used a token up.
-        behind = [each for each in trouble if not each.is_lost]
+        behind = [each for each in trouble if not (each.is_lost and rotates)]
         leaving = [each for each in outcome.failed if each not in behind]
         # First its workflow, then the lease: killed in between, both are there, and the one finds the other.
         await asyncio.gather(*(self._leave(each) for each in leaving))

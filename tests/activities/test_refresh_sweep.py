@@ -299,6 +299,20 @@ class TestAProviderInTrouble:
         assert 5 <= len(marked) <= 20
         assert {each for each in ground.ids if await left(client, each)} == marked
 
+    async def test_that_does_not_rotate_has_lost_nothing(
+        self, client: Client, sessions: Sessions, vault: Vault, providers: Providers, person: Person
+    ) -> None:
+        """The same token may be sent again: they wait with the others."""
+        await person.settings(rotate=False)
+        ground = await add_due(sessions, vault, person.http, 20)
+        await ground.breaks(kind="drop")
+        steps = RefreshSweepActivities(sessions, vault, altered(providers, rotates_refresh_token=False), Terms())
+
+        with pytest.raises(TryAgainError):
+            await chunk(steps, client)
+
+        assert [await left(client, each) for each in ground.ids] == [None] * 20
+
 
 class TestMeanwhile:
     @pytest_asyncio.fixture
