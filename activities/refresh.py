@@ -3,6 +3,7 @@
 from pydantic import SecretStr
 from temporalio import activity
 
+from activities.caller import caller
 from activities.run import this_run
 from integrations.db import connections, credentials, leases, refresh
 from integrations.db.credentials import Tokens
@@ -11,6 +12,7 @@ from integrations.db.session import Sessions
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.errors import RunbookError, TryAgainError
+from integrations.domain.gate import Purpose
 from integrations.domain.reauth import Detected
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
 from integrations.domain.verdict import Meaning, Trouble
@@ -44,7 +46,8 @@ class RefreshActivities:
             return claimed
         try:
             values = credentials.values(claimed.connection, claimed.credential)
-            client = self._providers.client(claimed.connection.provider_id, values)
+            asking = caller(claimed.connection, Purpose.REFRESH)
+            client = self._providers.client(claimed.connection.provider_id, values, asking)
             tokens = credentials.opened(self._vault, claimed.credential)
         except RunbookError:
             # A person has to bring something first: nobody else waits for the lease meanwhile.

@@ -14,3 +14,5 @@ class Patch(StrEnum):
     """2026-11: dispatchers that were ended by hand and projections without a workflow get going again."""
     RECONCILES_NOTIFICATIONS = "reconcile-notifications"
     """2026-11: the same for channels and messages."""
+    FORGETS_CALLS = "reconcile-calls"
+    """2026-11: calls of providers are forgotten after a week."""
