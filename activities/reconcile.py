@@ -116,7 +116,7 @@ class ReconcileActivities:
         forgotten, last = 0, calls.BATCH
         while last == calls.BATCH:
             async with self._sessions.begin() as session:
-                last = await calls.forget(session, self._calls_kept)
+                last = await calls.forget(session, self._calls_kept, calls.BATCH)
             forgotten += last
             activity.heartbeat()
         return Reconciled(calls=forgotten)

@@ -71,7 +71,7 @@ async def counts(session: AsyncSession, since: datetime) -> list[Count]:
     return [Count(**row) for row in (await session.execute(_COUNTS, {"since": since})).mappings()]
 
 
-async def forget(session: AsyncSession, kept: timedelta, most: int = BATCH) -> int:
+async def forget(session: AsyncSession, kept: timedelta, most: int) -> int:
     """Remove at most so many of the calls that are older than `kept`. How many it removed."""
     result = await session.execute(_FORGET, {"kept": kept, "most": most})
     return result.rowcount  # type: ignore[attr-defined, no-any-return]
