@@ -12,7 +12,16 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import notification, outbox_drain, outbox_idle, outbox_replay, outbox_trouble, reauth_callback, reauth_start
+from bench import (
+    notification,
+    outbox_drain,
+    outbox_idle,
+    outbox_replay,
+    outbox_trouble,
+    reauth_callback,
+    reauth_start,
+    refresh_recording,
+)
 from bench.neighbours import Neighbours
 from bench.result import Result, tell
 from bench.stage import Stage, staged
@@ -30,6 +39,7 @@ BENCHMARKS: Final[Mapping[str, tuple[Benchmark, int]]] = {
     "outbox.scale": (outbox_trouble.scale, 2 * outbox_trouble.SLOW),
     "notification.send": (notification.send, 2 * notification.TURNS * notification.SENT),
     "notification.flaky": (notification.flaky, 3 * notification.TURNS * notification.FLAKY),
+    "refresh.recording": (refresh_recording.cost, 2 * refresh_recording.TURNS * refresh_recording.CALLS),
 }
 RESULTS: Final = Path(__file__).with_name("results.json")
 WRONG_USAGE: Final = 2
