@@ -207,6 +207,26 @@ class TestADatabaseThatHangs:
                 recorder(call(2))
             await until_written(sessions, [1, 2])
 
+    async def test_costs_the_oldest_when_more_come_than_may_wait(
+        self, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_PATIENCE", 0.2)
+        recorder = Recorder(sessions, kept=5)
+        async with sessions.begin() as other:
+            await other.execute(text("LOCK TABLE service_provider_calls IN ACCESS EXCLUSIVE MODE"))
+            for number in range(4):
+                recorder(call(number))
+            writing = asyncio.create_task(recorder.write())
+            await asyncio.sleep(0.1)
+            for number in range(4, 8):
+                recorder(call(number))
+            await writing
+
+        await recorder.write()
+
+        assert await written(sessions) == [3, 4, 5, 6, 7]
+        assert recorder.dropped == 3
+
     async def test_holds_up_no_shutdown(self, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "_PATIENCE", 0.2)
         async with sessions.begin() as other:
