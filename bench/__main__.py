@@ -20,6 +20,7 @@ from bench import (
     outbox_trouble,
     reauth_callback,
     reauth_start,
+    refresh,
     refresh_recording,
 )
 from bench.neighbours import Neighbours
@@ -37,6 +38,7 @@ BENCHMARKS: Final[Mapping[str, tuple[Benchmark, int]]] = {
     "outbox.idle": (outbox_idle.idle, outbox_idle.EVENTS),
     "outbox.held": (outbox_trouble.held, 2 * outbox_trouble.TURNS * outbox_trouble.BURST),
     "outbox.scale": (outbox_trouble.scale, 2 * outbox_trouble.SLOW),
+    "refresh.sweep": (refresh.sweep, 2 * (refresh.DUE + refresh.WARM_UP)),
     "notification.send": (notification.send, 2 * notification.TURNS * notification.SENT),
     "notification.flaky": (notification.flaky, 3 * notification.TURNS * notification.FLAKY),
     "refresh.recording": (refresh_recording.cost, 2 * refresh_recording.TURNS * refresh_recording.CALLS),

@@ -12,22 +12,25 @@ from activities.job import JobActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities
 from activities.refresh import RefreshActivities
+from activities.refresh_sweep import RefreshSweepActivities
 from integrations.db import calls
 from integrations.db.call_tables import ProviderCall
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection
 from integrations.db.vault import Vault
+from integrations.domain.connection import Status
 from integrations.domain.errors import TryAgainError
 from integrations.domain.job import JobRequest
 from integrations.domain.reauth import Terms
-from integrations.domain.refresh import RefreshStep
+from integrations.domain.refresh import ChunkStep, RefreshStep
 from integrations.providers import http
 from integrations.providers.oauth import Providers
-from tests.activities.connected import connected
+from tests.activities.connected import altered, connected
 from tests.activities.test_reauth import candidate_of, received
 from tests.db.test_calls import many
 from tests.factories import add_connection, every
 from tests.providers.person import BASE, Person
+from tests.refresh.ground import add_due
 from worker.recorder import Recorder
 
 Row = tuple[str, str, str, str, int | None, int]
@@ -117,6 +120,31 @@ class TestARefresh:
             await attempted(steps.refresh, RefreshStep(connection_id=connection.id), attempt=7)
 
         assert await rows(sessions, recorder, connection) == [("refresh", "token", *met, 7)]
+
+    async def test_of_the_first_token_of_all_is_recorded(
+        self, sessions: Sessions, vault: Vault, recorded: Providers, recorder: Recorder, person: Person
+    ) -> None:
+        connection = await add_connection(sessions, status=Status.ERRORED, grants=[], account_id=None)
+        steps = RefreshActivities(sessions, vault, altered(recorded, flow="client_credentials"))
+
+        await attempted(steps.refresh, RefreshStep(connection_id=connection.id), attempt=2)
+
+        assert await rows(sessions, recorder, connection) == [("refresh", "token", "ok", "success", 200, 2)]
+
+    async def test_of_many_at_once_is_recorded_for_each_of_them(
+        self, sessions: Sessions, vault: Vault, recorded: Providers, recorder: Recorder, person: Person
+    ) -> None:
+        due = await add_due(sessions, vault, person.http, 12)
+        steps = RefreshSweepActivities(sessions, vault, recorded, Terms())
+
+        await attempted(steps.chunk, ChunkStep(provider_id="simulator"))
+        await recorder.write()
+
+        found = await every(sessions, ProviderCall)
+        assert sorted(row.connection_id for row in found) == sorted(due.accounts)
+        assert {(row.purpose, row.endpoint, row.outcome, row.attempt) for row in found} == {
+            ("refresh", "token", "ok", 1)
+        }
 
 
 class TestAConsent:
