@@ -1,6 +1,7 @@
 """Finding what fell between two commits, and giving it its next step."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.detection import announce
 from integrations import temporal
 from integrations.db import (
+    calls,
     consents,
     dispatchers,
     notification_alert,
@@ -21,6 +23,7 @@ from integrations.db import (
 )
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession
+from integrations.domain.call import KEPT
 from integrations.domain.connection import BLOCKED, connection_of, reauth_id
 from integrations.domain.errors import RunbookError
 from integrations.domain.message import Message
@@ -45,16 +48,24 @@ class Reconciled(Message):
     holds: int = 0
     messages: int = 0
     alerts: int = 0
+    calls: int = 0
+    """Of providers, old enough to be forgotten."""
 
 
 class ReconcileActivities:
     def __init__(
-        self, sessions: Sessions, terms: Terms, retrying: Retrying = Retrying(), sending: Retrying = SENDING
+        self,
+        sessions: Sessions,
+        terms: Terms,
+        retrying: Retrying = Retrying(),
+        sending: Retrying = SENDING,
+        calls_kept: timedelta = KEPT,
     ) -> None:
         self._sessions = sessions
         self._terms = terms
         self._retrying = retrying
         self._sending = sending
+        self._calls_kept = calls_kept
 
     @activity.defn(name="reconcile.reauth")
     async def reauth(self) -> Reconciled:
@@ -98,6 +109,17 @@ class ReconcileActivities:
         async with self._sessions.begin() as session:
             alerts = int(await notification_alert.raised(session))
         return Reconciled(messages=messages, holds=holds, alerts=alerts)
+
+    @activity.defn(name="reconcile.calls")
+    async def calls(self) -> Reconciled:
+        """Forget the calls of providers that are too old, ten thousand in each transaction."""
+        forgotten, last = 0, calls.BATCH
+        while last == calls.BATCH:
+            async with self._sessions.begin() as session:
+                last = await calls.forget(session, self._calls_kept, calls.BATCH)
+            forgotten += last
+            activity.heartbeat()
+        return Reconciled(calls=forgotten)
 
     async def _send(self, client: Client, found: notification_lost.Lost) -> None:
         await temporal.start_sending(client, SendRequest(left=found.left, tried=found.attempts, retrying=self._sending))

@@ -13,6 +13,7 @@ from typing import Final
 
 from sqlalchemy.exc import IntegrityError
 
+from activities.caller import caller
 from activities.refresh_call import Send, brought, evidence_of, optional_of, refresh_at, sending
 from activities.run import this_run
 from activities.together import Together
@@ -22,6 +23,7 @@ from integrations.db.refresh_batch import Renewed
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
 from integrations.domain.errors import RunbookError
+from integrations.domain.gate import Purpose
 from integrations.domain.verdict import Meaning, Trouble
 from integrations.providers.http import TIMEOUT
 from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
@@ -127,7 +129,8 @@ class ChunkRun:
 
     async def _one(self, claim: Claim) -> None:
         try:
-            client = self._providers.client(self.provider.id, credentials.values(claim.connection, claim.credential))
+            values = credentials.values(claim.connection, claim.credential)
+            client = self._providers.client(self.provider.id, values, caller(claim.connection, Purpose.REFRESH))
             kept = credentials.opened(self._vault, claim.credential)
             send = sending(client, kept)
         except RunbookError as error:

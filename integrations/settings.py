@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, Validat
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
+from integrations.domain.call import KEPT as CALLS_KEPT
 from integrations.domain.durations import duration
 from integrations.domain.keyring import KEY_ID, Ring, key_of, root_of
 from integrations.domain.mail import MailServer, Sender
@@ -103,6 +104,7 @@ class Settings(BaseSettings):
     notify_backlog_slo: Duration = Field(
         default=timedelta(minutes=15), description="how long the oldest message that is due may wait, as 15m"
     )
+    calls_kept: Duration = Field(default=CALLS_KEPT, description="how long calls of providers are remembered, as 7d")
     database_cores: int | None = Field(default=None, ge=1, description="of the database's machine, when it is another")
     approve_above: int = Field(default=10_000, ge=0, description="a replay of more items needs another person's word")
     quiet_hours: str = Field(default="20-8", description="hours in which owners are not reminded; 0-0 for none")
@@ -134,6 +136,7 @@ class Settings(BaseSettings):
         "notify_retry_first",
         "notify_retry_most",
         "notify_backlog_slo",
+        "calls_kept",
     )
     @classmethod
     def _is_some_time(cls, value: timedelta) -> timedelta:

@@ -1,8 +1,11 @@
 """One look: is anything in trouble, since when, what is done about it, and the next command."""
 
+from datetime import UTC, datetime
+
 import typer
 from temporalio.service import RPCError
 
+from integrations.db import calls
 from integrations.db.notification_status import page as notification_page
 from integrations.db.outbox_status import page
 from integrations.db.status import ReauthStatus, reauth_status
@@ -13,6 +16,7 @@ from integrations.domain.outbox_page import Page
 from integrations.domain.outbox_verdict import troubles
 from integrations.domain.trouble import Trouble
 from integrations.temporal import TemporalUnreachableError
+from starters.calls import HEADINGS, WINDOW, by_outcome, lines
 from starters.notification_kit import unready
 from starters.reach import Reach, no_worker_since, reading
 from starters.shell import FAILED, UNREACHABLE, Json, as_json, command, moment, table
@@ -25,13 +29,14 @@ NOT_WATCHED = ("outage", "webhook")
 
 @command
 async def status(json: Json = False) -> None:
-    """One line for each failure mode: fine or trouble. Exit code 1 on trouble.
+    """One line for each failure mode: fine or trouble. Exit code 1 on trouble. Below, what providers answered.
 
     Example: runbook status
     """
     async with reading() as reach:
         async with reach.sessions.begin() as session:
             found = await reauth_status(session)
+            called = by_outcome(await calls.counts(session, datetime.now(UTC) - WINDOW))
         outbox = await page(reach.sessions)
         stuck = troubles(outbox, reach.settings.outbox_lag_slo)
         told = await notification_page(reach.sessions, await unready(reach.settings))
@@ -43,12 +48,20 @@ async def status(json: Json = False) -> None:
             "outbox": {"trouble": stuck} | outbox.model_dump(),
             "notification": {"trouble": untold} | told.model_dump(),
         }
-        as_json({"trouble": trouble, "platform": platform, "reauth": found} | ledgers | {"not_watched": NOT_WATCHED})
+        as_json(
+            {"trouble": trouble, "platform": platform, "reauth": found}
+            | ledgers
+            | {"provider_calls": called}
+            | {"not_watched": NOT_WATCHED}
+        )
     else:
         rows = [("platform", "trouble" if platform else "fine", "", platform or "worker and Temporal answer", "")]
         rows += [_line(found), _outbox(outbox, stuck), _notifications(told, untold)]
         rows += [(mode, "-", "", "not watched by this release", "") for mode in NOT_WATCHED]
         table(("MODE", "", "SINCE", "WHAT", "NEXT COMMAND"), rows, none="")
+        if called:
+            typer.echo()
+            table(HEADINGS, lines(called), none="")
     if unreachable:
         raise typer.Exit(UNREACHABLE)
     if trouble:

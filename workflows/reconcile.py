@@ -41,6 +41,15 @@ class ReconcileWorkflow:
             activity_id="notifications",
             **RECONCILE,
         )
-        return found.model_copy(
+        found = found.model_copy(
             update={"messages": messages.messages, "holds": found.holds + messages.holds, "alerts": messages.alerts}
         )
+        if not workflow.patched(Patch.FORGETS_CALLS):
+            return found
+        old = await workflow.execute_activity_method(
+            ReconcileActivities.calls,
+            summary="calls of providers that are too old to be remembered",
+            activity_id="calls",
+            **RECONCILE,
+        )
+        return found.model_copy(update={"calls": old.calls})

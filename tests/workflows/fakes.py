@@ -343,6 +343,10 @@ class FakeReconcile(ReconcileActivities):
     async def notifications(self) -> Reconciled:
         return Reconciled(messages=3, holds=1, alerts=1)
 
+    @activity.defn(name="reconcile.calls")
+    async def calls(self) -> Reconciled:
+        return Reconciled(calls=4)
+
     @activity.defn(name="reconcile.reauth")
     async def reauth(self) -> Reconciled:
         self.sweeps += 1
@@ -418,6 +422,7 @@ async def workers(
                     reconcile.reauth,
                     reconcile.outbox,
                     reconcile.notifications,
+                    reconcile.calls,
                     keys.left,
                     keys.reencrypt,
                     outbox.deliver,
