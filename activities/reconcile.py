@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
@@ -14,6 +15,7 @@ from integrations import temporal
 from integrations.db import (
     calls,
     consents,
+    credentials,
     dispatchers,
     notification_alert,
     notification_lost,
@@ -32,6 +34,7 @@ from integrations.domain.notification_delivery import RETRYING as SENDING
 from integrations.domain.notification_delivery import SendRequest
 from integrations.domain.outbox import DeliveryRequest, Retrying
 from integrations.domain.reauth import ConsentReceived, Repaired, Terms
+from integrations.domain.refresh import RETIRED_KEPT
 from integrations.observability import scrubbed
 
 T = TypeVar("T")
@@ -50,6 +53,8 @@ class Reconciled(Message):
     alerts: int = 0
     calls: int = 0
     """Of providers, old enough to be forgotten."""
+    credentials: int = 0
+    """Retired ones, as old."""
 
 
 class ReconcileActivities:
@@ -60,12 +65,14 @@ class ReconcileActivities:
         retrying: Retrying = Retrying(),
         sending: Retrying = SENDING,
         calls_kept: timedelta = KEPT,
+        credentials_kept: timedelta = RETIRED_KEPT,
     ) -> None:
         self._sessions = sessions
         self._terms = terms
         self._retrying = retrying
         self._sending = sending
         self._calls_kept = calls_kept
+        self._credentials_kept = credentials_kept
 
     @activity.defn(name="reconcile.reauth")
     async def reauth(self) -> Reconciled:
@@ -110,16 +117,25 @@ class ReconcileActivities:
             alerts = int(await notification_alert.raised(session))
         return Reconciled(messages=messages, holds=holds, alerts=alerts)
 
-    @activity.defn(name="reconcile.calls")
-    async def calls(self) -> Reconciled:
-        """Forget the calls of providers that are too old, ten thousand in each transaction."""
+    @activity.defn(name="reconcile.old")
+    async def old(self) -> Reconciled:
+        """Forget calls of providers and retired credentials that are too old, ten thousand in each transaction."""
+        return Reconciled(
+            calls=await self._forget(lambda session: calls.forget(session, self._calls_kept, calls.BATCH)),
+            credentials=await self._forget(
+                lambda session: credentials.forget_retired(session, self._credentials_kept, calls.BATCH)
+            ),
+        )
+
+    async def _forget(self, some: Callable[[AsyncSession], Awaitable[int]]) -> int:
+        """Batch after batch, until one is not full. How many are gone."""
         forgotten, last = 0, calls.BATCH
         while last == calls.BATCH:
             async with self._sessions.begin() as session:
-                last = await calls.forget(session, self._calls_kept, calls.BATCH)
+                last = await some(session)
             forgotten += last
             activity.heartbeat()
-        return Reconciled(calls=forgotten)
+        return forgotten
 
     async def _send(self, client: Client, found: notification_lost.Lost) -> None:
         await temporal.start_sending(client, SendRequest(left=found.left, tried=found.attempts, retrying=self._sending))

@@ -25,6 +25,7 @@ from integrations.domain.notification_delivery import RETRYING as SENDING
 from integrations.domain.outbox import BATCH, Retrying
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import PATIENCE, Reminding, Terms
+from integrations.domain.refresh import RETIRED_KEPT
 from integrations.keyring import GivenKeys, Keys, KeysFile
 
 _PREFIX: Final = "RUNBOOK_"
@@ -104,6 +105,7 @@ class Settings(BaseSettings):
     notify_backlog_slo: Duration = Field(
         default=timedelta(minutes=15), description="how long the oldest message that is due may wait, as 15m"
     )
+    credentials_kept: Duration = Field(default=RETIRED_KEPT, description="how long retired credentials are kept, as 7d")
     calls_kept: Duration = Field(default=CALLS_KEPT, description="how long calls of providers are remembered, as 7d")
     database_cores: int | None = Field(default=None, ge=1, description="of the database's machine, when it is another")
     approve_above: int = Field(default=10_000, ge=0, description="a replay of more items needs another person's word")
@@ -137,6 +139,7 @@ class Settings(BaseSettings):
         "notify_retry_most",
         "notify_backlog_slo",
         "calls_kept",
+        "credentials_kept",
     )
     @classmethod
     def _is_some_time(cls, value: timedelta) -> timedelta:

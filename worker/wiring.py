@@ -106,7 +106,9 @@ def build_workers(
     refresh = RefreshActivities(sessions, vault, providers)
     sweep = RefreshSweepActivities(sessions, vault, providers, config.terms)
     jobs = JobActivities(sessions, vault, providers)
-    reconcile = ReconcileActivities(sessions, config.terms, config.retrying, config.sending, config.calls_kept)
+    reconcile = ReconcileActivities(
+        sessions, config.terms, config.retrying, config.sending, config.calls_kept, config.credentials_kept
+    )
     sealing = KeysActivities(sessions, vault)
     detection = DetectionActivities(sessions, config.terms)
     kit = put_together(config, vault, channels, providers.catalog)
@@ -141,7 +143,7 @@ def build_workers(
             reconcile.reauth,
             reconcile.outbox,
             reconcile.notifications,
-            reconcile.calls,
+            reconcile.old,
             sealing.left,
             sealing.reencrypt,
             outbox.deliver,

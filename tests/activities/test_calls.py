@@ -202,7 +202,7 @@ class TestReconcile:
         await many(sessions, 2, timedelta(days=1))
         steps = ReconcileActivities(sessions, Terms(), calls_kept=timedelta(days=2))
 
-        found = await ActivityEnvironment().run(steps.calls)
+        found = await ActivityEnvironment().run(steps.old)
 
         assert found.calls == 7
         assert len(await every(sessions, ProviderCall)) == 2

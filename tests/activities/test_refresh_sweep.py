@@ -9,15 +9,17 @@ from uuid import UUID
 import httpx
 import pytest
 import pytest_asyncio
+from sqlalchemy import update
 from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
+from activities.reconcile import ReconcileActivities
 from activities.refresh_sweep import RefreshSweepActivities
 from integrations.db import connections, leases
 from integrations.db.refresh import LEASE
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection, GrantEvent, RefreshLease
+from integrations.db.tables import Connection, Credential, GrantEvent, RefreshLease
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.errors import NotReadyError, TryAgainError
@@ -429,3 +431,30 @@ class TestClientCredentials:
         rows = (await active(sessions)).values()
         assert {row.version for row in rows} == {2}
         assert all(row.refresh_at and row.refresh_at > datetime.now(UTC) for row in rows)
+
+
+class TestRetiredCredentials:
+    async def test_are_forgotten_after_their_time(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        """W29: each refresh leaves one behind."""
+        await add_due(sessions, vault, person.http, 6)
+        await chunk(steps, client)
+        some = list(await active(sessions))[:4]
+        async with sessions.begin() as session:
+            await session.execute(
+                update(Credential)
+                .where(Credential.state == "retired", Credential.connection_id.in_(some))
+                .values(retired_at=datetime.now(UTC) - timedelta(days=3))
+            )
+        reconcile = ReconcileActivities(sessions, Terms(), credentials_kept=timedelta(days=2))
+
+        found = await ActivityEnvironment().run(reconcile.old)
+
+        assert found.credentials == 4
+        left = await every(sessions, Credential)
+        assert sorted((row.state, row.connection_id in some) for row in left) == [
+            *[("active", False)] * 2,
+            *[("active", True)] * 4,
+            *[("retired", False)] * 2,
+        ]

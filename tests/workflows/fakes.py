@@ -343,8 +343,8 @@ class FakeReconcile(ReconcileActivities):
     async def notifications(self) -> Reconciled:
         return Reconciled(messages=3, holds=1, alerts=1)
 
-    @activity.defn(name="reconcile.calls")
-    async def calls(self) -> Reconciled:
+    @activity.defn(name="reconcile.old")
+    async def old(self) -> Reconciled:
         return Reconciled(calls=4)
 
     @activity.defn(name="reconcile.reauth")
@@ -422,7 +422,7 @@ async def workers(
                     reconcile.reauth,
                     reconcile.outbox,
                     reconcile.notifications,
-                    reconcile.calls,
+                    reconcile.old,
                     keys.left,
                     keys.reencrypt,
                     outbox.deliver,

@@ -30,9 +30,16 @@ def upgrade() -> None:
         ["provider_id", "refresh_at"],
         postgresql_where=sa.text("state = 'active' AND refresh_at IS NOT NULL"),
     )
+    op.create_index(
+        "ix_service_credentials_retired",
+        _CREDENTIALS,
+        ["retired_at"],
+        postgresql_where=sa.text("state = 'retired'"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_service_credentials_retired", _CREDENTIALS)
     op.drop_index("ix_service_credentials_due", _CREDENTIALS)
     op.drop_column(_CREDENTIALS, "refresh_at")
     op.drop_column(_CREDENTIALS, "provider_id")
