@@ -7,6 +7,7 @@ from typing import Any, Final
 from temporalio import activity
 from temporalio.client import WorkflowFailureError
 
+from activities.caller import caller
 from integrations import temporal
 from integrations.db import connections, credentials
 from integrations.db.refresh import REFRESHABLE
@@ -57,7 +58,8 @@ class JobActivities:
             decision = Decision(answer=Answer.BLOCKED, reason="there is no active credential")
         if not decision.may_go or kept is None:
             return JobResult(decision=decision, because=decision.reason)
-        client = self._providers.client(job.provider_id, credentials.values(connection, kept))
+        values = credentials.values(connection, kept)
+        client = self._providers.client(job.provider_id, values, caller(connection, Purpose.USE))
         token = credentials.opened(self._vault, kept).access_token
         answer = await client.call(capability.call, token, payload=job.payload, idempotency_key=job.idempotency_key)
         verdict = client.judge_call(answer)

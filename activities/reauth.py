@@ -6,6 +6,7 @@ from uuid import UUID
 
 from temporalio import activity
 
+from activities.caller import caller
 from activities.heart import beating
 from activities.refresh_call import refresh_at
 from activities.run import this_run
@@ -16,6 +17,7 @@ from integrations.db.tables import Connection, ConsentSession, Credential
 from integrations.db.vault import Vault
 from integrations.domain.connection import masked
 from integrations.domain.errors import TryAgainError
+from integrations.domain.gate import Purpose
 from integrations.domain.reauth import (
     Activation,
     Candidate,
@@ -119,7 +121,7 @@ class ReauthActivities:
                 raise _StaleError(f"the session is {row.status}")
             # What a person has to bring, a client secret or a key, is found missing before the code counts as sent.
             variables = credentials.values(connection, kept) if kept else connection.variables | row.variables
-            client = self._providers.client(connection.provider_id, variables)
+            client = self._providers.client(connection.provider_id, variables, caller(connection, Purpose.EXCHANGE))
             if kept is None and row.status == "received":
                 sending = consents.code_and_verifier(self._vault, row)
                 if not await consents.move(session, row.id, "received", "exchanging"):
@@ -152,7 +154,7 @@ class ReauthActivities:
         if answer.granted is None:
             return await self._invite_again(consent, _why_refused(client, answer), evidence_of(answer))
         variables = connection.variables | row.variables | answer.granted.values
-        client = self._providers.client(connection.provider_id, variables)
+        client = self._providers.client(connection.provider_id, variables, caller(connection, Purpose.EXCHANGE))
         # At once: the sooner what came back is stored, the fewer kills lose it.
         kept, account = await asyncio.gather(
             self._store(consent, row, client.provider, answer.granted), client.identity(answer.granted.access_token)
@@ -245,7 +247,8 @@ class ReauthActivities:
         if found is None:
             return _GONE, {}
         connection, kept = found
-        client = self._providers.client(connection.provider_id, credentials.values(connection, kept))
+        values = credentials.values(connection, kept)
+        client = self._providers.client(connection.provider_id, values, caller(connection, Purpose.PROBE))
         token = credentials.opened(self._vault, kept).access_token
         granted = frozenset(kept.grants)
         probes = {c.probe for c in client.provider.capabilities.values() if c.requires <= granted}

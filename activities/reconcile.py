@@ -1,9 +1,11 @@
 """Finding what fell between two commits, and giving it its next step."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
@@ -11,7 +13,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.detection import announce
 from integrations import temporal
 from integrations.db import (
+    calls,
     consents,
+    credentials,
     dispatchers,
     notification_alert,
     notification_lost,
@@ -21,6 +25,7 @@ from integrations.db import (
 )
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession
+from integrations.domain.call import KEPT
 from integrations.domain.connection import BLOCKED, connection_of, reauth_id
 from integrations.domain.errors import RunbookError
 from integrations.domain.message import Message
@@ -29,6 +34,7 @@ from integrations.domain.notification_delivery import RETRYING as SENDING
 from integrations.domain.notification_delivery import SendRequest
 from integrations.domain.outbox import DeliveryRequest, Retrying
 from integrations.domain.reauth import ConsentReceived, Repaired, Terms
+from integrations.domain.refresh import RETIRED_KEPT
 from integrations.observability import scrubbed
 
 T = TypeVar("T")
@@ -45,16 +51,28 @@ class Reconciled(Message):
     holds: int = 0
     messages: int = 0
     alerts: int = 0
+    calls: int = 0
+    """Of providers, old enough to be forgotten."""
+    credentials: int = 0
+    """Retired ones, as old."""
 
 
 class ReconcileActivities:
     def __init__(
-        self, sessions: Sessions, terms: Terms, retrying: Retrying = Retrying(), sending: Retrying = SENDING
+        self,
+        sessions: Sessions,
+        terms: Terms,
+        retrying: Retrying = Retrying(),
+        sending: Retrying = SENDING,
+        calls_kept: timedelta = KEPT,
+        credentials_kept: timedelta = RETIRED_KEPT,
     ) -> None:
         self._sessions = sessions
         self._terms = terms
         self._retrying = retrying
         self._sending = sending
+        self._calls_kept = calls_kept
+        self._credentials_kept = credentials_kept
 
     @activity.defn(name="reconcile.reauth")
     async def reauth(self) -> Reconciled:
@@ -98,6 +116,26 @@ class ReconcileActivities:
         async with self._sessions.begin() as session:
             alerts = int(await notification_alert.raised(session))
         return Reconciled(messages=messages, holds=holds, alerts=alerts)
+
+    @activity.defn(name="reconcile.old")
+    async def old(self) -> Reconciled:
+        """Forget calls of providers and retired credentials that are too old, ten thousand in each transaction."""
+        return Reconciled(
+            calls=await self._forget(lambda session: calls.forget(session, self._calls_kept, calls.BATCH)),
+            credentials=await self._forget(
+                lambda session: credentials.forget_retired(session, self._credentials_kept, calls.BATCH)
+            ),
+        )
+
+    async def _forget(self, some: Callable[[AsyncSession], Awaitable[int]]) -> int:
+        """Batch after batch, until one is not full. How many are gone."""
+        forgotten, last = 0, calls.BATCH
+        while last == calls.BATCH:
+            async with self._sessions.begin() as session:
+                last = await some(session)
+            forgotten += last
+            activity.heartbeat()
+        return forgotten
 
     async def _send(self, client: Client, found: notification_lost.Lost) -> None:
         await temporal.start_sending(client, SendRequest(left=found.left, tried=found.attempts, retrying=self._sending))

@@ -3,6 +3,7 @@
 from temporalio import activity
 
 from activities import refresh_first
+from activities.caller import caller
 from activities.refresh_call import brought, evidence_of, optional_of, refresh_at, renews, sending
 from activities.refused import Refusals
 from activities.run import this_run
@@ -13,6 +14,7 @@ from integrations.db.tables import Connection
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.errors import RunbookError, TryAgainError
+from integrations.domain.gate import Purpose
 from integrations.domain.reauth import Detected
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
 from integrations.domain.surge import Limits
@@ -50,7 +52,8 @@ class RefreshActivities:
             return claimed
         try:
             values = credentials.values(claimed.connection, claimed.credential)
-            client = self._providers.client(claimed.connection.provider_id, values)
+            asking = caller(claimed.connection, Purpose.REFRESH)
+            client = self._providers.client(claimed.connection.provider_id, values, asking)
             tokens = credentials.opened(self._vault, claimed.credential)
         except RunbookError:
             # A person has to bring something first: nobody else waits for the lease meanwhile.
@@ -86,7 +89,8 @@ class RefreshActivities:
             if before is not None:
                 claimed = await refresh.claim(session, connection, before)
         if before is None and connection.status == Status.ERRORED and self._needs_nobody(connection):
-            client = self._providers.client(connection.provider_id, connection.variables)
+            asking = caller(connection, Purpose.REFRESH)
+            client = self._providers.client(connection.provider_id, connection.variables, asking)
             return await refresh_first.fetch(self._sessions, self._vault, client, connection.id)
         if before is None:
             return Refreshed(refresh=Refresh.NOT_CONNECTED, why="there is no active credential")

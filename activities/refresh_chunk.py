@@ -13,6 +13,7 @@ from typing import Final
 
 from sqlalchemy.exc import IntegrityError
 
+from activities.caller import caller
 from activities.refresh_call import Send, brought, evidence_of, optional_of, refresh_at, sending
 from activities.run import this_run
 from activities.together import Together
@@ -23,12 +24,15 @@ from integrations.db.session import Sessions
 from integrations.db.surge_counts import Watched
 from integrations.db.vault import Vault
 from integrations.domain.errors import RunbookError
+from integrations.domain.gate import Purpose
 from integrations.domain.verdict import TERMINAL, Trouble
 from integrations.providers.http import TIMEOUT
 from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
 
 AT_ONCE: Final = 16
 """Calls of one chunk: what a kill at a bad moment leaves without an answer."""
+_AT_FIRST: Final = 4
+"""Of these, until one shows that the provider is there: a storm is met with few."""
 _SENDS_WITHIN: Final = (LEASE - TIMEOUT) * 0.7
 """After its claim: what is sent later could come back when the lease is another's."""
 _SOME: Final = 5
@@ -71,6 +75,11 @@ class Outcome:
     """More came back than tokens, and somebody has to hear of it."""
 
     @property
+    def is_heard(self) -> bool:
+        """Did the provider answer something that is about a connection?"""
+        return self.refreshed > 0 or any(not each.is_transient for each in self.failed)
+
+    @property
     def trouble(self) -> list[Failed]:
         """What says that the provider is in trouble, and not these connections: then nothing more is sent."""
         transient = [each for each in self.failed if each.is_transient]
@@ -90,13 +99,15 @@ class ChunkRun:
         self.provider = providers.catalog.provider(provider_id)
         self._mark = Together(self._mark_all)
         self._store = Together(self._store_all)
+        self._is_there = asyncio.Event()
         self._until = time.monotonic() + _SENDS_WITHIN.total_seconds()
         self.outcome = Outcome()
 
     async def refresh(self, claims: Iterable[Claim]) -> Outcome:
         """Refresh them all, as far as the provider answers. Raises what the database does, after the last answer."""
         left = iter(claims)
-        ends = await asyncio.gather(*(self._lane(left) for _ in range(AT_ONCE)), return_exceptions=True)
+        lanes = [self._lane(left, waits=number >= _AT_FIRST) for number in range(AT_ONCE)]
+        ends = await asyncio.gather(*lanes, return_exceptions=True)
         # Never one of them alone: a call that is given up in the middle is a rotation whose answer is lost.
         for end in ends:
             if isinstance(end, BaseException):
@@ -104,16 +115,25 @@ class ChunkRun:
         self.outcome.unsent += left
         return self.outcome
 
-    async def _lane(self, left: Iterable[Claim]) -> None:
-        for claim in left:
-            if self.outcome.trouble or time.monotonic() > self._until:
-                self.outcome.unsent.append(claim)
-                return
-            await self._one(claim)
+    async def _lane(self, left: Iterable[Claim], *, waits: bool) -> None:
+        if waits:
+            await self._is_there.wait()
+        try:
+            for claim in left:
+                if self.outcome.trouble or time.monotonic() > self._until:
+                    self.outcome.unsent.append(claim)
+                    return
+                await self._one(claim)
+                if self.outcome.is_heard:
+                    self._is_there.set()
+        finally:
+            # It ends for whatever reason: nobody has to be waited for any more.
+            self._is_there.set()
 
     async def _one(self, claim: Claim) -> None:
         try:
-            client = self._providers.client(self.provider.id, credentials.values(claim.connection, claim.credential))
+            values = credentials.values(claim.connection, claim.credential)
+            client = self._providers.client(self.provider.id, values, caller(claim.connection, Purpose.REFRESH))
             kept = credentials.opened(self._vault, claim.credential)
             send = sending(client, kept)
         except RunbookError as error:

@@ -32,8 +32,8 @@ LANES: Final = 4
 _BY: Final = "refresh-sweep"
 _GOES_ON: Final = timedelta(minutes=15)
 """What has a workflow of its own is due for the sweep after this: whatever became of that one."""
-_ANOTHER_FIRST: Final = timedelta(minutes=1)
-"""Behind the others, which are tried in its place while their provider is in trouble."""
+_BEHIND_THE_OTHERS: Final = timedelta(0)
+"""Due from now on: after those that are due for longer, which are tried in its place."""
 _SOON: Final = timedelta(seconds=2)
 
 
@@ -117,7 +117,7 @@ class RefreshSweepActivities:
         await asyncio.gather(*(self._leave(each) for each in going_on))
         async with self._sessions.begin() as session:
             await refresh_due.put_off(session, [(each.claim, each.answered) for each in leaving], _GOES_ON)
-            await refresh_due.put_off(session, [(each.claim, each.answered) for each in behind], _ANOTHER_FIRST)
+            await refresh_due.put_off(session, [(each.claim, each.answered) for each in behind], _BEHIND_THE_OTHERS)
             await refresh_due.put_off(session, [(claim, False) for claim in outcome.hopeless], None)
             await refresh_due.release(session, outcome.unsent)
         if trouble:

@@ -21,6 +21,7 @@ from bench import (
     reauth_callback,
     reauth_start,
     refresh,
+    refresh_recording,
 )
 from bench.neighbours import Neighbours
 from bench.result import Result, tell
@@ -40,6 +41,7 @@ BENCHMARKS: Final[Mapping[str, tuple[Benchmark, int]]] = {
     "refresh.sweep": (refresh.sweep, 2 * (refresh.DUE + refresh.WARM_UP)),
     "notification.send": (notification.send, 2 * notification.TURNS * notification.SENT),
     "notification.flaky": (notification.flaky, 3 * notification.TURNS * notification.FLAKY),
+    "refresh.recording": (refresh_recording.cost, 2 * refresh_recording.TURNS * refresh_recording.CALLS),
 }
 RESULTS: Final = Path(__file__).with_name("results.json")
 WRONG_USAGE: Final = 2

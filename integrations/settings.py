@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, Validat
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
+from integrations.domain.call import KEPT as CALLS_KEPT
 from integrations.domain.durations import duration
 from integrations.domain.keyring import KEY_ID, Ring, key_of, root_of
 from integrations.domain.mail import MailServer, Sender
@@ -24,6 +25,7 @@ from integrations.domain.notification_delivery import RETRYING as SENDING
 from integrations.domain.outbox import BATCH, Retrying
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import PATIENCE, Reminding, Terms
+from integrations.domain.refresh import RETIRED_KEPT
 from integrations.domain.surge import Limits
 from integrations.keyring import GivenKeys, Keys, KeysFile
 
@@ -105,6 +107,8 @@ class Settings(BaseSettings):
     notify_backlog_slo: Duration = Field(
         default=timedelta(minutes=15), description="how long the oldest message that is due may wait, as 15m"
     )
+    credentials_kept: Duration = Field(default=RETIRED_KEPT, description="how long retired credentials are kept, as 7d")
+    calls_kept: Duration = Field(default=CALLS_KEPT, description="how long calls of providers are remembered, as 7d")
     surge_window: Duration = Field(default=_SURGE.window, description="in which terminal answers are counted, as 10m")
     surge_connections: int = Field(default=_SURGE.connections, ge=1, description="so many are a surge, if they are")
     surge_share: int = Field(default=_SURGE.share, ge=0, le=100, description="per cent of those that were answered too")
@@ -139,6 +143,8 @@ class Settings(BaseSettings):
         "notify_retry_first",
         "notify_retry_most",
         "notify_backlog_slo",
+        "calls_kept",
+        "credentials_kept",
         "surge_window",
     )
     @classmethod

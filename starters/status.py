@@ -1,8 +1,11 @@
 """One look: is anything in trouble, since when, what is done about it, and the next command."""
 
+from datetime import UTC, datetime
+
 import typer
 from temporalio.service import RPCError
 
+from integrations.db import calls
 from integrations.db.notification_status import page as notification_page
 from integrations.db.outbox_status import page
 from integrations.db.status import ReauthStatus, reauth_status
@@ -14,6 +17,7 @@ from integrations.domain.outbox_page import Page
 from integrations.domain.outbox_verdict import troubles
 from integrations.domain.trouble import Trouble
 from integrations.temporal import TemporalUnreachableError
+from starters.calls import HEADINGS, WINDOW, by_outcome, lines
 from starters.notification_kit import unready
 from starters.reach import Reach, no_worker_since, reading
 from starters.shell import FAILED, UNREACHABLE, Json, as_json, command, moment, table
@@ -26,7 +30,7 @@ NOT_WATCHED = ("outage", "webhook")
 
 @command
 async def status(json: Json = False) -> None:
-    """One line for each failure mode: fine or trouble. Exit code 1 on trouble.
+    """One line for each failure mode: fine or trouble. Exit code 1 on trouble. Below, what providers answered.
 
     Example: runbook status
     """
@@ -34,6 +38,7 @@ async def status(json: Json = False) -> None:
         async with reach.sessions.begin() as session:
             found = await reauth_status(session)
             held = await surges(session)
+            called = by_outcome(await calls.counts(session, datetime.now(UTC) - WINDOW))
         outbox = await page(reach.sessions)
         stuck = troubles(outbox, reach.settings.outbox_lag_slo)
         told = await notification_page(reach.sessions, await unready(reach.settings))
@@ -50,6 +55,7 @@ async def status(json: Json = False) -> None:
             {"trouble": trouble, "platform": platform, "reauth": found}
             | refused
             | ledgers
+            | {"provider_calls": called}
             | {"not_watched": NOT_WATCHED}
         )
     else:
@@ -57,6 +63,9 @@ async def status(json: Json = False) -> None:
         rows += [_line(found), _refresh(held), _outbox(outbox, stuck), _notifications(told, untold)]
         rows += [(mode, "-", "", "not watched by this release", "") for mode in NOT_WATCHED]
         table(("MODE", "", "SINCE", "WHAT", "NEXT COMMAND"), rows, none="")
+        if called:
+            typer.echo()
+            table(HEADINGS, lines(called), none="")
     if unreachable:
         raise typer.Exit(UNREACHABLE)
     if trouble:

@@ -102,6 +102,23 @@ async def database_url(postgres_server: str) -> AsyncIterator[str]:
     await admin.close()
 
 
+@pytest_asyncio.fixture
+async def empty_database(postgres_server: str) -> AsyncIterator[AsyncEngine]:
+    """A database of this test alone, without a table."""
+    name = f"runbook_test_empty_{secrets.token_hex(4)}"
+    admin = await asyncpg.connect(postgres_server)
+    await admin.execute(f'CREATE DATABASE "{name}"')
+    engine = make_engine(
+        make_url(postgres_server)
+        .set(drivername="postgresql+asyncpg", database=name)
+        .render_as_string(hide_password=False)
+    )
+    yield engine
+    await engine.dispose()
+    await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    await admin.close()
+
+
 @pytest_asyncio.fixture(scope="session")
 async def _migrated(database_url: str) -> AsyncIterator[AsyncEngine]:
     engine = make_engine(database_url)

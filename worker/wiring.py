@@ -46,6 +46,7 @@ from integrations.providers.oauth import Providers
 from integrations.settings import Settings
 from worker import schedules
 from worker.plugin import runbook_plugin
+from worker.recorder import recording
 from workflows.job import ProviderJobWorkflow
 from workflows.keys import KeysReencryptWorkflow
 from workflows.notification import NotificationDeliveryWorkflow, NotificationDispatchWorkflow
@@ -105,7 +106,9 @@ def build_workers(
     refresh = RefreshActivities(sessions, vault, providers, config.surge_limits)
     sweep = RefreshSweepActivities(sessions, vault, providers, config.terms, config.surge_limits)
     jobs = JobActivities(sessions, vault, providers)
-    reconcile = ReconcileActivities(sessions, config.terms, config.retrying, config.sending)
+    reconcile = ReconcileActivities(
+        sessions, config.terms, config.retrying, config.sending, config.calls_kept, config.credentials_kept
+    )
     sealing = KeysActivities(sessions, vault)
     detection = DetectionActivities(sessions, config.terms)
     kit = put_together(config, vault, channels, providers.catalog)
@@ -140,6 +143,7 @@ def build_workers(
             reconcile.reauth,
             reconcile.outbox,
             reconcile.notifications,
+            reconcile.old,
             sealing.left,
             sealing.reencrypt,
             outbox.deliver,
@@ -258,7 +262,8 @@ async def run(config: Settings) -> None:
         sending = await stack.enter_async_context(make_transport(config.webhook_internal))
         engine = make_engine(config.sqlalchemy_url, ask_first=False)
         stack.push_async_callback(engine.dispose)
-        providers = Providers(catalog.load(config.providers, config.simulator_url), http)
+        recorder = await stack.enter_async_context(recording(make_sessions(engine)))
+        providers = Providers(catalog.load(config.providers, config.simulator_url), http, recorder)
         client = await temporal.connect(config, plugins=(runbook_plugin(sandboxed=False),))
         await check_attributes(client)
         await check_database(engine, config)

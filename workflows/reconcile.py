@@ -41,6 +41,15 @@ class ReconcileWorkflow:
             activity_id="notifications",
             **RECONCILE,
         )
-        return found.model_copy(
+        found = found.model_copy(
             update={"messages": messages.messages, "holds": found.holds + messages.holds, "alerts": messages.alerts}
         )
+        if not workflow.patched(Patch.FORGETS_WHAT_IS_OLD):
+            return found
+        old = await workflow.execute_activity_method(
+            ReconcileActivities.old,
+            summary="calls of providers and retired credentials that are too old to be kept",
+            activity_id="old",
+            **RECONCILE,
+        )
+        return found.model_copy(update={"calls": old.calls, "credentials": old.credentials})

@@ -1,11 +1,11 @@
 """Credentials as versions: sealed when written, opened at the moment of use, one active per connection."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from pydantic import SecretStr
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import any_, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.tables import Connection, Credential
@@ -116,6 +116,19 @@ async def retire_active(session: AsyncSession, connection_id: UUID) -> None:
         .where(Credential.connection_id == connection_id, Credential.state == "active")
         .values(state="retired", retired_at=func.now())
     )
+
+
+async def forget_retired(session: AsyncSession, kept: timedelta, most: int) -> int:
+    """Delete at most so many of those that retired longer ago than `kept`. How many it deleted."""
+    old = (
+        select(Credential.id)
+        .where(Credential.state == "retired", Credential.retired_at < func.now() - kept)
+        .order_by(Credential.retired_at)
+        .limit(most)
+    )
+    # By their keys, as an array: joined, so many would have the whole table read.
+    gone = await session.execute(delete(Credential).where(Credential.id == any_(func.array(old.scalar_subquery()))))
+    return gone.rowcount  # type: ignore[attr-defined, no-any-return]
 
 
 async def activate(session: AsyncSession, connection_id: UUID, version: int) -> Credential | None:

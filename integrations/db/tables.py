@@ -121,6 +121,8 @@ class Credential(Base):
         Index("ux_service_credentials_session", "session_id", unique=True),
         # What is due at one provider, in its order: whatever is overdue at another is not walked through.
         Index("ix_service_credentials_due", "provider_id", "refresh_at", postgresql_where=text(DUE)),
+        # What is old enough to be forgotten: each refresh retires one.
+        Index("ix_service_credentials_retired", "retired_at", postgresql_where=text("state = 'retired'")),
         Index(None, "key_id"),
     )
 

@@ -11,6 +11,8 @@ from integrations.domain.verdict import Meaning
 
 CONFIRM_AFTER: Final = timedelta(seconds=10)
 """Between a refusal and the second look that may call the grant dead."""
+RETIRED_KEPT: Final = timedelta(days=7)
+"""How long a credential that another one replaced is kept, for whoever asks what was when."""
 _AT_LEAST_DAILY: Final = timedelta(hours=24)
 _EARLIER: Final = 0.2
 """Of the wait. So much is given up, so that what was connected in one minute is not refreshed in one minute."""

@@ -17,7 +17,7 @@ from integrations.domain.answer import Reading, value_at
 from integrations.domain.errors import NotReadyError
 from integrations.domain.gate import Access
 from integrations.domain.nearest import nearest
-from integrations.domain.verdict import Vocabulary
+from integrations.domain.verdict import Endpoint, Vocabulary
 from integrations.providers.mistakes import CatalogError
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -252,6 +252,11 @@ class Provider(_Entry):
         """What an operator does when the provider does not accept our client."""
         stem = variable_stem(self.id)
         return f"correct {stem}_CLIENT_ID and {stem}_CLIENT_SECRET, then restart the workers"
+
+    def name_of(self, call: Call) -> str:
+        """The first capability that is called or probed so; `api` for any other call."""
+        those = (name for name, each in self.capabilities.items() if call in {each.call, each.probe})
+        return next(those, Endpoint.API)
 
     def capability(self, name: str) -> Capability:
         """Raises CatalogError, naming the nearest, when there is none of that name."""

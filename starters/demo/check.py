@@ -16,6 +16,8 @@ class Name(StrEnum):
     REPAIRED_NEW_VERSION = "repaired_new_version"
     CAPABILITY_SUCCEEDED = "capability_succeeded"
     OWNER_TOLD = "owner_told"
+    STORM_HARMED_NOBODY = "storm_harmed_nobody"
+    REVOKED_FOUND_AMONG_MANY = "revoked_found_among_many"
     BACKLOG_DRAINED = "backlog_drained"
     ORDER_KEPT = "order_kept"
     POISON_ISOLATED = "poison_isolated"

@@ -24,6 +24,7 @@ from starters.demo.mail import Letter
 from starters.demo.notification_act import FailingMessages
 from starters.demo.outbox_act import LaggingOutbox
 from starters.demo.poison_act import PoisonedEvents
+from starters.demo.refresh_act import HundredDue
 from starters.demo.scene import Act, Scene, StoryError
 from starters.demo.simulator import Simulator
 from starters.demo.story import RevokedGrant
@@ -34,6 +35,7 @@ from starters.stack import Stack
 
 _ACTS: Final[tuple[tuple[str, type[Act]], ...]] = (
     ("reauth", RevokedGrant),
+    ("refresh", HundredDue),
     ("outbox", LaggingOutbox),
     ("outbox", PoisonedEvents),
     ("notification", FailingMessages),

@@ -24,6 +24,11 @@ class Simulator:
             if (method is None or row["method"] == method) and (after is None or moment_of(row) > after)
         ]
 
+    async def mint(self, count: int) -> list[dict[str, Any]]:
+        """So many new accounts, each with a grant that lives: its tokens, its account's id and address."""
+        answer = await self._http.post("/admin/grants/mint", json={"count": count})
+        return list(answer.raise_for_status().json())
+
     async def revoke(self, account_id: str) -> int:
         answer = await self._http.post("/admin/grants/revoke", json={"account_id": account_id})
         return int(answer.raise_for_status().json()["revoked"])

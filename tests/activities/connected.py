@@ -35,4 +35,4 @@ def altered(
     """The same catalog with changes to the simulator's entry, another client, or other client credentials."""
     entry = providers.catalog.provider("simulator").model_copy(update=changes)
     given = environment if environment is not None else dict(providers.catalog._environment)
-    return Providers(Catalog({"simulator": entry}, given), http or providers._http)
+    return Providers(Catalog({"simulator": entry}, given), http or providers._http, providers._record)

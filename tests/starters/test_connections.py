@@ -1,3 +1,6 @@
+import asyncio
+import re
+
 import pytest
 
 from tests.starters.conftest import UNKNOWN, Account, Runbook
@@ -116,6 +119,17 @@ class TestAConnectedAccount:
         assert [move["to"] for move in history["transitions"]] == ["active", "disconnected"]
         assert history["transitions"][-1]["reason"] == "customer left"
         assert {version["state"] for version in history["credentials"]} == {"retired"}
+
+    async def test_has_its_calls_counted_by_the_status(self, runbook: Runbook, connected: Account) -> None:
+        before = runbook("status", "--json").json["provider_calls"]["simulator"]["ok"]
+        for _ in range(3):
+            assert runbook("connections", "call", connected.word, "notes.read").code == 0
+
+        async with asyncio.timeout(5):
+            while runbook("status", "--json").json["provider_calls"]["simulator"]["ok"] < before + 3:
+                await asyncio.sleep(0.1)
+
+        assert re.search(r"simulator +\d+ +\d+ ok", runbook("status").out)
 
     async def test_answers_a_program_with_a_document_when_it_does_not_wait(
         self, runbook: Runbook, connected: Account

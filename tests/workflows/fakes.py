@@ -345,6 +345,10 @@ class FakeReconcile(ReconcileActivities):
     async def notifications(self) -> Reconciled:
         return Reconciled(messages=3, holds=1, alerts=1)
 
+    @activity.defn(name="reconcile.old")
+    async def old(self) -> Reconciled:
+        return Reconciled(calls=4)
+
     @activity.defn(name="reconcile.reauth")
     async def reauth(self) -> Reconciled:
         self.sweeps += 1
@@ -420,6 +424,7 @@ async def workers(
                     reconcile.reauth,
                     reconcile.outbox,
                     reconcile.notifications,
+                    reconcile.old,
                     keys.left,
                     keys.reencrypt,
                     outbox.deliver,

@@ -17,6 +17,7 @@ from integrations.db.credentials import Tokens
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection
 from integrations.db.vault import Vault
+from integrations.domain.call import Caller
 from integrations.domain.refresh import RefreshRequest
 from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
 from integrations.settings import load
@@ -31,8 +32,10 @@ class SlowProviders(Providers):
         super().__init__(real.catalog, real._http)
         self.reached, self.go_on = asyncio.Event(), asyncio.Event()
 
-    def client(self, provider_id: str, values: Mapping[str, Any] | None = None) -> OAuthClient:
-        outer, real = self, super().client(provider_id, values)
+    def client(
+        self, provider_id: str, values: Mapping[str, Any] | None = None, caller: Caller | None = None
+    ) -> OAuthClient:
+        outer, real = self, super().client(provider_id, values, caller)
 
         class Slow(OAuthClient):
             async def refresh(self, token: SecretStr) -> TokenAnswer:

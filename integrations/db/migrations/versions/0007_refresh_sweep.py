@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010"
+revision = "0007"
 down_revision = "0006"
 branch_labels = None
 depends_on = None
@@ -30,9 +30,16 @@ def upgrade() -> None:
         ["provider_id", "refresh_at"],
         postgresql_where=sa.text("state = 'active' AND refresh_at IS NOT NULL"),
     )
+    op.create_index(
+        "ix_service_credentials_retired",
+        _CREDENTIALS,
+        ["retired_at"],
+        postgresql_where=sa.text("state = 'retired'"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_service_credentials_retired", _CREDENTIALS)
     op.drop_index("ix_service_credentials_due", _CREDENTIALS)
     op.drop_column(_CREDENTIALS, "refresh_at")
     op.drop_column(_CREDENTIALS, "provider_id")
