@@ -65,7 +65,7 @@ class Platform:
             await session.flush()
             cause = reason or f"{by} asks {owner} to connect {known.name}"
             detection = await connections.detect(
-                session, row.id, Detected.REQUESTED, cause=cause, actor=by, version=None
+                session, row.id, Detected.REQUESTED, cause=cause, actor=by, version=None, ordered=True
             )
         await announce(self.temporal, self.sessions, self.settings.terms, detection)
         return row
@@ -86,8 +86,11 @@ class Platform:
                 actor=by,
                 version=active.version if active else None,
                 evidence={"said_by": by},
+                ordered=True,
             )
-        return await announce(self.temporal, self.sessions, self.settings.terms, detection)
+        started = await announce(self.temporal, self.sessions, self.settings.terms, detection)
+        assert started is not None, "what a person orders is announced"
+        return started
 
     async def refresh(self, connection_id: UUID, *, by: str, reason: str) -> WorkflowHandle[Any, Refreshed]:
         """Start a refresh, or join the one under way. Raises StopError when there is no such connection."""

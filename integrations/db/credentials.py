@@ -44,12 +44,6 @@ async def active(session: AsyncSession, connection_id: UUID) -> Credential | Non
     )
 
 
-async def active_version(session: AsyncSession, connection_id: UUID) -> int | None:
-    return await session.scalar(
-        select(Credential.version).where(Credential.connection_id == connection_id, Credential.state == "active")
-    )
-
-
 async def with_connection(
     session: AsyncSession, connection_id: UUID, version: int
 ) -> tuple[Connection, Credential] | None:
