@@ -137,15 +137,12 @@ async def forget(session: AsyncSession) -> None:
 
 async def _pauses(session: AsyncSession) -> list[Pause]:
     """Those that last; the longest of a mode, if two people paused it at once."""
-    query = (
-        select(AutomationPause)
-        .where(_LASTS)
-        .distinct(AutomationPause.mode)
-        .order_by(AutomationPause.mode, AutomationPause.until.desc())
-    )
+    query = select(AutomationPause).where(_LASTS).order_by(AutomationPause.mode, AutomationPause.until)
+    found = await session.scalars(query.execution_options(populate_existing=True))
+    longest = {row.mode: row for row in found}
     return [
-        Pause(mode=FailureMode(row.mode), since=row.since, until=row.until, by=row.paused_by, reason=row.reason)
-        for row in await session.scalars(query.execution_options(populate_existing=True))
+        Pause(mode=FailureMode(mode), since=row.since, until=row.until, by=row.paused_by, reason=row.reason)
+        for mode, row in longest.items()
     ]
 
 
