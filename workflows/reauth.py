@@ -8,6 +8,8 @@ open ──▶ wait ──consent──▶ exchange ──▶ prove and activate
             ├── repaired elsewhere                                (REPAIRED_ELSEWHERE)
             ├── disconnected by a person                          (DISCONNECTED)
             └── deadline, 14 days; a consent that came in time is finished first    (EXPIRED)
+
+While the platform may not act by itself, nothing opens (LEFT), and a deadline is asked for again until it may.
 """
 
 from collections import deque
