@@ -13,9 +13,10 @@ from integrations.db.refresh import Claim, Settled
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession, GrantEvent, OperatorTask, Transition
 from integrations.db.vault import Vault
+from integrations.db.waiting import remind
 from integrations.domain.automation import Conduct, Step
 from integrations.domain.connection import Status
-from integrations.domain.reauth import Detected, Expire, Opened, Opening, OpenLifecycle
+from integrations.domain.reauth import Detected, Expire, Opened, Opening, OpenLifecycle, Order
 from tests.automated import conduct, let_lapse, look, pause, resume
 from tests.factories import EVERYTHING, add_connection, add_credential, add_invitation, every, soon, stored, tokens
 
@@ -282,3 +283,11 @@ class TestADeadlineMeanwhile:
             assert await ending.expire(session, expired) == invitation.id
 
         assert (await stored(sessions, Connection, waiting.id)).status == "pending_reauth"
+
+    async def test_comes_with_the_reminders_before_it(self, sessions: Sessions, waiting: Connection) -> None:
+        """They only tell."""
+        await pause(sessions)
+        order = Order(connection_id=waiting.id, lifecycle_id=LIFE, key="k", by="the clock", reason="still waiting")
+
+        async with sessions.begin() as session:
+            assert await remind(session, order)

@@ -69,6 +69,7 @@ class FakeReauth(ReauthActivities):
         self._script = {step: list(answers) for step, answers in script.items()}
         self.steps: list[str] = []
         self.opened: list[OpenLifecycle] = []
+        self.expired: list[Expire] = []
         self.sessions: list[UUID] = []
         """Whose code was sent, in order."""
         self.lifecycle_id: UUID | None = None
@@ -119,6 +120,7 @@ class FakeReauth(ReauthActivities):
 
     @activity.defn(name="reauth.expire")
     async def expire(self, expired: Expire) -> UUID | None:
+        self.expired.append(expired)
         in_time: UUID | None = self._next("expire", None)
         return in_time
 

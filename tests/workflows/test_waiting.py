@@ -170,6 +170,7 @@ class TestAPerson:
                 await lifecycle.ends_by_consent()
 
         assert fake.steps == ["open", "expire", "expire", "expire", "exchange", "exchange", "prove", "activate"]
+        assert {expired.deadline for expired in fake.expired} == {fake.opened[0].deadline}
 
     async def test_who_snoozes_puts_every_pressing_off_and_nothing_else(
         self, time_skipping: WorkflowEnvironment
