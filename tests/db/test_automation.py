@@ -31,10 +31,9 @@ async def detected(
     cause: str = "refused",
     version: int = 1,
 ) -> UUID:
-    actor = "ada" if ordered else "RefreshWorkflow"
     async with sessions.begin() as session:
         return await connections.detect(
-            session, row.id, kind, cause=cause, actor=actor, version=version, ordered=ordered
+            session, row.id, kind, cause=cause, actor="ada", version=version, ordered=ordered
         )
 
 
