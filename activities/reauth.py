@@ -7,6 +7,7 @@ from uuid import UUID
 from temporalio import activity
 
 from activities.heart import beating
+from activities.refresh_call import refresh_at
 from activities.run import this_run
 from integrations.db import consents, credentials, ending, reauth
 from integrations.db.credentials import Tokens
@@ -27,6 +28,7 @@ from integrations.domain.reauth import (
     Proof,
 )
 from integrations.domain.verdict import Meaning, Trouble, Verdict
+from integrations.providers.entry import Provider
 from integrations.providers.granted import Granted
 from integrations.providers.oauth import Account, Answer, IdentityAnswer, OAuthClient, Providers, TokenAnswer
 
@@ -158,26 +160,28 @@ class ReauthActivities:
         client = self._providers.client(connection.provider_id, variables)
         # At once: the sooner what came back is stored, the fewer kills lose it.
         kept, account = await asyncio.gather(
-            self._store(consent, row, answer.granted), client.identity(answer.granted.access_token)
+            self._store(consent, row, client.provider, answer.granted), client.identity(answer.granted.access_token)
         )
         return await self._check(consent, row, connection, kept, client, account)
 
-    async def _store(self, consent: Consent, row: ConsentSession, granted: Granted) -> Credential:
+    async def _store(self, consent: Consent, row: ConsentSession, provider: Provider, granted: Granted) -> Credential:
         """Keep what the code brought, unchecked."""
         async with self._sessions.begin() as session:
             if await ending.locked_by(session, consent) is None or not await consents.stands(
                 session, row.id, "exchanging"
             ):
                 raise _StaleError("the connection or its invitation was ended meanwhile")
+            tokens = Tokens(access_token=granted.access_token, refresh_token=granted.refresh_token)
             return await credentials.add(
                 session,
                 self._vault,
                 consent.connection_id,
-                Tokens(access_token=granted.access_token, refresh_token=granted.refresh_token),
+                tokens,
                 state="unchecked",
                 grants=sorted(granted.grants) if granted.grants is not None else list(row.asked_grants),
                 variables=row.variables | granted.values,
                 expires_at=granted.expires_at,
+                refresh_at=refresh_at(provider, tokens, granted.expires_at),
                 session_id=row.id,
             )
 

@@ -3,18 +3,20 @@
 from pydantic import SecretStr
 from temporalio import activity
 
+from activities import refresh_first
+from activities.refresh_call import brought, evidence_of, meaning_of, optional_of, refresh_at, renews, sending
 from activities.run import this_run
 from integrations.db import connections, credentials, leases, refresh
-from integrations.db.credentials import Tokens
 from integrations.db.refresh import Claim
 from integrations.db.session import Sessions
+from integrations.db.tables import Connection
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.errors import RunbookError, TryAgainError
 from integrations.domain.reauth import Detected
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
 from integrations.domain.verdict import Meaning, Trouble
-from integrations.providers.oauth import Answer, OAuthClient, Providers, TokenAnswer
+from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
 
 
 class RefreshActivities:
@@ -53,17 +55,18 @@ class RefreshActivities:
         provider = client.provider
         if provider.rotates_refresh_token and not claimed.forgiven(provider.rotation_grace):
             return await self._given_up(claimed, client)
-        renews = tokens.access_token if provider.refresh_by.sends == "access_token" else tokens.refresh_token
-        if renews is None:
+        send = sending(client, tokens)
+        if send is None:
             await self._release(claimed, answered=False)
             return Refreshed(refresh=Refresh.NOT_CONNECTED, why=f"{provider.name} gave no refresh token")
-        if confirming and provider.introspect_url:
-            looked = await self._introspected(claimed, client, renews)
+        token = renews(provider, tokens)
+        if confirming and provider.introspect_url and token is not None:
+            looked = await self._introspected(claimed, client, token)
             if looked is not None:
                 return looked
         if provider.rotates_refresh_token:
             await self._mark_sent(claimed)
-        answer = await client.refresh(renews)
+        answer = await send()
         return await self._settle(claimed, client, answer, confirming=confirming)
 
     async def _introspected(self, claimed: Claim, client: OAuthClient, token: SecretStr) -> Refreshed | None:
@@ -72,7 +75,7 @@ class RefreshActivities:
         name, version = client.provider.name, claimed.credential.version
         if answer.active is False:
             cause = f"{name} refused the refresh, and its introspection says that the grant is not alive"
-            evidence = _evidence(claimed, answer) | {"confirmed_by": "introspection"}
+            evidence = evidence_of(claimed, answer) | {"confirmed_by": "introspection"}
             return await self._detect(claimed, cause, evidence, Refresh.REFUSED)
         if answer.active is None:
             return None
@@ -95,6 +98,9 @@ class RefreshActivities:
             before = await credentials.active(session, connection.id)
             if before is not None:
                 claimed = await refresh.claim(session, connection, before)
+        if before is None and connection.status == Status.ERRORED and self._needs_nobody(connection):
+            client = self._providers.client(connection.provider_id, connection.variables)
+            return await refresh_first.fetch(self._sessions, self._vault, client, connection.id)
         if before is None:
             return Refreshed(refresh=Refresh.NOT_CONNECTED, why="there is no active credential")
         if claimed is None:
@@ -109,6 +115,9 @@ class RefreshActivities:
                 return Refreshed(refresh=Refresh.ROTATED_MEANWHILE, version=version, why="a newer version is active")
         return claimed
 
+    def _needs_nobody(self, connection: Connection) -> bool:
+        return self._providers.catalog.provider(connection.provider_id).needs_nobody
+
     async def _mark_sent(self, claimed: Claim) -> None:
         async with self._sessions.begin() as session:
             version = claimed.credential.version
@@ -116,7 +125,7 @@ class RefreshActivities:
                 raise TryAgainError("the lease of this refresh ran out before it was sent")
 
     async def _settle(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer, *, confirming: bool) -> Refreshed:
-        version, meaning = claimed.credential.version, answer.verdict.meaning
+        version, meaning = claimed.credential.version, meaning_of(client.provider, answer)
         if answer.granted is not None:
             return await self._store(claimed, client, answer)
         if meaning is Meaning.OWNER_MUST_ACT and claimed.connection.status == Status.PENDING_REAUTH:
@@ -141,8 +150,7 @@ class RefreshActivities:
         granted = answer.granted
         assert granted is not None
         kept = credentials.opened(self._vault, claimed.credential)
-        # RFC 6749 section 6: a refresh that returns no new refresh token leaves the old one in force.
-        tokens = Tokens(access_token=granted.access_token, refresh_token=granted.refresh_token or kept.refresh_token)
+        tokens = brought(granted, kept)
         async with self._sessions.begin() as session:
             settled = await refresh.settle(
                 session,
@@ -151,11 +159,12 @@ class RefreshActivities:
                 tokens,
                 granted=granted.grants,
                 wanted=client.provider.asked_grants,
-                optional=client.provider.optional_grants,
+                optional=optional_of(client.provider),
                 variables=granted.values,
                 expires_at=granted.expires_at,
+                refresh_at=refresh_at(client.provider, tokens, granted.expires_at),
                 run=this_run(),
-                evidence=_evidence(claimed, answer),
+                evidence=evidence_of(claimed, answer),
             )
         if settled is None:
             why = "the connection was given up or repaired while it was being refreshed"
@@ -171,7 +180,7 @@ class RefreshActivities:
 
     async def _confirmed(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer) -> Refreshed:
         cause = f"{client.provider.name} refused the refresh twice: {answer.heard.words}"
-        evidence = _evidence(claimed, answer) | {"confirmed_by": "a second refresh with the newest credential"}
+        evidence = evidence_of(claimed, answer) | {"confirmed_by": "a second refresh with the newest credential"}
         return await self._detect(claimed, cause, evidence, Refresh.REFUSED)
 
     async def _given_up(self, claimed: Claim, client: OAuthClient) -> Refreshed:
@@ -199,7 +208,7 @@ class RefreshActivities:
         cause = f"{client.provider.name} refuses our registration: {answer.heard.words}"
         way_out = f"{client.provider.registration_fix}; then: runbook connections refresh {claimed.connection.id}"
         async with self._sessions.begin() as session:
-            evidence = _evidence(claimed, answer)
+            evidence = evidence_of(claimed, answer)
             await refresh.mark_errored(
                 session,
                 claimed,
@@ -213,14 +222,3 @@ class RefreshActivities:
     async def _release(self, claimed: Claim, *, answered: bool) -> None:
         async with self._sessions.begin() as session:
             await leases.release(session, claimed.connection.id, claimed.token, answered=answered)
-
-
-def _evidence(claimed: Claim, answer: Answer) -> dict[str, object]:
-    """What decided, for whoever asks why: the provider's answer without its secrets, and the rule that it met."""
-    return {
-        "answer": answer.heard.words,
-        "verdict": answer.verdict.because,
-        "rule": answer.verdict.rule,
-        "version": claimed.credential.version,
-        "noticed_in": this_run().model_dump(),
-    }

@@ -12,7 +12,16 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import notification, outbox_drain, outbox_idle, outbox_replay, outbox_trouble, reauth_callback, reauth_start
+from bench import (
+    notification,
+    outbox_drain,
+    outbox_idle,
+    outbox_replay,
+    outbox_trouble,
+    reauth_callback,
+    reauth_start,
+    refresh,
+)
 from bench.neighbours import Neighbours
 from bench.result import Result, tell
 from bench.stage import Stage, staged
@@ -28,6 +37,7 @@ BENCHMARKS: Final[Mapping[str, tuple[Benchmark, int]]] = {
     "outbox.idle": (outbox_idle.idle, outbox_idle.EVENTS),
     "outbox.held": (outbox_trouble.held, 2 * outbox_trouble.TURNS * outbox_trouble.BURST),
     "outbox.scale": (outbox_trouble.scale, 2 * outbox_trouble.SLOW),
+    "refresh.sweep": (refresh.sweep, 2 * (refresh.DUE + refresh.WARM_UP)),
     "notification.send": (notification.send, 2 * notification.TURNS * notification.SENT),
     "notification.flaky": (notification.flaky, 3 * notification.TURNS * notification.FLAKY),
 }

@@ -30,7 +30,7 @@ from integrations.domain.mail import THIS_MACHINE
 from integrations.domain.notification_delivery import ChannelRequest, SendRequest, Sent
 from integrations.domain.outbox import Delivered, DeliveryRequest, DispatchRequest
 from integrations.domain.reauth import ConsentDenied, ConsentReceived, Detection, ReauthRequest, Repaired
-from integrations.domain.refresh import RefreshRequest
+from integrations.domain.refresh import Chunk, RefreshRequest, SweepRequest
 from integrations.domain.replay import Outcome, ReplayRequest
 from integrations.settings import Settings
 
@@ -199,10 +199,28 @@ async def signal_detected(client: Client, request: ReauthRequest, detection: Det
     )
 
 
-async def start_refresh(client: Client, request: RefreshRequest) -> WorkflowHandle[Any, Any]:
-    """Start the refresh of one connection, or join the one under way."""
+async def start_refresh(
+    client: Client, request: RefreshRequest, wait: timedelta | None = None
+) -> WorkflowHandle[Any, Any]:
+    """Start the refresh of one connection, after `wait`, or join the one under way."""
     why = f"{request.reason} (by {request.by})"
-    return await _start_or_join(client, "RefreshWorkflow", "refresh", request, why)
+    return await _start_or_join(client, "RefreshWorkflow", "refresh", request, why, start_delay=wait)
+
+
+async def start_sweep(client: Client, request: SweepRequest) -> WorkflowHandle[Any, Chunk]:
+    """Start refreshing what is due at one provider, or join the run that is at it."""
+    return await client.start_workflow(
+        "ProviderRefreshWorkflow",
+        request,
+        id=request.key,
+        task_queue=WORKFLOWS,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=TypedSearchAttributes(
+            [SearchAttributePair(FAILURE_MODE, "refresh"), SearchAttributePair(PROVIDER, request.provider_id)]
+        ),
+        static_summary=f"what is due at {request.provider_id}",
+        result_type=Chunk,
+    )
 
 
 async def start_job(client: Client, request: JobRequest) -> WorkflowHandle[Any, Any]:

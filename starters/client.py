@@ -15,6 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.detection import announce
 from integrations.db import connections, consents, credentials, ending
+from integrations.db.refresh_first import NOT_YET
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection
 from integrations.db.vault import Vault, digest
@@ -45,6 +46,8 @@ class Platform:
     ) -> Connection:
         """Ask an owner (`user:ID` or `org:ID`) to connect an account, and start the lifecycle that waits for them.
 
+        Where nobody has to consent (`flow = "client_credentials"`), the first token is fetched instead.
+
         `variables` complete the provider's addresses where its entry wants that of us, such as a shop's name.
         Raises CatalogError for an unknown provider, WrongUsageError for an owner that is none or a wrong variable.
         """
@@ -57,26 +60,32 @@ class Platform:
                 provider_id=known.id,
                 scope_type=scope_type,
                 scope_id=scope_id,
-                status=Status.DISCONNECTED,
-                status_reason="not connected yet",
+                status=Status.ERRORED if known.needs_nobody else Status.DISCONNECTED,
+                status_reason=NOT_YET if known.needs_nobody else "not connected yet",
                 variables=given,
             )
             session.add(row)
             await session.flush()
             cause = reason or f"{by} asks {owner} to connect {known.name}"
-            detection = await connections.detect(
-                session, row.id, Detected.REQUESTED, cause=cause, actor=by, version=None, ordered=True
-            )
-        await announce(self.temporal, self.sessions, self.settings.terms, detection)
+            detection = None
+            if not known.needs_nobody:
+                detection = await connections.detect(
+                    session, row.id, Detected.REQUESTED, cause=cause, actor=by, version=None, ordered=True
+                )
+        if detection is not None:
+            await announce(self.temporal, self.sessions, self.settings.terms, detection)
+        else:
+            await self.refresh(row.id, by=by, reason=cause)
         return row
 
     async def ask_for_consent(self, connection_id: UUID, *, revoked: bool, by: str, reason: str) -> str:
         """Open the connection's lifecycle, or join it. With `revoked` the grant is dead and the connection blocked.
 
-        The workflow's id. Raises StopError when there is no such connection.
+        The workflow's id. Raises StopError when there is no such connection, or nobody's consent would help.
         """
         async with self.sessions.begin() as session:
             row = await connections.lock(session, connection_id)
+            self._has_an_owner(row)
             active = await credentials.active(session, row.id)
             detection = await connections.detect(
                 session,
@@ -91,6 +100,15 @@ class Platform:
         started = await announce(self.temporal, self.sessions, self.settings.terms, detection)
         assert started is not None, "what a person orders is announced"
         return started
+
+    def _has_an_owner(self, row: Connection) -> None:
+        """Raises StopError. A provider that has vanished from the catalog keeps nobody from a repair."""
+        known = {each.id: each for each in catalog.load(self.settings.providers, self.settings.simulator_url)}
+        if row.provider_id in known and known[row.provider_id].needs_nobody:
+            raise StopError(
+                f"connection {row.id} needs nobody's consent: {row.provider_id} knows us by our client credentials. "
+                f"For another token: runbook connections refresh {row.id}"
+            )
 
     async def refresh(self, connection_id: UUID, *, by: str, reason: str) -> WorkflowHandle[Any, Refreshed]:
         """Start a refresh, or join the one under way. Raises StopError when there is no such connection."""

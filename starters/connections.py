@@ -13,7 +13,7 @@ from integrations.db import automation
 from integrations.db import connections as rows
 from integrations.db.tables import Connection, Credential, Transition
 from integrations.domain.automation import FailureMode
-from integrations.domain.connection import Status, masked, reauth_id
+from integrations.domain.connection import Status, masked, reauth_id, refresh_id
 from integrations.domain.errors import StopError, WrongUsageError
 from integrations.domain.refresh import Refresh
 from integrations.temporal import ui_link
@@ -110,6 +110,8 @@ async def add(
 ) -> None:
     """Ask an owner to connect an account: prints the invitation's link. Connected is who has consented.
 
+    Where the provider knows us by our client credentials nobody is asked, and the first token is fetched at once.
+
     Example: runbook connections add simulator --owner org:acme
 
     Where the address differs by connection: runbook connections add shopify --owner org:acme --set shop=acme
@@ -119,8 +121,13 @@ async def add(
         platform = await reach.platform()
         row = await platform.add(provider, owner, by=by, reason=because(reason, ""), variables=given)
         await warn_without_worker(platform.temporal, WORKFLOWS, provider_queue(row.provider_id))
+    asks = row.status != Status.ERRORED
     if json:
-        as_json({"connection_id": row.id, "workflow_id": reauth_id(row.provider_id, row.id)})
+        workflow_id = reauth_id(row.provider_id, row.id) if asks else refresh_id(row.provider_id, row.id)
+        as_json({"connection_id": row.id, "workflow_id": workflow_id})
+        return
+    if not asks:
+        out.print(f"Connection {row.id} needs nobody's consent. How it goes:\n\n  runbook connections show {row.id}\n")
         return
     out.print(f"Connection {row.id} waits for its owner. The link to pass on:\n\n  runbook reauth link {row.id}\n")
 

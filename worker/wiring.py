@@ -24,6 +24,7 @@ from activities.outbox import OutboxActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities
 from activities.refresh import RefreshActivities
+from activities.refresh_sweep import RefreshSweepActivities
 from activities.replay import ReplayActivities
 from activities.waiting import WaitingActivities
 from integrations import observability, settings, temporal
@@ -54,12 +55,15 @@ from workflows.queues import DRAIN, NOTIFY, WORKFLOWS, provider_queue
 from workflows.reauth import ReauthWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.refresh import RefreshWorkflow
+from workflows.refresh_sweep import ProviderRefreshWorkflow, RefreshSweepWorkflow
 from workflows.replay import ReplayWorkflow
 
 log = structlog.get_logger("worker")
 CORE_WORKFLOWS: Final = (
     ReauthWorkflow,
     RefreshWorkflow,
+    RefreshSweepWorkflow,
+    ProviderRefreshWorkflow,
     ProviderJobWorkflow,
     ReconcileWorkflow,
     KeysReencryptWorkflow,
@@ -100,6 +104,7 @@ def build_workers(
     reauth = ReauthActivities(sessions, vault, providers, config.web_url)
     waiting = WaitingActivities(sessions)
     refresh = RefreshActivities(sessions, vault, providers)
+    sweep = RefreshSweepActivities(sessions, vault, providers, config.terms)
     jobs = JobActivities(sessions, vault, providers)
     reconcile = ReconcileActivities(sessions, config.terms, config.retrying, config.sending)
     sealing = KeysActivities(sessions, vault)
@@ -130,6 +135,7 @@ def build_workers(
             waiting.disconnect,
             detection.announce,
             detection.tell_repaired,
+            sweep.start,
             reconcile.reauth,
             reconcile.outbox,
             reconcile.notifications,
@@ -173,6 +179,7 @@ def build_workers(
         reauth.prove,
         refresh.refresh,
         refresh.confirm,
+        sweep.chunk,
         jobs.call,
     ]
     return [core, drain, notify] + [

@@ -43,6 +43,21 @@ PROVIDER_CALL: Final = Timing(
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=2), maximum_interval=timedelta(minutes=5)),
 )
 
+SWEEP: Final = Timing(
+    # A count by an index, and a start for each provider at which something is due.
+    start_to_close_timeout=timedelta(seconds=30),
+    # The next minute's sweep is the retry that matters.
+    retry_policy=RetryPolicy(maximum_attempts=3),
+)
+
+REFRESH_CHUNK: Final = Timing(
+    # Calls are begun for 15 s and take 8 s at most; then what failed gets workflows of its own.
+    start_to_close_timeout=timedelta(minutes=1),
+    heartbeat_timeout=timedelta(seconds=10),
+    # No maximum_attempts: an outage is waited for, not counted. Retry-After comes as next_retry_delay.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=2), maximum_interval=timedelta(minutes=5)),
+)
+
 CONSENT: Final = Timing(
     # Two or three HTTP calls (token and identity, or the probes) and their database steps, while a person waits.
     start_to_close_timeout=timedelta(seconds=30),

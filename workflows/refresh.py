@@ -28,15 +28,7 @@ class RefreshWorkflow:
 
     @workflow.run
     async def run(self, request: RefreshRequest) -> Refreshed:
-        self._story.at("refresh", doing=f"asked by {request.by}: {request.reason}")
-        refreshed = await workflow.execute_activity_method(
-            RefreshActivities.refresh,
-            RefreshStep(connection_id=request.connection_id),
-            task_queue=self._queue,
-            summary=f"refresh at {request.provider_id}",
-            activity_id="refresh",
-            **PROVIDER_CALL,
-        )
+        refreshed = request.refused or await self._refresh(request)
         if refreshed.refresh is Refresh.REFUSED:
             refreshed = await self._confirm(request, refreshed)
         if refreshed.detection_id is not None:
@@ -62,6 +54,17 @@ class RefreshWorkflow:
                 **ANNOUNCE,
             )
         return refreshed
+
+    async def _refresh(self, request: RefreshRequest) -> Refreshed:
+        self._story.at("refresh", doing=f"asked by {request.by}: {request.reason}")
+        return await workflow.execute_activity_method(
+            RefreshActivities.refresh,
+            RefreshStep(connection_id=request.connection_id, known_version=request.known_version),
+            task_queue=self._queue,
+            summary=f"refresh at {request.provider_id}",
+            activity_id="refresh",
+            **PROVIDER_CALL,
+        )
 
     async def _confirm(self, request: RefreshRequest, refused: Refreshed) -> Refreshed:
         self._story.at("confirm", doing=f"refused ({refused.why}): a second look in {request.confirm_after}")

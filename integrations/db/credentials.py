@@ -44,6 +44,12 @@ async def active(session: AsyncSession, connection_id: UUID) -> Credential | Non
     )
 
 
+async def active_version(session: AsyncSession, connection_id: UUID) -> int | None:
+    return await session.scalar(
+        select(Credential.version).where(Credential.connection_id == connection_id, Credential.state == "active")
+    )
+
+
 async def with_connection(
     session: AsyncSession, connection_id: UUID, version: int
 ) -> tuple[Connection, Credential] | None:
@@ -65,6 +71,7 @@ async def add(
     state: str,
     grants: list[str],
     expires_at: datetime | None,
+    refresh_at: datetime | None = None,
     variables: dict[str, Any] | None = None,
     session_id: UUID | None = None,
 ) -> Credential:
@@ -75,6 +82,7 @@ async def add(
     version = int(newest or 0) + 1
     row = Credential(
         connection_id=connection_id,
+        provider_id=select(Connection.provider_id).where(Connection.id == connection_id).scalar_subquery(),
         version=version,
         state=state,
         key_id=vault.key_id,
@@ -82,6 +90,7 @@ async def add(
         grants=grants,
         variables=variables or {},
         expires_at=expires_at,
+        refresh_at=refresh_at,
         session_id=session_id,
         activated_at=func.now() if state == "active" else None,
     )

@@ -37,6 +37,8 @@ class Claim:
     token: int
     ambiguous_since: datetime | None
     """When this version's refresh token first went out without an answer. None: it never did."""
+    newest: int = 0
+    """The highest version there is, candidates included, where a whole batch is stored at once."""
 
     @property
     def certain(self) -> bool:
@@ -80,6 +82,7 @@ async def settle(
     optional: Iterable[str],
     variables: dict[str, str],
     expires_at: datetime | None,
+    refresh_at: datetime | None = None,
     run: Run | None = None,
     evidence: dict[str, Any] | None = None,
 ) -> Settled | None:
@@ -106,6 +109,7 @@ async def settle(
         grants=sorted(granted) if granted is not None else list(current.grants),
         variables=current.variables | variables,
         expires_at=expires_at,
+        refresh_at=refresh_at,
     )
     detection, change = None, Change()
     if row.status == Status.PENDING_REAUTH:

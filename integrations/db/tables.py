@@ -4,7 +4,7 @@ What is to be delivered, and how far that is, stands in `ledger_tables`.
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from sqlalchemy import (
@@ -110,6 +110,9 @@ class Transition(Base):
     at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+DUE: Final = "state = 'active' AND refresh_at IS NOT NULL"
+
+
 class Credential(Base):
     """A version of a connection's tokens. `sealed` is AES-256-GCM over JSON, bound to connection and version."""
 
@@ -121,11 +124,15 @@ class Credential(Base):
         Index("ux_service_credentials_active", "connection_id", unique=True, postgresql_where=text("state = 'active'")),
         # One consent makes one credential: a repeated exchange finds the first one's.
         Index("ux_service_credentials_session", "session_id", unique=True),
+        # What is due at one provider, in its order: whatever is overdue at another is not walked through.
+        Index("ix_service_credentials_due", "provider_id", "refresh_at", postgresql_where=text(DUE)),
         Index(None, "key_id"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     connection_id: Mapped[UUID] = mapped_column(ForeignKey(Connection.id))
+    provider_id: Mapped[str]
+    """The connection's, for the index of what is due."""
     version: Mapped[int]
     state: Mapped[str]
     key_id: Mapped[str]
@@ -134,6 +141,8 @@ class Credential(Base):
     variables: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     """What the provider itself gave beside the tokens to complete its addresses, such as an instance's host."""
     expires_at: Mapped[datetime | None]
+    refresh_at: Mapped[datetime | None]
+    """When the sweep refreshes it, while it is the active one. None: there is nothing to refresh it with."""
     session_id: Mapped[UUID | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     activated_at: Mapped[datetime | None]

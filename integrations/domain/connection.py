@@ -50,6 +50,11 @@ def reauth_id(provider_id: str, connection_id: UUID) -> str:
     return f"reauth:{provider_id}:{connection_id}"
 
 
+def refresh_id(provider_id: str, connection_id: UUID) -> str:
+    """The one open refresh of a connection."""
+    return f"refresh:{provider_id}:{connection_id}"
+
+
 def connection_of(workflow_id: str) -> UUID | None:
     """The connection whose lifecycle has this id; None for an id of another form."""
     try:

@@ -1,14 +1,31 @@
 """Refreshing one connection: its messages, and what a confirmed refusal means."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+from integrations.domain.connection import refresh_id
 from integrations.domain.message import Message
 
 CONFIRM_AFTER: Final = timedelta(seconds=10)
 """Between a refusal and the second look that may call the grant dead."""
+_AT_LEAST_DAILY: Final = timedelta(hours=24)
+_EARLIER: Final = 0.2
+"""Of the wait. So much is given up, so that what was connected in one minute is not refreshed in one minute."""
+
+
+def due_at(now: datetime, expires_at: datetime | None, lead: timedelta, spread: float) -> datetime:
+    """When a token is to be refreshed next: within the provider's lead time, and once a day at least.
+
+    `spread`, in [0, 1): where in the last fifth of the wait. A lead of more than half of the token's life would have it
+    refreshed again and again: then it is refreshed at half.
+    """
+    wait = _AT_LEAST_DAILY
+    if expires_at is not None:
+        life = max(expires_at - now, timedelta(0))
+        wait = min(wait, max(life - lead, life / 2))
+    return now + wait * (1 - _EARLIER * spread)
 
 
 class RefreshRequest(Message):
@@ -20,10 +37,14 @@ class RefreshRequest(Message):
     by: str
     reason: str
     confirm_after: timedelta = CONFIRM_AFTER
+    known_version: int | None = None
+    """The credential version that failed or was refused elsewhere. A newer one has answered the question."""
+    refused: "Refreshed | None" = None
+    """What a sweep was told already: only to be confirmed."""
 
     @property
     def key(self) -> str:
-        return f"refresh:{self.provider_id}:{self.connection_id}"
+        return refresh_id(self.provider_id, self.connection_id)
 
 
 class RefreshStep(Message):
@@ -56,3 +77,51 @@ class Refreshed(Message):
     """Set when the owner has to be asked, and the row that says why is committed."""
     repaired: bool = False
     """The connection was blocked and works again: its re-consent lifecycle has to be told."""
+
+
+CHUNK: Final = 50
+"""Connections in one activity of a sweep."""
+
+
+class SweepRequest(Message):
+    """Refresh what is due at one provider."""
+
+    provider_id: str
+    lanes: int = 1
+    """Chunks that are under way at the same time."""
+
+    @property
+    def key(self) -> str:
+        return f"refresh:{self.provider_id}"
+
+
+class ChunkStep(Message):
+    provider_id: str
+    most: int = CHUNK
+
+
+class Chunk(Message):
+    """What became of the connections of one activity, or of several."""
+
+    taken: int = 0
+    refreshed: int = 0
+    left: int = 0
+    """What could not be refreshed with the others, and goes on by itself."""
+    held: int = 0
+    """Refused as by the way of many others at this provider: kept as they are, for the operators to look at."""
+
+    def __add__(self, other: "Chunk") -> "Chunk":
+        return Chunk(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
+
+    @property
+    def words(self) -> str:
+        parts = [f"{self.refreshed:,} refreshed"]
+        parts += [f"{self.left:,} go on by themselves"] if self.left else []
+        parts += [f"{self.held:,} refused and held back"] if self.held else []
+        return ", ".join(parts)
+
+
+class Swept(Message):
+    """The providers at which something was due, and how much, counted up to what keeps all lanes busy."""
+
+    due: dict[str, int]

@@ -243,6 +243,11 @@ class Provider(_Entry):
         return self
 
     @property
+    def needs_nobody(self) -> bool:
+        """Does it give tokens in our own name, with no owner's consent (RFC 6749 section 4.4)?"""
+        return self.flow == "client_credentials"
+
+    @property
     def registration_fix(self) -> str:
         """What an operator does when the provider does not accept our client."""
         stem = variable_stem(self.id)

@@ -26,6 +26,7 @@ _UNSENDABLE: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 _A_PIECE: Final = 8
 """Characters from which on a part of a secret counts as one."""
 _ANY: Final = Reading()
+_NO_LIMIT: Final = httpx.Limits(max_connections=None, max_keepalive_connections=100)
 
 
 class Response(Message):
@@ -40,7 +41,9 @@ def make_client() -> httpx.AsyncClient:
         # Waiting for a connection ends before the whole does: then it is known that nothing was sent.
         timeout=httpx.Timeout(TIMEOUT.total_seconds(), connect=4.0, pool=3.0),
         follow_redirects=False,
-        transport=httpx.AsyncHTTPTransport(retries=0, limits=httpx.Limits(max_connections=100)),
+        # How many calls there are at once is decided by the slots of each provider's worker. A bound for all of them
+        # together would let one provider that hangs keep the others waiting.
+        transport=httpx.AsyncHTTPTransport(retries=0, limits=_NO_LIMIT),
         headers={"User-Agent": "integrations-runbook"},
         # A proxy from the environment would see every token.
         trust_env=False,

@@ -651,3 +651,77 @@ class TestADisconnectDuringARefresh:
         assert await person.refreshes() == 1
         assert await status(sessions, connection) == "disconnected"
         assert await versions(sessions) == {1: "retired"}
+
+
+class TestClientCredentials:
+    """Nobody consented: we have a token in our own name, and ask for another one (W28)."""
+
+    @pytest.fixture
+    def own(self, sessions: Sessions, vault: Vault, providers: Providers) -> RefreshActivities:
+        return RefreshActivities(sessions, vault, altered(providers, flow="client_credentials"))
+
+    async def test_the_first_token_connects(
+        self, own: RefreshActivities, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        row = await add_connection(sessions, status=Status.ERRORED, grants=[], account_id=None)
+
+        result = await refreshed(own, row.id)
+
+        assert (result.refresh, result.version) == (Refresh.REFRESHED, 1)
+        assert await status(sessions, row) == Status.ACTIVE
+        [kept] = await every(sessions, Credential)
+        assert kept.refresh_at is not None
+        assert credentials.opened(vault, kept).refresh_token is None
+        [event] = await every(sessions, OutboxEvent)
+        assert event.name == "connection.connected"
+
+    async def test_another_one_replaces_it(self, own: RefreshActivities, sessions: Sessions, person: Person) -> None:
+        row = await add_connection(sessions, status=Status.ERRORED, grants=[], account_id=None)
+        await refreshed(own, row.id)
+
+        assert (await refreshed(own, row.id)).version == 2
+        assert await versions(sessions) == {1: "retired", 2: "active"}
+
+    async def test_a_wrong_secret_is_a_task_and_the_right_one_a_repair(
+        self, own: RefreshActivities, sessions: Sessions, person: Person
+    ) -> None:
+        row = await add_connection(sessions, status=Status.ERRORED, grants=[], account_id=None)
+        fault = {"kind": "status", "status": 401, "body": {"error": "invalid_client"}, "path": "/oauth/token"}
+        (await person.http.post("/admin/faults", json=fault)).raise_for_status()
+
+        assert (await refreshed(own, row.id)).refresh is Refresh.OPERATOR_MUST_ACT
+
+        [task] = await every(sessions, OperatorTask)
+        assert (task.kind, task.status) == ("errored", "open")
+        assert "RUNBOOK_PROVIDER_SIMULATOR_CLIENT_SECRET" in task.way_out
+        await person.heals()
+        assert (await refreshed(own, row.id)).refresh is Refresh.REFRESHED
+        assert [task.status for task in await every(sessions, OperatorTask)] == ["closed"]
+
+    async def test_trouble_is_waited_for(self, own: RefreshActivities, sessions: Sessions, person: Person) -> None:
+        row = await add_connection(sessions, status=Status.ERRORED, grants=[], account_id=None)
+        fault = {"kind": "status", "status": 503, "path": "/oauth/token"}
+        (await person.http.post("/admin/faults", json=fault)).raise_for_status()
+
+        with pytest.raises(TryAgainError):
+            await refreshed(own, row.id)
+
+        await person.heals()
+        assert (await refreshed(own, row.id)).refresh is Refresh.REFRESHED
+
+    async def test_one_that_was_given_up_stays_so(self, own: RefreshActivities, sessions: Sessions) -> None:
+        row = await add_connection(sessions, status=Status.DISCONNECTED, grants=[], account_id=None)
+
+        assert (await refreshed(own, row.id)).refresh is Refresh.NOT_CONNECTED
+        assert await every(sessions, Credential) == []
+
+    async def test_a_refusal_is_never_an_owners(
+        self, own: RefreshActivities, sessions: Sessions, person: Person
+    ) -> None:
+        row = await add_connection(sessions, status=Status.ERRORED, grants=[], account_id=None)
+        await refreshed(own, row.id)
+        fault = {"kind": "status", "status": 400, "body": {"error": "invalid_grant"}, "path": "/oauth/token"}
+        (await person.http.post("/admin/faults", json=fault)).raise_for_status()
+
+        assert (await refreshed(own, row.id)).refresh is Refresh.OPERATOR_MUST_ACT
+        assert await every(sessions, GrantEvent) == []

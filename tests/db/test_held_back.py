@@ -6,10 +6,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from integrations.db import connections, credentials, ending, reauth, refresh
+from integrations.db import connections, credentials, ending, leases, reauth, refresh
 from integrations.db.automation_tables import WouldHaveDone
 from integrations.db.ledger_tables import OutboxEvent
 from integrations.db.refresh import Claim, Settled
+from integrations.db.refresh_batch import Renewed
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession, GrantEvent, OperatorTask, Transition
 from integrations.db.vault import Vault
@@ -63,6 +64,14 @@ async def settled(sessions: Sessions, vault: Vault, row: Connection, granted: li
         )
     assert found is not None
     return found
+
+
+async def is_plain(sessions: Sessions, row: Connection, granted: tuple[str, ...]) -> bool:
+    """Would a sweep store what this brought together with others?"""
+    claim = await claimed(sessions, await stored(sessions, Connection, row.id))
+    async with sessions.begin() as session:
+        await leases.release(session, row.id, claim.token, answered=True)
+    return Renewed(claim=claim, tokens=tokens(), granted=granted, values={}, expires_at=None, refresh_at=None).is_plain
 
 
 async def errored(sessions: Sessions, row: Connection) -> None:
@@ -230,8 +239,10 @@ class TestARefreshMeanwhile:
         assert await nothing_happened(sessions, connected)
 
         await resume(sessions)
+        assert not await is_plain(sessions, connected, ("notes.read", "notes.write"))  # a sweep looks at it by itself
         await settled(sessions, vault, connected, ["notes.read", "notes.write"])
         assert (await stored(sessions, Connection, connected.id)).grants == ["notes.read", "notes.write"]
+        assert await is_plain(sessions, connected, ("notes.read", "notes.write"))
 
 
 class TestADeadlineMeanwhile:

@@ -25,7 +25,7 @@ from integrations.domain.job import JobRequest
 from integrations.domain.keys import Pass, ReencryptRequest, Unopened
 from integrations.domain.notification_delivery import Left, Sending, SendRequest
 from integrations.domain.outbox import DeliveryRequest, Drained, Pair, Retrying
-from integrations.domain.refresh import Refresh, RefreshRequest
+from integrations.domain.refresh import Chunk, Refresh, RefreshRequest, SweepRequest
 from integrations.domain.replay import Repace, ReplayRequest, Said
 from tests.replay import reauth_scenarios
 from tests.workflows.fake_replay import FakeReplay
@@ -36,12 +36,14 @@ from tests.workflows.fakes import (
     FakeNotification,
     FakeOutbox,
     FakeRefresh,
+    FakeSweep,
     refreshed,
     workers,
 )
 from worker.plugin import runbook_plugin
 from workflows.queues import WORKFLOWS
 from workflows.reconcile import ReconcileWorkflow
+from workflows.refresh_sweep import RefreshSweepWorkflow
 
 HISTORIES: Final = Path(__file__).with_name("histories")
 UNSENT: Final = SendFailedError("HTTP 503: the receiver is in trouble")
@@ -74,6 +76,42 @@ async def confirmed(client: Client) -> WorkflowHandle[Any, Any]:
     )
     async with workers(client, refresh=fake):
         handle = await temporal.start_refresh(client, wanted)
+        await handle.result()
+    return handle
+
+
+async def refused_in_a_sweep(client: Client) -> WorkflowHandle[Any, Any]:
+    """A sweep was told no: only the second look is left, and it says that nothing is wrong."""
+    fake = FakeRefresh(refreshed(Refresh.ROTATED_MEANWHILE, version=2))
+    wanted = RefreshRequest(
+        connection_id=uuid4(),
+        provider_id="simulator",
+        tenant="org:acme",
+        by="refresh-sweep",
+        reason="Simulator: 400 invalid_grant",
+        confirm_after=timedelta(seconds=1),
+        known_version=1,
+        refused=refreshed(Refresh.REFUSED, version=1, why="400 invalid_grant"),
+    )
+    async with workers(client, refresh=fake):
+        handle = await temporal.start_refresh(client, wanted)
+        await handle.result()
+    return handle
+
+
+async def due_found(client: Client) -> WorkflowHandle[Any, Any]:
+    async with workers(client, sweep=FakeSweep(due={"simulator": 70})):
+        handle = await client.start_workflow(RefreshSweepWorkflow.run, id=f"refresh-{uuid4()}", task_queue=WORKFLOWS)
+        await handle.result()
+        await client.get_workflow_handle("refresh:simulator").result()
+    return handle
+
+
+async def due_refreshed(client: Client) -> WorkflowHandle[Any, Any]:
+    """Two lanes, an outage in the middle, one connection that goes on by itself."""
+    chunks = [Chunk(taken=50, refreshed=49, left=1), OUTAGE, Chunk(taken=1, refreshed=1), Chunk(taken=20, refreshed=20)]
+    async with workers(client, sweep=FakeSweep(*chunks)):
+        handle = await temporal.start_sweep(client, SweepRequest(provider_id="simulator", lanes=2))
         await handle.result()
     return handle
 
@@ -255,6 +293,9 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     **{f"ReauthWorkflow/{scenario.__name__}": scenario for scenario in reauth_scenarios.ALL},
     "RefreshWorkflow/confirmed": confirmed,
     "RefreshWorkflow/works_again": works_again,
+    "RefreshWorkflow/refused_in_a_sweep": refused_in_a_sweep,
+    "RefreshSweepWorkflow/due_found": due_found,
+    "ProviderRefreshWorkflow/due_refreshed": due_refreshed,
     "ProviderJobWorkflow/called": called,
     "ReconcileWorkflow/swept": swept,
     "ReconcileWorkflow/swept_with_the_outbox": swept,

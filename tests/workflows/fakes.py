@@ -5,9 +5,10 @@ Subclassing the real classes lets mypy hold the fakes to the real signatures.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -23,6 +24,7 @@ from activities.outbox import OutboxActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities, Reconciled
 from activities.refresh import RefreshActivities
+from activities.refresh_sweep import RefreshSweepActivities
 from activities.waiting import WaitingActivities
 from integrations import temporal
 from integrations.domain.errors import StopError, TryAgainError
@@ -49,7 +51,7 @@ from integrations.domain.reauth import (
     ReauthRequest,
     RepairedElsewhere,
 )
-from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
+from integrations.domain.refresh import Chunk, ChunkStep, Refresh, Refreshed, RefreshStep, SweepRequest, Swept
 from integrations.domain.verdict import Meaning
 from tests.workflows.fake_replay import FakeReplay
 from worker.wiring import CORE_WORKFLOWS, NOTIFY_WORKFLOWS
@@ -183,6 +185,29 @@ class FakeRefresh(RefreshActivities):
     @activity.defn(name="refresh.confirm")
     async def confirm(self, step: RefreshStep) -> Refreshed:
         return self._next(f"confirm newer than {step.known_version}")
+
+
+class FakeSweep(RefreshSweepActivities):
+    """Chunks from a script; when that ends, nothing is due."""
+
+    def __init__(self, *chunks: Chunk | Exception, due: Mapping[str, int] = MappingProxyType({})) -> None:
+        self._chunks = list(chunks)
+        self._due = dict(due)
+        self.asked = 0
+
+    @activity.defn(name="refresh_sweep.start")
+    async def start(self) -> Swept:
+        for provider_id in self._due:
+            await temporal.start_sweep(activity.client(), SweepRequest(provider_id=provider_id))
+        return Swept(due=self._due)
+
+    @activity.defn(name="refresh_sweep.chunk")
+    async def chunk(self, step: ChunkStep) -> Chunk:
+        self.asked += 1
+        chunk = self._chunks.pop(0) if self._chunks else Chunk()
+        if isinstance(chunk, Exception):
+            raise chunk
+        return chunk
 
 
 class FakeDetection(DetectionActivities):
@@ -331,6 +356,7 @@ async def workers(
     *,
     reauth: FakeReauth | None = None,
     refresh: FakeRefresh | None = None,
+    sweep: FakeSweep | None = None,
     detection: FakeDetection | None = None,
     job: FakeJob | None = None,
     reconcile: FakeReconcile | None = None,
@@ -342,7 +368,7 @@ async def workers(
     cached: int = 100,
 ) -> AsyncIterator[None]:
     """The production's workflows and queues, with fake steps. `cached=0` replays every workflow at every task."""
-    reauth, refresh = reauth or FakeReauth(), refresh or FakeRefresh()
+    reauth, refresh, sweep = reauth or FakeReauth(), refresh or FakeRefresh(), sweep or FakeSweep()
     detection, job, reconcile = detection or FakeDetection(), job or FakeJob(), reconcile or FakeReconcile()
     keys, waiting, outbox = keys or FakeKeys(), waiting or FakeWaiting(), outbox or FakeOutbox()
     replay, notification = replay or FakeReplay(), notification or FakeNotification()
@@ -364,6 +390,7 @@ async def workers(
                     waiting.disconnect,
                     detection.announce,
                     detection.tell_repaired,
+                    sweep.start,
                     reconcile.reauth,
                     reconcile.outbox,
                     reconcile.notifications,
@@ -399,6 +426,7 @@ async def workers(
                     reauth.prove,
                     refresh.refresh,
                     refresh.confirm,
+                    sweep.chunk,
                     job.call,
                 ],
             )

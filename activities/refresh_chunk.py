@@ -1,0 +1,186 @@
+"""Fifty connections of one provider, refreshed beside each other: few transactions, and one call for each.
+
+What goes well stays in here. What does not leaves: it is refreshed or confirmed by a workflow of its own. When the
+provider itself seems to be in trouble nothing more is sent, and what was not sent stays due.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy.exc import IntegrityError
+
+from activities.refresh_call import Send, brought, evidence_of, optional_of, refresh_at, sending
+from activities.run import this_run
+from activities.together import Together
+from integrations.db import credentials, refresh, refresh_batch, refresh_due
+from integrations.db.refresh import LEASE, Claim, Settled
+from integrations.db.refresh_batch import Renewed
+from integrations.db.session import Sessions
+from integrations.db.vault import Vault
+from integrations.domain.errors import RunbookError
+from integrations.domain.verdict import Meaning, Trouble
+from integrations.providers.http import TIMEOUT
+from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
+
+AT_ONCE: Final = 16
+"""Calls of one chunk: what a kill at a bad moment leaves without an answer."""
+_SENDS_WITHIN: Final = (LEASE - TIMEOUT) * 0.7
+"""After its claim: what is sent later could come back when the lease is another's."""
+_SOME: Final = 5
+_SOMEBODY_MUST_ACT: Final = (Meaning.OWNER_MUST_ACT, Meaning.OPERATOR_MUST_ACT)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """One connection that could not be refreshed."""
+
+    claim: Claim
+    why: str
+    answer: TokenAnswer | None = None
+    """None: nothing was sent, for a reason that is this connection's own."""
+
+    @property
+    def is_transient(self) -> bool:
+        return self.answer is not None and self.answer.verdict.meaning not in _SOMEBODY_MUST_ACT
+
+    @property
+    def is_lost(self) -> bool:
+        return self.answer is not None and self.answer.heard.trouble is Trouble.LOST
+
+    @property
+    def answered(self) -> bool:
+        return self.answer is not None and not self.is_lost
+
+    @property
+    def after(self) -> timedelta | None:
+        return self.answer.verdict.after if self.answer else None
+
+
+@dataclass
+class Outcome:
+    refreshed: int = 0
+    failed: list[Failed] = field(default_factory=list)
+    unsent: list[Claim] = field(default_factory=list)
+    hopeless: list[Claim] = field(default_factory=list)
+    """There is nothing to refresh them with."""
+    followed_up: list[tuple[Claim, Settled]] = field(default_factory=list)
+    """More came back than tokens, and somebody has to hear of it."""
+
+    @property
+    def trouble(self) -> list[Failed]:
+        """What says that the provider is in trouble, and not these connections: then nothing more is sent."""
+        transient = [each for each in self.failed if each.is_transient]
+        return transient if len(transient) >= _SOME and len(transient) > self.refreshed else []
+
+
+class ChunkRun:
+    """One chunk on its way. `provider_id` has client credentials."""
+
+    def __init__(self, sessions: Sessions, vault: Vault, providers: Providers, provider_id: str) -> None:
+        self._sessions = sessions
+        self._vault = vault
+        self._providers = providers
+        self.provider = providers.catalog.provider(provider_id)
+        self._mark = Together(self._mark_all)
+        self._store = Together(self._store_all)
+        self._until = time.monotonic() + _SENDS_WITHIN.total_seconds()
+        self.outcome = Outcome()
+
+    async def refresh(self, claims: Iterable[Claim]) -> Outcome:
+        """Refresh them all, as far as the provider answers. Raises what the database does, after the last answer."""
+        left = iter(claims)
+        ends = await asyncio.gather(*(self._lane(left) for _ in range(AT_ONCE)), return_exceptions=True)
+        # Never one of them alone: a call that is given up in the middle is a rotation whose answer is lost.
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+        self.outcome.unsent += left
+        return self.outcome
+
+    async def _lane(self, left: Iterable[Claim]) -> None:
+        for claim in left:
+            if self.outcome.trouble or time.monotonic() > self._until:
+                self.outcome.unsent.append(claim)
+                return
+            await self._one(claim)
+
+    async def _one(self, claim: Claim) -> None:
+        try:
+            client = self._providers.client(self.provider.id, credentials.values(claim.connection, claim.credential))
+            kept = credentials.opened(self._vault, claim.credential)
+            send = sending(client, kept)
+        except RunbookError as error:
+            self.outcome.failed.append(Failed(claim, str(error)))
+            return
+        if send is None:
+            self.outcome.hopeless.append(claim)
+            return
+        if self.provider.rotates_refresh_token and not claim.forgiven(self.provider.rotation_grace):
+            self.outcome.failed.append(Failed(claim, "the answer to its last refresh never came"))
+            return
+        if self.provider.rotates_refresh_token and not await self._mark(claim):
+            return  # Somebody else has the lease: it is theirs.
+        await self._ask(claim, client, kept, send)
+
+    async def _ask(self, claim: Claim, client: OAuthClient, kept: credentials.Tokens, send: Send) -> None:
+        try:
+            answer = await send()
+        except RunbookError as error:
+            self.outcome.failed.append(Failed(claim, str(error)))
+            return
+        if answer.granted is None:
+            self.outcome.failed.append(Failed(claim, f"{client.provider.name}: {answer.verdict.because}", answer))
+            return
+        tokens = brought(answer.granted, kept)
+        renewed = Renewed(
+            claim=claim,
+            tokens=tokens,
+            granted=answer.granted.grants,
+            values=answer.granted.values,
+            expires_at=answer.granted.expires_at,
+            refresh_at=refresh_at(self.provider, tokens, answer.granted.expires_at),
+        )
+        if renewed.is_plain and await self._store(renewed):
+            self.outcome.refreshed += 1
+            return
+        await self._settle(renewed, answer)
+
+    async def _mark_all(self, claims: Sequence[Claim]) -> list[bool]:
+        async with self._sessions.begin() as session:
+            held = await refresh_due.mark_sent(session, claims)
+        return [claim.connection.id in held for claim in claims]
+
+    async def _store_all(self, renewed: Sequence[Renewed]) -> list[bool]:
+        try:
+            async with self._sessions.begin() as session:
+                stored = await refresh_batch.store(session, self._vault, renewed)
+        except IntegrityError:
+            # Somebody has added a candidate since the claim: the versions are counted again, one by one.
+            return [False] * len(renewed)
+        return [each.claim.connection.id in stored for each in renewed]
+
+    async def _settle(self, renewed: Renewed, answer: TokenAnswer) -> None:
+        async with self._sessions.begin() as session:
+            settled = await refresh.settle(
+                session,
+                self._vault,
+                renewed.claim,
+                renewed.tokens,
+                granted=renewed.granted,
+                wanted=self.provider.asked_grants,
+                optional=optional_of(self.provider),
+                variables=renewed.values,
+                expires_at=renewed.expires_at,
+                refresh_at=renewed.refresh_at,
+                run=this_run(),
+                evidence=evidence_of(renewed.claim, answer),
+            )
+        # None: it was given up or repaired while it was being refreshed, and what came back is nobody's.
+        if settled is not None:
+            self.outcome.refreshed += 1
+            if settled.detection_id or settled.repaired:
+                self.outcome.followed_up.append((renewed.claim, settled))

@@ -1,0 +1,132 @@
+"""The sweep: finding the providers at which something is due, and refreshing it in chunks."""
+
+import asyncio
+import math
+from datetime import timedelta
+from typing import Final
+
+from temporalio import activity
+
+from activities.detection import announce
+from activities.heart import beating
+from activities.refresh_call import meaning_of
+from activities.refresh_chunk import ChunkRun, Failed, Outcome
+from integrations import temporal
+from integrations.db import refresh_due
+from integrations.db.refresh import Claim, Settled
+from integrations.db.session import Sessions
+from integrations.db.vault import Vault
+from integrations.domain.connection import reauth_id
+from integrations.domain.errors import RunbookError, TryAgainError
+from integrations.domain.reauth import Repaired, Terms
+from integrations.domain.refresh import CHUNK, Chunk, ChunkStep, Refresh, Refreshed, RefreshRequest, SweepRequest, Swept
+from integrations.domain.verdict import Meaning
+from integrations.providers.oauth import Providers
+
+LANES: Final = 4
+"""Chunks of one provider at the same time. The rest of its worker's slots is for calls that somebody waits for."""
+_BY: Final = "refresh-sweep"
+_GOES_ON: Final = timedelta(minutes=15)
+"""What has a workflow of its own is due for the sweep after this: whatever became of that one."""
+_ANOTHER_FIRST: Final = timedelta(minutes=1)
+"""Behind the others, which are tried in its place while their provider is in trouble."""
+_SOON: Final = timedelta(seconds=2)
+
+
+class RefreshSweepActivities:
+    def __init__(self, sessions: Sessions, vault: Vault, providers: Providers, terms: Terms) -> None:
+        self._sessions = sessions
+        self._vault = vault
+        self._providers = providers
+        self._terms = terms
+
+    @activity.defn(name="refresh_sweep.start")
+    async def start(self) -> Swept:
+        """Start a sweep of each provider at which something is due, or join the one under way there."""
+        known = [provider.id for provider in self._providers.catalog]
+        async with self._sessions.begin() as session:
+            due = await refresh_due.providers_due(session, known, LANES * CHUNK)
+        for provider_id, count in due.items():
+            request = SweepRequest(provider_id=provider_id, lanes=math.ceil(count / CHUNK))
+            await temporal.start_sweep(activity.client(), request)
+        return Swept(due=dict(due))
+
+    @activity.defn(name="refresh_sweep.chunk")
+    async def chunk(self, step: ChunkStep) -> Chunk:
+        """Refresh what is due, at most so many. None taken: nothing is due any more.
+
+        Raises TryAgainError when the provider seems to be in trouble. Then the policy waits, and one connection is
+        tried first, another one each time.
+        """
+        most = step.most if activity.info().attempt == 1 else 1
+        async with beating():
+            async with self._sessions.begin() as session:
+                claims, taken = await refresh_due.claim_due(session, step.provider_id, most)
+            if not claims:
+                return Chunk(taken=taken)
+            await self._asking(step.provider_id, claims)
+            run = ChunkRun(self._sessions, self._vault, self._providers, step.provider_id)
+            outcome = await run.refresh(claims)
+            left = await self._ended(outcome, alone=most == 1, rotates=run.provider.rotates_refresh_token)
+        return Chunk(taken=taken, refreshed=outcome.refreshed, left=left)
+
+    async def _asking(self, provider_id: str, claims: list[Claim]) -> None:
+        """Raises NotReadyError when the provider's client credentials are not set: nobody's leases wait for that."""
+        try:
+            self._providers.catalog.credentials(provider_id)
+        except RunbookError:
+            async with self._sessions.begin() as session:
+                await refresh_due.release(session, claims)
+            raise
+
+    async def _ended(self, outcome: Outcome, *, alone: bool, rotates: bool) -> int:
+        """Give each of those that were not refreshed its next step. How many have one of their own."""
+        for claim, settled in outcome.followed_up:
+            await self._tell(claim, settled)
+        transient = [each for each in outcome.failed if each.is_transient]
+        trouble = outcome.trouble or (transient if alone else [])
+        # An answer that was lost is looked after at once, and by itself: it may have used a token up.
+        behind = [each for each in trouble if not (each.is_lost and rotates)]
+        leaving = [each for each in outcome.failed if each not in behind]
+        # First its workflow, then the lease: killed in between, both are there, and the one finds the other.
+        await asyncio.gather(*(self._leave(each) for each in leaving))
+        async with self._sessions.begin() as session:
+            await refresh_due.put_off(session, [(each.claim, each.answered) for each in leaving], _GOES_ON)
+            await refresh_due.put_off(session, [(each.claim, each.answered) for each in behind], _ANOTHER_FIRST)
+            await refresh_due.put_off(session, [(claim, False) for claim in outcome.hopeless], None)
+            await refresh_due.release(session, outcome.unsent)
+        if trouble:
+            asked = [each.after for each in trouble if each.after is not None]
+            tried = outcome.refreshed + len(outcome.failed)
+            raise TryAgainError(
+                f"{trouble[0].why} ({len(trouble)} of {tried} refreshes); what is due there waits, and none is demoted",
+                after=max(asked, default=None),
+            )
+        return len(leaving)
+
+    async def _leave(self, failed: Failed) -> None:
+        connection, version = failed.claim.connection, failed.claim.credential.version
+        provider = self._providers.catalog.provider(connection.provider_id)
+        refused = failed.answer is not None and meaning_of(provider, failed.answer) is Meaning.OWNER_MUST_ACT
+        request = RefreshRequest(
+            connection_id=connection.id,
+            provider_id=connection.provider_id,
+            tenant=connection.tenant,
+            by=_BY,
+            reason=failed.why,
+            known_version=version,
+            refused=Refreshed(refresh=Refresh.REFUSED, version=version, why=failed.why) if refused else None,
+        )
+        wait = (failed.after or _SOON) if failed.is_transient else None
+        await temporal.start_refresh(activity.client(), request, wait)
+
+    async def _tell(self, claim: Claim, settled: Settled) -> None:
+        """As a single refresh's workflow does it. Killed before: reconcile finds the row, and the lifecycle."""
+        connection = claim.connection
+        if settled.detection_id is not None:
+            await announce(activity.client(), self._sessions, self._terms, settled.detection_id)
+        if settled.repaired:
+            repaired = Repaired(by=_BY, reason="a refresh works again")
+            await temporal.signal_repaired(
+                activity.client(), reauth_id(connection.provider_id, connection.id), repaired
+            )

@@ -1,0 +1,38 @@
+"""When each credential is due, so that a sweep finds what it has to refresh by one index."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0010"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+_CREDENTIALS = "service_credentials"
+# Spread over a day: an upgrade must not refresh everything that there is in its first minute.
+_FIRST = """
+UPDATE service_credentials AS kept SET
+  provider_id = connection.provider_id,
+  refresh_at = CASE WHEN kept.state = 'active'
+    THEN least(kept.expires_at - interval '15 min', now() + random() * interval '24 h') END
+FROM service_connections AS connection WHERE connection.id = kept.connection_id
+"""
+
+
+def upgrade() -> None:
+    op.add_column(_CREDENTIALS, sa.Column("provider_id", sa.Text(), nullable=True))
+    op.add_column(_CREDENTIALS, sa.Column("refresh_at", sa.DateTime(timezone=True), nullable=True))
+    op.execute(_FIRST)
+    op.alter_column(_CREDENTIALS, "provider_id", nullable=False)
+    op.create_index(
+        "ix_service_credentials_due",
+        _CREDENTIALS,
+        ["provider_id", "refresh_at"],
+        postgresql_where=sa.text("state = 'active' AND refresh_at IS NOT NULL"),
+    )
+
+
+def downgrade() -> None:
+    op.drop_index("ix_service_credentials_due", _CREDENTIALS)
+    op.drop_column(_CREDENTIALS, "refresh_at")
+    op.drop_column(_CREDENTIALS, "provider_id")

@@ -1,0 +1,77 @@
+"""The first credential of a connection that needs nobody's consent. Until it is there, the connection is `errored`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from integrations.db import connections, credentials, leases, tasks
+from integrations.db.credentials import Tokens
+from integrations.db.vault import Vault
+from integrations.domain.connection import Status
+from integrations.domain.run import Run
+
+NOT_YET: Final = "its first token was not fetched yet"
+_ACTOR: Final = "RefreshWorkflow"
+_FETCHED: Final = "its first token was fetched"
+
+
+async def connect(
+    session: AsyncSession,
+    vault: Vault,
+    connection_id: UUID,
+    token: int,
+    tokens: Tokens,
+    *,
+    grants: Sequence[str],
+    values: dict[str, str],
+    expires_at: datetime | None,
+    refresh_at: datetime | None,
+    run: Run,
+    evidence: dict[str, Any],
+) -> int | None:
+    """Store it and make the connection active. Its version; None, and nothing stored, when somebody was faster."""
+    row = await connections.lock(session, connection_id)
+    if not await leases.release(session, row.id, token, answered=True):
+        return None
+    if row.status != Status.ERRORED or await credentials.active_version(session, row.id) is not None:
+        return None
+    fresh = await credentials.add(
+        session,
+        vault,
+        row.id,
+        tokens,
+        state="active",
+        grants=sorted(grants),
+        variables=values,
+        expires_at=expires_at,
+        refresh_at=refresh_at,
+    )
+    row.grants, row.missing_grants = list(fresh.grants), []
+    told = {"version": fresh.version, "account": None}
+    await connections.transition(
+        session,
+        row,
+        Status.ACTIVE,
+        among=(Status.ERRORED,),
+        event="connection.connected",
+        reason=_FETCHED,
+        actor=_ACTOR,
+        run=run,
+        evidence=evidence | told,
+        payload=told,
+    )
+    await tasks.close_all(session, row.id, by=_ACTOR, reason=_FETCHED, kinds=("errored",))
+    return fresh.version
+
+
+async def refuse(session: AsyncSession, connection_id: UUID, token: int, *, cause: str, way_out: str) -> None:
+    """The provider does not give us one: a task names the fix."""
+    row = await connections.lock(session, connection_id)
+    if not await leases.release(session, row.id, token, answered=True) or row.status != Status.ERRORED:
+        return
+    row.status_reason = cause
+    title = f"{row.provider_id} refuses our own registration"
+    await tasks.open_task(session, row.id, "errored", title=title, cause=cause, way_out=way_out)

@@ -1,0 +1,432 @@
+"""Chunks of a sweep on real rows, against the real simulator; what leaves them is found at the real Temporal server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from statistics import pstdev
+from uuid import UUID
+
+import httpx
+import pytest
+import pytest_asyncio
+from temporalio.client import Client
+from temporalio.service import RPCError
+from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
+
+from activities.refresh_sweep import RefreshSweepActivities
+from integrations.db import connections, leases
+from integrations.db.refresh import LEASE
+from integrations.db.session import Sessions
+from integrations.db.tables import Connection, GrantEvent, RefreshLease
+from integrations.db.vault import Vault
+from integrations.domain.connection import Status
+from integrations.domain.errors import NotReadyError, TryAgainError
+from integrations.domain.reauth import Terms
+from integrations.domain.refresh import Chunk, ChunkStep, Refresh, RefreshRequest
+from integrations.providers.oauth import Providers
+from tests.activities.connected import altered
+from tests.activities.test_refresh import Gate
+from tests.factories import add_credential, every, stored, tokens
+from tests.providers.person import Person
+from tests.refresh.ground import active, add_due, make_due, statuses
+from worker.plugin import runbook_plugin
+
+
+@pytest_asyncio.fixture
+async def client(time_skipping: WorkflowEnvironment) -> Client:
+    """Nobody polls there: what is started stays as it was started."""
+    address = time_skipping.client.service_client.config.target_host
+    return await Client.connect(address, plugins=[runbook_plugin()])
+
+
+@pytest.fixture
+def steps(sessions: Sessions, vault: Vault, providers: Providers) -> RefreshSweepActivities:
+    return RefreshSweepActivities(sessions, vault, providers, Terms())
+
+
+async def chunk(steps: RefreshSweepActivities, client: Client, *, attempt: int = 1) -> Chunk:
+    environment = ActivityEnvironment(client=client)
+    environment.info = environment.info.__class__(**{**environment.info.__dict__, "attempt": attempt})
+    return await environment.run(steps.chunk, ChunkStep(provider_id="simulator"))
+
+
+async def left(client: Client, connection_id: UUID) -> RefreshRequest | None:
+    """What the connection's own workflow was started with; None when there is none."""
+    handle = client.get_workflow_handle(f"refresh:simulator:{connection_id}")
+    try:
+        history = await handle.fetch_history()
+    except RPCError:
+        return None
+    begun = history.events[0].workflow_execution_started_event_attributes
+    [request] = await client.data_converter.decode(begun.input.payloads, [RefreshRequest])
+    return RefreshRequest.model_validate(request)
+
+
+async def due(sessions: Sessions) -> set[UUID]:
+    """The connections that the next sweep finds: due, and nobody's."""
+    now = datetime.now(UTC)
+    taken = {row.connection_id for row in await every(sessions, RefreshLease) if row.until > now}
+    rows = (await active(sessions)).values()
+    return {row.connection_id for row in rows if row.refresh_at and row.refresh_at <= now} - taken
+
+
+class TestAChunk:
+    async def test_refreshes_at_most_fifty(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 60)
+
+        assert await chunk(steps, client) == Chunk(taken=50, refreshed=50)
+
+        versions = [row.version for row in (await active(sessions)).values()]
+        assert sorted(versions) == [1] * 10 + [2] * 50
+        assert len(await ground.asked()) == 50
+        assert len(await due(sessions)) == 10
+        assert await chunk(steps, client) == Chunk(taken=10, refreshed=10)
+        assert await chunk(steps, client) == Chunk()
+        assert set((await statuses(sessions)).values()) == {Status.ACTIVE}
+
+    async def test_spreads_the_next_ones(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        """W32: what was connected, and refreshed, in one minute is not refreshed in one minute the next time."""
+        await add_due(sessions, vault, person.http, 50)
+
+        await chunk(steps, client)
+
+        rows = (await active(sessions)).values()
+        waits = [(row.refresh_at - datetime.now(UTC)).total_seconds() for row in rows if row.refresh_at]
+        # An hour's token with a lead of 15 minutes: in the last fifth of 45 minutes.
+        assert len(waits) == 50
+        assert min(waits) > 36 * 60 - 60
+        assert max(waits) <= 45 * 60
+        assert pstdev(waits) > 60
+
+    async def test_can_be_opened_and_refreshed_again(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        await add_due(sessions, vault, person.http, 5)
+        for version in (2, 3):
+            await make_due(sessions)
+            assert (await chunk(steps, client)).refreshed == 5
+            assert {row.version for row in (await active(sessions)).values()} == {version}
+
+    async def test_passes_over_what_is_not_due(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 3, overdue=-timedelta(minutes=1))
+
+        assert await chunk(steps, client) == Chunk()
+        assert await ground.asked() == []
+
+    @pytest.mark.parametrize("status", [Status.DISCONNECTED, Status.PENDING_REAUTH])
+    async def test_refreshes_nothing_that_its_status_forbids(
+        self,
+        steps: RefreshSweepActivities,
+        client: Client,
+        sessions: Sessions,
+        vault: Vault,
+        person: Person,
+        status: Status,
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 3, status=status)
+
+        assert await chunk(steps, client) == Chunk(taken=3)
+
+        assert await ground.asked() == []
+        assert await due(sessions) == set()
+        assert await chunk(steps, client) == Chunk()
+
+    @pytest.mark.parametrize("status", [Status.ERRORED, Status.NEEDS_RECONSENT])
+    async def test_keeps_the_grants_of_others_in_trouble_alive(
+        self,
+        steps: RefreshSweepActivities,
+        client: Client,
+        sessions: Sessions,
+        vault: Vault,
+        person: Person,
+        status: Status,
+    ) -> None:
+        await add_due(sessions, vault, person.http, 2, status=status)
+
+        assert (await chunk(steps, client)).refreshed == 2
+        assert {row.version for row in (await active(sessions)).values()} == {2}
+
+    async def test_takes_nothing_that_somebody_refreshes(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 3)
+        async with sessions.begin() as session:
+            await leases.claim(session, ground.ids[0], LEASE)
+
+        assert (await chunk(steps, client)).taken == 2
+        assert (await active(sessions))[ground.ids[0]].version == 1
+
+    async def test_shares_the_work_with_others(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        """W10, W11, W14: whoever is at it at the same time, each connection is refreshed once."""
+        ground = await add_due(sessions, vault, person.http, 120)
+        other = RefreshSweepActivities(sessions, vault, steps._providers, Terms())
+
+        await asyncio.gather(*(chunk(each, client) for each in (steps, other) * 4))
+
+        asked = await ground.asked()
+        assert len(asked) == len(set(asked)) == 120
+        assert {row.version for row in (await active(sessions)).values()} == {2}
+
+    async def test_stops_at_missing_client_credentials_and_holds_nothing(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 3)
+        bare = RefreshSweepActivities(sessions, vault, altered(steps._providers, environment={}), Terms())
+
+        with pytest.raises(NotReadyError, match="RUNBOOK_PROVIDER_SIMULATOR_CLIENT_ID"):
+            await chunk(bare, client)
+
+        assert await due(sessions) == set(ground.ids)
+
+
+class TestOneThatFails:
+    async def test_leaves_to_be_confirmed_when_it_is_refused(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 10)
+        dead = ground.ids[4]
+        await ground.revoke(dead)
+
+        assert await chunk(steps, client) == Chunk(taken=10, refreshed=9, left=1)
+
+        request = await left(client, dead)
+        assert request is not None
+        assert request.refused is not None
+        assert (request.refused.refresh, request.refused.version, request.known_version) == (Refresh.REFUSED, 1, 1)
+        assert set((await statuses(sessions)).values()) == {Status.ACTIVE}
+        assert await due(sessions) == set()
+        lease = await stored(sessions, RefreshLease, dead)
+        assert (lease.sent_version, lease.until < datetime.now(UTC)) == (None, True)
+        assert await left(client, ground.ids[0]) is None
+
+    async def test_leaves_to_be_tried_again_when_it_meets_trouble(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 10)
+        await ground.breaks(ground.ids[2], kind="status", status=503)
+
+        assert await chunk(steps, client) == Chunk(taken=10, refreshed=9, left=1)
+
+        request = await left(client, ground.ids[2])
+        assert request is not None
+        assert (request.refused, request.known_version) == (None, 1)
+        assert "503" in request.reason
+        assert await due(sessions) == set()
+
+    async def test_keeps_the_mark_of_an_answer_that_was_lost(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 4)
+        await ground.breaks(ground.ids[0], kind="drop")
+
+        assert (await chunk(steps, client)).left == 1
+
+        assert (await stored(sessions, RefreshLease, ground.ids[0])).sent_version == 1
+        assert await left(client, ground.ids[0]) is not None
+
+    async def test_is_never_sent_twice_where_that_would_kill_the_grant(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        """Its mark stands and the provider forgives nothing: its own workflow says so to the owner."""
+        ground = await add_due(sessions, vault, person.http, 1)
+        strict = altered(steps._providers, rotation_grace=timedelta(0))
+        async with sessions.begin() as session:
+            token = await leases.claim(session, ground.ids[0], -timedelta(seconds=1))
+            assert token is not None
+            await leases.mark_sent(session, ground.ids[0], token, 1)
+
+        assert (await chunk(RefreshSweepActivities(sessions, vault, strict, Terms()), client)).left == 1
+
+        assert await ground.asked() == []
+        assert await left(client, ground.ids[0]) is not None
+
+
+class TestAProviderInTrouble:
+    async def test_is_left_alone_and_nobody_suffers(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 50)
+        await ground.breaks(kind="status", status=503, retry_after=7, body={"error": "invalid_grant"})
+
+        with pytest.raises(TryAgainError, match="none is demoted") as raised:
+            await chunk(steps, client)
+
+        assert raised.value.after == timedelta(seconds=7)
+        asked = await ground.asked()
+        assert len(asked) <= 20
+        assert set((await statuses(sessions)).values()) == {Status.ACTIVE}
+        assert {row.version for row in (await active(sessions)).values()} == {1}
+        assert await every(sessions, GrantEvent) == []
+        assert [await left(client, each) for each in ground.ids] == [None] * 50
+        # What was not sent is due as before; what was, after the others.
+        assert len(await due(sessions)) == 50 - len(asked)
+
+    async def test_is_tried_with_one_connection_and_another_each_time(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 8)
+        await ground.breaks(kind="status", status=503)
+        for _ in range(3):
+            with pytest.raises(TryAgainError):
+                await chunk(steps, client, attempt=2)
+
+        asked = await ground.asked()
+        assert len(asked) == len(set(asked)) == 3
+
+        await person.heals()
+        assert await chunk(steps, client, attempt=3) == Chunk(taken=1, refreshed=1)
+        assert await chunk(steps, client) == Chunk(taken=4, refreshed=4)
+
+    async def test_does_not_hide_whose_rotation_was_lost(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        """Their tokens may be used up: each is looked after by itself, whatever else the provider does."""
+        ground = await add_due(sessions, vault, person.http, 30)
+        await ground.breaks(kind="drop")
+
+        with pytest.raises(TryAgainError):
+            await chunk(steps, client)
+
+        marked = {row.connection_id for row in await every(sessions, RefreshLease) if row.sent_version}
+        assert 5 <= len(marked) <= 20
+        assert {each for each in ground.ids if await left(client, each)} == marked
+
+    async def test_that_does_not_rotate_has_lost_nothing(
+        self, client: Client, sessions: Sessions, vault: Vault, providers: Providers, person: Person
+    ) -> None:
+        """The same token may be sent again: they wait with the others."""
+        await person.settings(rotate=False)
+        ground = await add_due(sessions, vault, person.http, 20)
+        await ground.breaks(kind="drop")
+        steps = RefreshSweepActivities(sessions, vault, altered(providers, rotates_refresh_token=False), Terms())
+
+        with pytest.raises(TryAgainError):
+            await chunk(steps, client)
+
+        assert [await left(client, each) for each in ground.ids] == [None] * 20
+
+
+class TestMeanwhile:
+    @pytest_asyncio.fixture
+    async def gate(self) -> Gate:
+        return Gate()
+
+    @pytest_asyncio.fixture
+    async def gated(
+        self, sessions: Sessions, vault: Vault, providers: Providers, gate: Gate
+    ) -> AsyncIterator[RefreshSweepActivities]:
+        async with httpx.AsyncClient(event_hooks={"request": [gate]}, trust_env=False) as http:
+            yield RefreshSweepActivities(sessions, vault, altered(providers, http=http), Terms())
+
+    async def test_a_connection_that_is_given_up_stays_so(
+        self,
+        gated: RefreshSweepActivities,
+        gate: Gate,
+        client: Client,
+        sessions: Sessions,
+        vault: Vault,
+        person: Person,
+    ) -> None:
+        """W9: what a refresh brings back is nobody's."""
+        ground = await add_due(sessions, vault, person.http, 3)
+        under_way = asyncio.create_task(chunk(gated, client))
+        await gate.reached.wait()
+        async with sessions.begin() as session:
+            row = await connections.lock(session, ground.ids[1])
+            row.status = Status.DISCONNECTED
+        gate.opened.set()
+
+        assert await under_way == Chunk(taken=3, refreshed=2)
+
+        assert (await statuses(sessions))[ground.ids[1]] == Status.DISCONNECTED
+        assert (await active(sessions))[ground.ids[1]].version == 1
+
+    async def test_a_candidate_keeps_its_number(
+        self,
+        gated: RefreshSweepActivities,
+        gate: Gate,
+        client: Client,
+        sessions: Sessions,
+        vault: Vault,
+        person: Person,
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 3)
+        under_way = asyncio.create_task(chunk(gated, client))
+        await gate.reached.wait()
+        await add_credential(sessions, vault, ground.ids[0], tokens("new"), state="candidate")
+        gate.opened.set()
+
+        assert (await under_way).refreshed == 3
+
+        versions = {each: row.version for each, row in (await active(sessions)).items()}
+        assert versions == {ground.ids[0]: 3, ground.ids[1]: 2, ground.ids[2]: 2}
+
+    async def test_whoever_lost_the_lease_stores_nothing(
+        self,
+        gated: RefreshSweepActivities,
+        gate: Gate,
+        client: Client,
+        sessions: Sessions,
+        vault: Vault,
+        person: Person,
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 2)
+        under_way = asyncio.create_task(chunk(gated, client))
+        await gate.reached.wait()
+        async with sessions.begin() as session:
+            lease = await session.get_one(RefreshLease, ground.ids[0])
+            lease.token += 1
+        gate.opened.set()
+
+        assert (await under_way).refreshed == 1
+        assert (await active(sessions))[ground.ids[0]].version == 1
+
+
+class TestMoreThanTokens:
+    async def test_missing_grants_reach_the_owner(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 3)
+        grants = (await person.http.get("/admin/grants")).json()
+        [grant] = [each for each in grants if each["account_id"] == ground.accounts[ground.ids[0]]]
+        order = {"grant_id": grant["grant_id"], "scopes": ["profile", "notes.read"]}
+        (await person.http.post("/admin/grants/scopes", json=order)).raise_for_status()
+
+        assert (await chunk(steps, client)).refreshed == 3
+
+        [event] = await every(sessions, GrantEvent)
+        assert (event.connection_id, event.evidence["missing"]) == (ground.ids[0], ["notes.write"])
+        assert (await client.get_workflow_handle(f"reauth:simulator:{ground.ids[0]}").describe()).id
+        assert (await stored(sessions, Connection, ground.ids[1])).missing_grants == []
+
+    async def test_an_errored_connection_works_again(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        await add_due(sessions, vault, person.http, 1, status=Status.ERRORED)
+
+        await chunk(steps, client)
+
+        assert set((await statuses(sessions)).values()) == {Status.ACTIVE}
+
+
+class TestClientCredentials:
+    async def test_are_renewed_by_the_sweep(
+        self, client: Client, sessions: Sessions, vault: Vault, providers: Providers, person: Person
+    ) -> None:
+        """W28."""
+        own = RefreshSweepActivities(sessions, vault, altered(providers, flow="client_credentials"), Terms())
+        await add_due(sessions, vault, person.http, 4)
+
+        assert await chunk(own, client) == Chunk(taken=4, refreshed=4)
+
+        rows = (await active(sessions)).values()
+        assert {row.version for row in rows} == {2}
+        assert all(row.refresh_at and row.refresh_at > datetime.now(UTC) for row in rows)
