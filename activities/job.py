@@ -1,22 +1,30 @@
-"""One capability call, behind the gate."""
+"""One capability call, behind the gate; and the refresh that a refused access token asks for."""
 
+import asyncio
 import json
 from typing import Any, Final
 
 from temporalio import activity
+from temporalio.client import WorkflowFailureError
 
+from integrations import temporal
 from integrations.db import connections, credentials
+from integrations.db.refresh import REFRESHABLE
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.errors import StopError, TryAgainError
 from integrations.domain.gate import Answer, Decision, Purpose, decide
 from integrations.domain.job import JobRequest, JobResult
+from integrations.domain.refresh import Refreshed, RefreshRequest
+from integrations.domain.run import Run
 from integrations.domain.verdict import Meaning
 from integrations.providers.oauth import Providers
 
 _BODY_LIMIT: Final = 8_000
 """Bytes of an answer that a workflow's history keeps."""
+_LISTENS: Final = 2
+"""Seconds that one attempt waits for a refresh to end."""
 
 
 class JobActivities:
@@ -61,7 +69,28 @@ class JobActivities:
             because=verdict.because,
             status=answer.heard.status,
             body=_bounded(answer.body) if verdict.meaning is Meaning.OK else None,
+            # A connection that waits for its owner has been refreshed in vain already.
+            refused_version=kept.version if verdict.refuses_token and connection.status in REFRESHABLE else None,
         )
+
+    @activity.defn(name="job.start_refresh")
+    async def start_refresh(self, request: RefreshRequest) -> Run:
+        """Start the connection's refresh, or join the one under way. Safe to repeat: no version is renewed twice."""
+        handle = await temporal.start_refresh(activity.client(), request)
+        return Run(workflow_id=handle.id, run_id=handle.result_run_id or "")
+
+    @activity.defn(name="job.refresh_ended")
+    async def refresh_ended(self, run: Run) -> Refreshed:
+        """How the refresh ended. Raises TryAgainError while it is under way, StopError when it ended without a word."""
+        handle = activity.client().get_workflow_handle(run.workflow_id, run_id=run.run_id, result_type=Refreshed)
+        try:
+            async with asyncio.timeout(_LISTENS):
+                ended: Refreshed = await handle.result()
+        except TimeoutError:
+            raise TryAgainError(f"{run.workflow_id} is under way") from None
+        except WorkflowFailureError as error:
+            raise StopError(f"{run.workflow_id} has failed: {error.cause}") from None
+        return ended
 
 
 def _bounded(body: Any) -> Any:

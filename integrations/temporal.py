@@ -23,7 +23,7 @@ from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
 from integrations.db.binding import Target
-from integrations.domain.errors import RunbookError
+from integrations.domain.errors import KeyTakenError, RunbookError
 from integrations.domain.job import JobRequest
 from integrations.domain.keys import Reencrypted, ReencryptRequest
 from integrations.domain.mail import THIS_MACHINE
@@ -158,6 +158,7 @@ async def _start_or_join(
     request: Request,
     summary: str,
     attributes: Sequence[SearchAttributePair[Any]] = (),
+    id_conflict_policy: WorkflowIDConflictPolicy = WorkflowIDConflictPolicy.USE_EXISTING,
     **more: Any,
 ) -> WorkflowHandle[Any, Any]:
     """Start a workflow, or join the open one of the same id. Its attributes find it even with no worker alive."""
@@ -166,7 +167,7 @@ async def _start_or_join(
         request,
         id=request.key,
         task_queue=WORKFLOWS,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_conflict_policy=id_conflict_policy,
         search_attributes=TypedSearchAttributes(
             [
                 SearchAttributePair(FAILURE_MODE, failure_mode),
@@ -224,7 +225,26 @@ async def start_sweep(client: Client, request: SweepRequest) -> WorkflowHandle[A
 
 
 async def start_job(client: Client, request: JobRequest) -> WorkflowHandle[Any, Any]:
-    """Start one capability call, or join the one with the same idempotency key, also after it was done."""
+    """Start one capability call, or join the one with the same idempotency key, also after it was done.
+
+    One that failed without a result is begun anew. Raises KeyTakenError when the key stands for another request: also
+    for that of a job that failed, since the provider may have heard of it.
+    """
+    started = await _start_job(client, request, WorkflowIDReusePolicy.REJECT_DUPLICATE)
+    if started is None:
+        difference = request.differs_from(await _asked_before(client, request.key))
+        if difference:
+            raise KeyTakenError(
+                f"the idempotency key {request.idempotency_key!r} of connection {request.connection_id} is taken: "
+                f"{difference}. Give what is another request a key of its own"
+            )
+        started = await _start_job(client, request, WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY)
+    return started or client.get_workflow_handle(request.key)
+
+
+async def _start_job(
+    client: Client, request: JobRequest, reuse: WorkflowIDReusePolicy
+) -> WorkflowHandle[Any, Any] | None:
     try:
         return await _start_or_join(
             client,
@@ -232,10 +252,19 @@ async def start_job(client: Client, request: JobRequest) -> WorkflowHandle[Any, 
             "job",
             request,
             request.capability,
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            id_reuse_policy=reuse,
         )
     except WorkflowAlreadyStartedError:
-        return client.get_workflow_handle(request.key)
+        return None
+
+
+async def _asked_before(client: Client, workflow_id: str) -> JobRequest:
+    """What the job of this id was started with: it stands in its first event."""
+    first = await anext(client.get_workflow_handle(workflow_id).fetch_history_events(page_size=1))
+    given = first.workflow_execution_started_event_attributes.input.payloads
+    [asked] = await client.data_converter.decode(given, [JobRequest])
+    return JobRequest.model_validate(asked)
 
 
 async def start_reencryption(client: Client, request: ReencryptRequest) -> WorkflowHandle[Any, Reencrypted]:

@@ -3,33 +3,52 @@
 Each writes its row first and tells Temporal after the commit: a call that dies in between is finished by reconcile.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 
 from temporalio.client import Client as Temporal
-from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.client import (
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.detection import announce
-from integrations.db import connections, consents, credentials, ending
+from integrations import temporal
+from integrations.db import binding, connections, credentials, ending
 from integrations.db.refresh_first import NOT_YET
-from integrations.db.session import Sessions
+from integrations.db.session import Sessions, make_engine, make_sessions
 from integrations.db.tables import Connection
-from integrations.db.vault import Vault, digest
 from integrations.domain.connection import Status, owner_of, reauth_id
-from integrations.domain.errors import StopError, TryAgainError, WrongUsageError
+from integrations.domain.errors import KeyTakenError, StopError, TryAgainError
 from integrations.domain.job import JobRequest, JobResult
-from integrations.domain.nearest import nearest
 from integrations.domain.reauth import Cancel, Detected, Repaired, Said, SaidUntil
 from integrations.domain.refresh import Refreshed, RefreshRequest
 from integrations.providers import catalog
-from integrations.providers.entry import Provider
 from integrations.settings import Settings
 from integrations.temporal import signal_repaired, start_job, start_refresh
+from starters.invitation import invitation_link
+from starters.recording import record, record_apart
+from starters.variables import checked
 
+__all__ = [
+    "JobResult",
+    "KeyTakenError",
+    "Platform",
+    "connected",
+    "ended",
+    "invitation_link",
+    "record",
+    "record_apart",
+]
+R = TypeVar("R")
 _ANSWERED_WITHIN: Final = timedelta(seconds=20)
 
 
@@ -53,7 +72,7 @@ class Platform:
         """
         scope_type, scope_id = owner_of(owner)
         known = catalog.load(self.settings.providers, self.settings.simulator_url).provider(provider_id)
-        given = _checked(known, variables or {})
+        given = checked(known, variables or {})
         async with self.sessions.begin() as session:
             row = Connection(
                 id=uuid4(),
@@ -122,9 +141,11 @@ class Platform:
     async def call(
         self, connection_id: UUID, capability: str, *, key: str, payload: dict[str, Any], by: str, reason: str
     ) -> WorkflowHandle[Any, JobResult]:
-        """Start one gated capability call, or join the one with the same idempotency key.
+        """Start one gated capability call, or join the one with the same idempotency key, also after it was done.
 
-        Raises StopError when there is no such connection, CatalogError when it has no such capability.
+        `key`: 1 to 150 visible ASCII characters, the same one whenever the same thing is asked again, and another one
+        for a second thing that looks the same. Raises KeyTakenError when it stands for another request of this
+        connection, StopError when there is no such connection, CatalogError when it has no such capability.
         """
         row = await self._find(connection_id)
         known = catalog.load(self.settings.providers, self.settings.simulator_url)
@@ -141,6 +162,21 @@ class Platform:
         )
         started = await start_job(self.temporal, request)
         return self.temporal.get_workflow_handle(started.id, result_type=JobResult)
+
+    async def done(
+        self,
+        connection_id: UUID,
+        capability: str,
+        *,
+        key: str,
+        payload: dict[str, Any],
+        by: str,
+        reason: str,
+        patience: float | None = None,
+    ) -> JobResult:
+        """`call`, and how it ended: look at the result's `done`. Raises what `call` and `ended` raise."""
+        handle = await self.call(connection_id, capability, key=key, payload=payload, by=by, reason=reason)
+        return await ended(handle, patience)
 
     async def remind(self, connection_id: UUID, *, by: str, reason: str) -> str:
         """Tell the owner of a waiting lifecycle once more. What was done, in words."""
@@ -193,41 +229,33 @@ class Platform:
             return await connections.find(session, connection_id)
 
 
-def _checked(provider: Provider, given: Mapping[str, str]) -> dict[str, str]:
-    wanted = provider.told_by("connection")
-    for name in given:
-        if name not in wanted:
-            raise WrongUsageError(f"{provider.name} has no variable {name!r} to be set{nearest(name, wanted)}")
-    for name, variable in wanted.items():
-        if name not in given and (variable.default is not None or not variable.required):
-            continue
-        if name not in given:
-            about = f" ({variable.about})" if variable.about else ""
-            raise WrongUsageError(f"{provider.name} needs {name!r}{about}: give it with --set {name}=...")
-        if variable.read(given[name]) is None:
-            raise WrongUsageError(f"{name}={given[name][:80]!r} does not look like {variable.pattern}")
-    return {name: wanted[name].read(value) or "" for name, value in given.items()}
+@asynccontextmanager
+async def connected(config: Settings) -> AsyncIterator[Platform]:
+    """The platform that the settings lead to, for a program that stays.
 
-
-async def invitation_link(settings: Settings, sessions: Sessions, connection_id: UUID) -> tuple[str, datetime]:
-    """The owner's link and until when it is good. Needs no Temporal: the link is derived, not stored.
-
-    Raises StopError when nobody is invited, with how the last invitation ended.
+    Raises StopError when the database belongs to another Temporal, TemporalUnreachableError when that does not answer.
     """
-    async with sessions.begin() as session:
-        row = await connections.find(session, connection_id)
-        invitation = await consents.open_session(session, row.lifecycle_id) if row.lifecycle_id else None
-        latest = await consents.latest(session, row.id)
-    token = Vault(settings.keys).link_token(invitation.id) if invitation else ""
-    if invitation is not None and digest(token) != invitation.link_hash:
-        raise StopError(
-            f"the root of {settings.keys.where} is not the one that this invitation was made with: its link cannot be "
-            "derived here. docs/runbook/keys.md tells which file to put back"
-        )
-    if invitation is None:
-        ended = f"; the last invitation is {latest.status}: {latest.outcome}" if latest else ""
-        raise StopError(
-            f"connection {row.id} is {row.status} and nobody is invited{ended}. "
-            f"To invite: runbook reauth start {row.id}"
-        )
-    return f"{settings.web_url.rstrip('/')}/reconsent/{token}", invitation.expires_at
+    engine = make_engine(config.sqlalchemy_url, pool_size=5)
+    try:
+        sessions = make_sessions(engine)
+        async with sessions.begin() as session:
+            await binding.check(session, config.sqlalchemy_url, temporal.target(config))
+        yield Platform(config, sessions, await temporal.connect(config))
+    finally:
+        await engine.dispose()
+
+
+async def ended(handle: WorkflowHandle[Any, R], patience: float | None = None) -> R:
+    """How a workflow ended.
+
+    Raises TimeoutError after `patience` seconds, while the work goes on by itself, and StopError, which names the
+    cause, when it failed.
+    """
+    try:
+        async with asyncio.timeout(patience):
+            return await handle.result()
+    except WorkflowFailureError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise StopError(f"{handle.id} failed: {cause}") from None

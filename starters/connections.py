@@ -1,13 +1,12 @@
 """Connections: seen, made, refreshed, called, given up."""
 
-import asyncio
 import json as jsonlib
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import typer
 from sqlalchemy import select
-from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.client import WorkflowHandle
 
 from integrations.db import automation
 from integrations.db import connections as rows
@@ -18,6 +17,7 @@ from integrations.domain.errors import StopError, WrongUsageError
 from integrations.domain.refresh import Refresh
 from integrations.temporal import ui_link
 from starters import why
+from starters.client import ended
 from starters.reach import Reach, changing, reading, warn_without_worker
 from starters.shell import FAILED, By, Json, Reason, as_json, because, command, err, fail, fields, out, run, table
 from workflows.queues import WORKFLOWS, provider_queue
@@ -171,7 +171,7 @@ async def call(
     capability: str,
     by: By,
     payload: str = typer.Option("{}", help="The body, as JSON. It stands in the workflow's history: no secrets."),
-    key: str = typer.Option("", help="Idempotency key; default: a new one for each call."),
+    key: str = typer.Option("", help="Idempotency key, for this very call and no other; default: a new one each time."),
     reason: Reason = "",
     patience: float = _WAIT,
     json: Json = False,
@@ -225,16 +225,10 @@ async def _result(reach: Reach, handle: WorkflowHandle[Any, R], patience: float)
     """The end of a workflow, or a sentence that says where it goes on."""
     where = ui_link(reach.settings, handle.id) or f"temporal workflow describe -w {handle.id}"
     try:
-        async with asyncio.timeout(patience):
-            with err.status(f"{handle.id} …"):
-                return await handle.result()
+        with err.status(f"{handle.id} …"):
+            return await ended(handle, patience)
     except TimeoutError:
         raise StopError(f"{handle.id} is not done after {patience:g} s and goes on by itself: {where}") from None
-    except WorkflowFailureError as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        raise StopError(f"{handle.id} failed: {cause}") from None
 
 
 def _payload(text: str) -> dict[str, Any]:

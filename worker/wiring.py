@@ -135,6 +135,8 @@ def build_workers(
             waiting.disconnect,
             detection.announce,
             detection.tell_repaired,
+            jobs.start_refresh,
+            jobs.refresh_ended,
             sweep.start,
             reconcile.reauth,
             reconcile.outbox,

@@ -43,6 +43,13 @@ PROVIDER_CALL: Final = Timing(
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=2), maximum_interval=timedelta(minutes=5)),
 )
 
+REFRESH_ENDS: Final = Timing(
+    # It listens for two seconds, which most refreshes need less than, and asks again later: no slot is held for long.
+    start_to_close_timeout=timedelta(seconds=10),
+    # No maximum_attempts: the refresh waits for an outage, and this waits for the refresh.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+)
+
 SWEEP: Final = Timing(
     # A count by an index, and a start for each provider at which something is due.
     start_to_close_timeout=timedelta(seconds=30),

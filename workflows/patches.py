@@ -14,3 +14,5 @@ class Patch(StrEnum):
     """2026-11: dispatchers that were ended by hand and projections without a workflow get going again."""
     RECONCILES_NOTIFICATIONS = "reconcile-notifications"
     """2026-11: the same for channels and messages."""
+    REFUSED_TOKEN_IS_RENEWED = "job-refused-token-is-renewed"  # noqa: S105 - a patch's name
+    """2026-11: a job whose access token is refused has the connection refreshed, and is called once more."""

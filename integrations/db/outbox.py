@@ -3,22 +3,24 @@
 The table itself refuses what is incomplete, and its unique keys what is there already.
 """
 
+import json
 from typing import Any, Final, cast
 from uuid import UUID
 
-from sqlalchemy import Table, bindparam, exists, literal, select, update
+from sqlalchemy import Table, Text, bindparam, exists, literal, select, update
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB, insert
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.ledger_tables import OrderKey, OutboxEvent
 from integrations.db.tables import Connection
+from integrations.db.within import Within, scalar
 from integrations.domain.errors import StopError
 from integrations.domain.ledger import partition_of
 from integrations.domain.outbox import SOURCE, checked
 
 
 async def enqueue(
-    session: AsyncSession,
+    within: Within,
     connection_id: UUID,
     event_id: UUID,
     name: str,
@@ -32,21 +34,22 @@ async def enqueue(
     whoever reads by `seq` reads in the order of commits. One statement: most steps tell something. Provider and owner
     are the connection's. `source` is the program that records it.
 
-    Raises StopError for an event without an id or a name, and when there is no such connection.
+    Raises StopError for an event without an id or a name, with a payload that is no JSON, and when there is no such
+    connection.
     """
     checked(event_id, name=name, source=source)
     order_key = str(connection_id)
     told = {"connection": connection_id, "order_key": order_key, "part": partition_of(order_key)}
-    added = await session.execute(_ABOUT_A_CONNECTION, told | _event(event_id, name, payload, source))
-    if added.scalar() is not None:
+    added = await scalar(within, _ABOUT_A_CONNECTION, told | _event(event_id, name, payload, source))
+    if added is not None:
         return True
-    if await session.get(OutboxEvent, event_id) is None:
+    if await scalar(within, _IS_THERE, {"event": event_id}) is None:
         raise StopError(f"event {event_id} ({name}) is about connection {connection_id}, and there is none")
     return False
 
 
 async def enqueue_apart(
-    session: AsyncSession,
+    within: Within,
     event_id: UUID,
     name: str,
     payload: dict[str, Any],
@@ -60,7 +63,8 @@ async def enqueue_apart(
     """Put an event that is about no connection into the caller's transaction. False when it is there already.
 
     `order_key`: events with the same one stay in order, and wait for each other; without it those of one owner at one
-    provider do. Raises StopError for an event without an id, a name, a provider or an owner.
+    provider do. Raises StopError for an event without an id, a name, a provider or an owner, and for a payload that is
+    no JSON.
     """
     checked(event_id, name=name, source=source, provider=provider_id, owner=scope_id)
     if scope_type not in {"user", "org"}:
@@ -73,18 +77,22 @@ async def enqueue_apart(
         "order_key": order_key,
         "part": partition_of(order_key),
     }
-    added = await session.execute(_APART, told | _event(event_id, name, payload, source))
-    return added.scalar() is not None
+    return await scalar(within, _APART, told | _event(event_id, name, payload, source)) is not None
 
 
 def _event(event_id: UUID, name: str, payload: dict[str, Any], source: str) -> dict[str, Any]:
-    return {"event": event_id, "event_name": name, "payload": payload, "source": source}
+    try:
+        text = json.dumps(payload, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StopError(f"event {event_id} ({name}): its payload is no JSON: {error}") from None
+    return {"event": event_id, "event_name": name, "payload": text, "source": source}
 
 
 _connections, _keys = cast("Table", Connection.__table__), cast("Table", OrderKey.__table__)
 _events = cast("Table", OutboxEvent.__table__)
 # A repeated event must not use a number up: it is looked for before the number is taken.
 _is_new: Final = ~exists().where(_events.c.event_id == bindparam("event", type_=_events.c.event_id.type))
+_IS_THERE: Final = select(_events.c.event_id).where(_events.c.event_id == bindparam("event"))
 _owner = (
     update(_connections)
     .where(_connections.c.id == bindparam("connection"))
@@ -111,7 +119,8 @@ def _insert(**of: Any) -> Any:
         "order_key": bindparam("order_key", type_=_events.c.order_key.type),
         "part": bindparam("part", type_=_events.c.part.type),
         "source": bindparam("source", type_=_events.c.source.type),
-        "payload": bindparam("payload", type_=JSONB()),
+        # As text: what asyncpg makes of JSON is up to whoever opened the connection.
+        "payload": sql_cast(bindparam("payload", type_=Text()), JSONB()),
         "status": literal("pending"),
         **of,
     }

@@ -29,5 +29,9 @@ class NotReadyError(TryAgainError):
     """A person has to give the process something, a client secret or a key. Work waits for it and is not lost."""
 
 
+class KeyTakenError(StopError):
+    """An idempotency key came back with another request: one key stands for one thing."""
+
+
 class WrongUsageError(StopError):
     """What was asked for cannot be meant: the message says how it is written."""

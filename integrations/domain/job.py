@@ -1,13 +1,18 @@
 """One capability call for a host application: gated, and done once."""
 
-from typing import Any
+import hashlib
+import json
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import Field
 
 from integrations.domain.gate import Decision
 from integrations.domain.message import Message
+from integrations.domain.refresh import Refresh, Refreshed
 from integrations.domain.verdict import Meaning
+
+_NEWER: Final = frozenset({Refresh.REFRESHED, Refresh.ROTATED_MEANWHILE})
 
 
 class JobRequest(Message):
@@ -27,6 +32,22 @@ class JobRequest(Message):
         """The connection is part of it: two tenants may choose the same key and must not get each other's answer."""
         return f"job:{self.provider_id}:{self.connection_id}:{self.idempotency_key}"
 
+    @property
+    def digest(self) -> str:
+        """Of the payload as it is sent, whatever the order of its names."""
+        sent = json.loads(self.model_dump_json(include={"payload"}))
+        return hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()
+
+    def differs_from(self, earlier: "JobRequest") -> str:
+        """What an earlier request of the same key asked for, and this one does not. Empty: it is the same request."""
+        differences = []
+        if self.capability != earlier.capability:
+            differences.append(f"it was for {earlier.capability}, and now is for {self.capability}")
+        if self.digest != earlier.digest:
+            # A few characters tell two payloads apart, and say nothing of what is in them.
+            differences.append(f"its payload had the digest {earlier.digest[:12]}…, and now has {self.digest[:12]}…")
+        return "; ".join(differences)
+
 
 class JobResult(Message):
     decision: Decision
@@ -36,7 +57,45 @@ class JobResult(Message):
     status: int | None = None
     body: Any = None
     """The answer's JSON, cut to what a history should hold."""
+    refused_version: int | None = None
+    """The credential version whose access token was not accepted, where a refresh may help or tell more."""
+    refresh: Refresh | None = None
+    """How the refresh ended that a refused access token asked for. None: none was needed."""
 
     @property
     def done(self) -> bool:
         return self.meaning is Meaning.OK
+
+
+def has_newer_token(refused: JobResult, refreshed: Refreshed) -> bool:
+    """Is there another access token to call with than the refused one?"""
+    return refreshed.refresh in _NEWER and (refreshed.version or 0) > (refused.refused_version or 0)
+
+
+def was_about_an_older(refused: JobResult, refreshed: Refreshed) -> bool:
+    """Was it a refresh that was under way already, for the sake of a token before the refused one?"""
+    return refreshed.refresh in _NEWER and not has_newer_token(refused, refreshed)
+
+
+def not_renewed(refused: JobResult, refreshed: Refreshed) -> JobResult:
+    """How a job ends whose token was refused, and whose connection got no other one."""
+    asked = "; the owner is asked to consent again" if refreshed.detection_id else ""
+    ours = refreshed.refresh is Refresh.OPERATOR_MUST_ACT
+    return refused.model_copy(
+        update={
+            "meaning": Meaning.OPERATOR_MUST_ACT if ours else refused.meaning,
+            "because": f"{refused.because}, and no refresh helped: {refreshed.why}{asked}",
+            "refresh": refreshed.refresh,
+        }
+    )
+
+
+def called_again(again: JobResult, refreshed: Refreshed) -> JobResult:
+    """How a job ends that was called again with another token. Refused with that too, it says so."""
+    refused = again.refused_version is not None
+    return again.model_copy(
+        update={
+            "because": f"{again.because}, not even after a refresh" if refused else again.because,
+            "refresh": refreshed.refresh,
+        }
+    )

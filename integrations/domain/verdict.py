@@ -26,6 +26,7 @@ _OUR_REQUEST: Final = frozenset(
 )  # RFC 6749 sections 4.1.2.1 and 5.2, RFC 7009 section 2.2.1
 _BUSY: Final = frozenset({"temporarily_unavailable", "server_error", "slow_down"})  # RFC 6749 4.1.2.1, RFC 8628 3.5
 _NO_TOKEN: Final = frozenset({"invalid_token"})  # RFC 6750 section 3.1
+_RIGHT_MISSING: Final = "forbidden"
 _NO_SCOPE: Final = frozenset({"insufficient_scope"})  # RFC 6750 section 3.1
 
 
@@ -129,6 +130,15 @@ class Verdict(Message):
     def is_transient(self) -> bool:
         """May the same call succeed later, without anybody acting?"""
         return self.meaning in {Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED}
+
+    @property
+    def refuses_token(self) -> bool:
+        """Of an API's answer: may a refresh help, or say what has become of the grant?
+
+        A bare 403 is none: it accepts the token and refuses the right (RFC 9110 section 15.5.4). Refreshed for each of
+        these, a connection would use up the few tokens an hour that some providers give.
+        """
+        return self.meaning is Meaning.OWNER_MUST_ACT and self.rule != _RIGHT_MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +311,7 @@ RULES: Final = (
         "A refresh first: `runbook connections refresh`. The owner, if that is refused too.",
     ),
     Rule(
-        "forbidden",
+        _RIGHT_MISSING,
         Meaning.OWNER_MUST_ACT,
         lambda c: c.asks_api and c.status == _FORBIDDEN,
         "{words}: a permission is missing",

@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 
 from integrations import temporal
+from integrations.db.vault import Vault
 from starters.client import Platform
 from starters.demo.evidence import rows
 from starters.embedded.files import last_lines
@@ -31,6 +32,10 @@ class Ground:
     stack: Stack
     platform: Platform
     provider: Provider
+
+    @property
+    def vault(self) -> Vault:
+        return Vault(self.stack.settings.keys)
 
     async def rows(self, sql: str, **values: Any) -> list[dict[str, Any]]:
         return await rows(self.platform.sessions, sql, **values)

@@ -14,6 +14,8 @@ from tests.chaos.waiting import until
 
 _LOCK = {
     "connection": "SELECT 1 FROM service_connections WHERE id = $1 FOR UPDATE",
+    # Its children may be inserted meanwhile.
+    "state": "SELECT 1 FROM service_connections WHERE id = $1 FOR NO KEY UPDATE",
     "session": "SELECT 1 FROM service_consent_sessions WHERE id = $1 FOR UPDATE",
 }
 # pg_locks is read anew each time; pg_stat_activity would be frozen within our transaction.

@@ -38,6 +38,7 @@ from tests.workflows.fakes import (
     FakeRefresh,
     FakeSweep,
     refreshed,
+    token_refused,
     workers,
 )
 from worker.plugin import runbook_plugin
@@ -116,7 +117,7 @@ async def due_refreshed(client: Client) -> WorkflowHandle[Any, Any]:
     return handle
 
 
-async def called(client: Client) -> WorkflowHandle[Any, Any]:
+async def _job(client: Client, job: FakeJob, refresh: FakeRefresh | None = None) -> WorkflowHandle[Any, Any]:
     wanted = JobRequest(
         connection_id=uuid4(),
         provider_id="simulator",
@@ -126,10 +127,37 @@ async def called(client: Client) -> WorkflowHandle[Any, Any]:
         by="ada",
         reason="the nightly copy",
     )
-    async with workers(client, job=FakeJob(OUTAGE)):
+    async with workers(client, job=job, refresh=refresh):
         handle = await temporal.start_job(client, wanted)
         await handle.result()
     return handle
+
+
+async def called(client: Client) -> WorkflowHandle[Any, Any]:
+    return await _job(client, FakeJob(OUTAGE))
+
+
+async def called_again(client: Client) -> WorkflowHandle[Any, Any]:
+    """With another token than the refused one. Recorded as `refused` too, before jobs had that renewed."""
+    return await _job(client, FakeJob(token_refused(1)), FakeRefresh(refreshed(Refresh.REFRESHED, version=2)))
+
+
+async def joined_an_older(client: Client) -> WorkflowHandle[Any, Any]:
+    """The refresh that ran already was about a token before the refused one."""
+    older = refreshed(Refresh.ROTATED_MEANWHILE, version=1)
+    return await _job(client, FakeJob(token_refused(1)), FakeRefresh(older, refreshed(Refresh.REFRESHED, version=2)))
+
+
+async def refused_again(client: Client) -> WorkflowHandle[Any, Any]:
+    refresh = FakeRefresh(OUTAGE, refreshed(Refresh.REFRESHED, version=2))
+    return await _job(client, FakeJob(token_refused(1), token_refused(2)), refresh)
+
+
+async def not_renewed(client: Client) -> WorkflowHandle[Any, Any]:
+    """The refresh waits ten seconds before it believes what the provider says: longer than one look takes."""
+    refused = refreshed(Refresh.REFUSED, version=1, why="400 invalid_grant")
+    dead = refreshed(Refresh.REFUSED, version=1, why="refused twice", detection_id=uuid4())
+    return await _job(client, FakeJob(token_refused(1)), FakeRefresh(refused, dead))
 
 
 async def swept(client: Client) -> WorkflowHandle[Any, Any]:
@@ -297,6 +325,11 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "RefreshSweepWorkflow/due_found": due_found,
     "ProviderRefreshWorkflow/due_refreshed": due_refreshed,
     "ProviderJobWorkflow/called": called,
+    "ProviderJobWorkflow/refused": called_again,
+    "ProviderJobWorkflow/called_again": called_again,
+    "ProviderJobWorkflow/joined_an_older": joined_an_older,
+    "ProviderJobWorkflow/refused_again": refused_again,
+    "ProviderJobWorkflow/not_renewed": not_renewed,
     "ReconcileWorkflow/swept": swept,
     "ReconcileWorkflow/swept_with_the_outbox": swept,
     "ReconcileWorkflow/swept_with_notifications": swept,

@@ -95,6 +95,12 @@ class TestAConnectedAccount:
         same = [runbook("connections", "call", connected.word, "notes.read", "--key", "k", "--json") for _ in range(2)]
         assert [ran.code for ran in same] == [0, 0]
         assert same[0].json["meaning"] == "ok"
+        other = runbook(
+            "connections", "call", connected.word, "notes.write", "--key", "k", "--payload", '{"text": "hush"}'
+        )
+        assert (other.code, other.out) == (1, "")
+        assert f"the idempotency key 'k' of connection {connected.word} is taken: it was for notes.read" in other.err
+        assert "hush" not in other.err
 
         given_up = runbook("connections", "disconnect", connected.word, "--reason", "customer left")
         assert (given_up.code, given_up.out) == (0, "Disconnected.\n")

@@ -170,6 +170,8 @@ class FakeRefresh(RefreshActivities):
     def __init__(self, *answers: Refreshed | Exception) -> None:
         self._answers = list(answers)
         self.steps: list[str] = []
+        self.known: list[int | None] = []
+        """Which versions the refreshes were about."""
 
     def _next(self, step: str) -> Refreshed:
         self.steps.append(step)
@@ -180,6 +182,7 @@ class FakeRefresh(RefreshActivities):
 
     @activity.defn(name="refresh.refresh")
     async def refresh(self, step: RefreshStep) -> Refreshed:
+        self.known.append(step.known_version)
         return self._next("refresh")
 
     @activity.defn(name="refresh.confirm")
@@ -225,17 +228,38 @@ class FakeDetection(DetectionActivities):
         self.repaired.append(told.workflow_id)
 
 
+CALLED = JobResult(decision=Decision(answer=Answer.ALLOWED), meaning=Meaning.OK, because="200", status=200)
+
+
+def token_refused(version: int) -> JobResult:
+    return CALLED.model_copy(
+        update={
+            "meaning": Meaning.OWNER_MUST_ACT,
+            "because": "401 invalid_token: the access token is not accepted",
+            "status": 401,
+            "refused_version": version,
+        }
+    )
+
+
 class FakeJob(JobActivities):
-    def __init__(self, *failures: Exception) -> None:
-        self._failures = list(failures)
-        self.calls = 0
+    """Calls answer from a script, and are good without one. The refresh is started and waited for as it really is."""
+
+    def __init__(self, *answers: Exception | JobResult) -> None:
+        self._answers = list(answers)
+        self.keys: list[str] = []
+
+    @property
+    def calls(self) -> int:
+        return len(self.keys)
 
     @activity.defn(name="job.call")
     async def call(self, job: JobRequest) -> JobResult:
-        self.calls += 1
-        if self._failures:
-            raise self._failures.pop(0)
-        return JobResult(decision=Decision(answer=Answer.ALLOWED), meaning=Meaning.OK, because="200", status=200)
+        self.keys.append(job.idempotency_key)
+        answer = self._answers.pop(0) if self._answers else CALLED
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 class FakeOutbox(OutboxActivities):
@@ -390,6 +414,8 @@ async def workers(
                     waiting.disconnect,
                     detection.announce,
                     detection.tell_repaired,
+                    job.start_refresh,
+                    job.refresh_ended,
                     sweep.start,
                     reconcile.reauth,
                     reconcile.outbox,
