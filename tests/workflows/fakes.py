@@ -214,14 +214,15 @@ class FakeSweep(RefreshSweepActivities):
 
 
 class FakeDetection(DetectionActivities):
-    def __init__(self) -> None:
+    def __init__(self, *, may_act: bool = True) -> None:
+        self._may_act = may_act
         self.announced: list[UUID] = []
         self.repaired: list[str] = []
 
     @activity.defn(name="detection.announce")
-    async def announce(self, detection: Detection) -> str:
+    async def announce(self, detection: Detection) -> str | None:
         self.announced.append(detection.detection_id)
-        return "reauth:simulator:…"
+        return "reauth:simulator:…" if self._may_act else None
 
     @activity.defn(name="detection.tell_repaired")
     async def tell_repaired(self, told: RepairedElsewhere) -> None:
