@@ -79,6 +79,8 @@ class Refreshed(Message):
     """Set when the owner has to be asked, and the row that says why is committed."""
     repaired: bool = False
     """The connection was blocked and works again: its re-consent lifecycle has to be told."""
+    waits: bool = False
+    """Nobody was asked yet: the detection waits until the platform may act by itself."""
 
 
 CHUNK: Final = 50
