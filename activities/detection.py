@@ -6,8 +6,9 @@ from temporalio import activity
 from temporalio.client import Client
 
 from integrations import temporal
-from integrations.db import connections
+from integrations.db import automation, connections
 from integrations.db.session import Sessions
+from integrations.domain.automation import FailureMode, step_of
 from integrations.domain.reauth import Detection, ReauthRequest, Repaired, RepairedElsewhere, Terms
 
 
@@ -17,8 +18,11 @@ class DetectionActivities:
         self._terms = terms
 
     @activity.defn(name="detection.announce")
-    async def announce(self, detection: Detection) -> str:
-        """Signal-with-start the connection's lifecycle. Safe to repeat: the row is handled once. The workflow's id."""
+    async def announce(self, detection: Detection) -> str | None:
+        """Signal-with-start the connection's lifecycle. Safe to repeat: the row is handled once. The workflow's id.
+
+        None while the platform may not act by itself: reconcile announces it when it may.
+        """
         return await announce(activity.client(), self._sessions, self._terms, detection.detection_id)
 
     @activity.defn(name="detection.tell_repaired")
@@ -27,10 +31,15 @@ class DetectionActivities:
         await temporal.signal_repaired(activity.client(), told.workflow_id, Repaired(by=told.by, reason=told.reason))
 
 
-async def announce(client: Client, sessions: Sessions, terms: Terms, detection_id: UUID) -> str:
-    """As the activity does it, for those who are no workflow: a command, or reconcile's loop."""
+async def announce(client: Client, sessions: Sessions, terms: Terms, detection_id: UUID) -> str | None:
+    """As the activity does it, for those who are no workflow: a command, whose detection is ordered, or reconcile."""
     async with sessions.begin() as session:
         event, connection, quiet = await connections.detected(session, detection_id)
+        step = step_of(event.kind)
+        if not event.ordered and not await automation.may(
+            session, connection, FailureMode.REAUTH, step, cause=event.cause
+        ):
+            return None
     given = terms.among(quiet)
     request = ReauthRequest(
         connection_id=connection.id,

@@ -104,9 +104,14 @@ class ReauthActivities:
 
     @activity.defn(name="reauth.expire")
     async def expire(self, expired: Expire) -> UUID | None:
-        """Give the connection up: nobody came before the deadline. Whoever did is the answer: their consent goes on."""
+        """Give the connection up: nobody came before the deadline. Whoever did is the answer: their consent goes on.
+
+        While the platform may not act by itself, Temporal asks again.
+        """
         async with self._sessions.begin() as session:
-            return await ending.expire(session, expired, run=this_run())
+            if await ending.may_expire(session, expired):
+                return await ending.expire(session, expired, run=this_run())
+        raise TryAgainError(f"not given up yet, although {expired.why}: `runbook automation` says why")
 
     async def _exchange(self, consent: Consent) -> Exchanged:
         sending: tuple[str, str] | None = None

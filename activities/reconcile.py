@@ -13,6 +13,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.detection import announce
 from integrations import temporal
 from integrations.db import (
+    automation,
     calls,
     consents,
     credentials,
@@ -25,6 +26,7 @@ from integrations.db import (
 )
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession
+from integrations.domain.automation import FailureMode
 from integrations.domain.call import KEPT
 from integrations.domain.connection import BLOCKED, connection_of, reauth_id
 from integrations.domain.errors import RunbookError
@@ -76,12 +78,18 @@ class ReconcileActivities:
 
     @activity.defn(name="reconcile.reauth")
     async def reauth(self) -> Reconciled:
-        """Restart what lacks a living lifecycle and signal what was never signalled. All of it safe to repeat."""
+        """Restart what lacks a living lifecycle and signal what was never signalled. All of it safe to repeat.
+
+        While the platform may not act by itself, only what people asked for goes on.
+        """
         client = activity.client()
+        async with self._sessions.begin() as session:
+            await automation.forget(session)
+            held = await automation.why_not(session, FailureMode.REAUTH) is not None
         running = {run.id async for run in client.list_workflows(_RUNNING)}
         return Reconciled(
-            detections=await self._detections(client),
-            lifecycles=await self._lifecycles(client, running),
+            detections=await self._detections(client, ordered_only=held),
+            lifecycles=0 if held else await self._lifecycles(client, running),
             consents=await self._consents(client),
             ended=await self._ended(client, running),
         )
@@ -150,15 +158,15 @@ class ReconcileActivities:
         async with self._sessions.begin() as session:
             await outbox_lost.started(session, found.pair)
 
-    async def _detections(self, client: Client) -> int:
+    async def _detections(self, client: Client, *, ordered_only: bool) -> int:
         async with self._sessions.begin() as session:
-            ids = await reconcile.unhandled_detections(session)
+            ids = await reconcile.unhandled_detections(session, ordered_only=ordered_only)
         return await self._each(ids, lambda detection_id: self._announce(client, detection_id))
 
     async def _announce(self, client: Client, detection_id: UUID) -> None:
-        await announce(client, self._sessions, self._terms, detection_id)
-        async with self._sessions.begin() as session:
-            await reconcile.announced(session, detection_id)
+        if await announce(client, self._sessions, self._terms, detection_id) is not None:
+            async with self._sessions.begin() as session:
+                await reconcile.announced(session, detection_id)
 
     async def _lifecycles(self, client: Client, running: set[str]) -> int:
         """Whoever waits for an owner has a living lifecycle, and a blocked connection an open task, or gets them."""

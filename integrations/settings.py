@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, Validat
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
+from integrations.domain.automation import Conduct
 from integrations.domain.call import KEPT as CALLS_KEPT
 from integrations.domain.durations import duration
 from integrations.domain.keyring import KEY_ID, Ring, key_of, root_of
@@ -114,6 +115,7 @@ class Settings(BaseSettings):
     surge_share: int = Field(default=_SURGE.share, ge=0, le=100, description="per cent of those that were answered too")
     database_cores: int | None = Field(default=None, ge=1, description="of the database's machine, when it is another")
     approve_above: int = Field(default=10_000, ge=0, description="a replay of more items needs another person's word")
+    mode: Conduct = Field(default=Conduct.ACT, description="`observe`: the worker does nothing by itself")
     quiet_hours: str = Field(default="20-8", description="hours in which owners are not reminded; 0-0 for none")
 
     @field_validator("key")

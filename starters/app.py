@@ -3,6 +3,7 @@
 import typer
 
 from starters import (
+    automation,
     connections,
     contacts,
     db,
@@ -47,6 +48,7 @@ app.add_typer(outbox.app, name="outbox")
 app.add_typer(notifications.app, name="notifications")
 app.add_typer(replay.app, name="replays")
 app.add_typer(contacts.app, name="contacts")
+app.add_typer(automation.app, name="automation")
 app.add_typer(keys.app, name="keys")
 app.add_typer(providers.app, name="providers")
 

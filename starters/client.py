@@ -91,7 +91,7 @@ class Platform:
             detection = None
             if not known.needs_nobody:
                 detection = await connections.detect(
-                    session, row.id, Detected.REQUESTED, cause=cause, actor=by, version=None
+                    session, row.id, Detected.REQUESTED, cause=cause, actor=by, version=None, ordered=True
                 )
         if detection is not None:
             await announce(self.temporal, self.sessions, self.settings.terms, detection)
@@ -116,8 +116,11 @@ class Platform:
                 actor=by,
                 version=active.version if active else None,
                 evidence={"said_by": by},
+                ordered=True,
             )
-        return await announce(self.temporal, self.sessions, self.settings.terms, detection)
+        started = await announce(self.temporal, self.sessions, self.settings.terms, detection)
+        assert started is not None, "what a person orders is announced"
+        return started
 
     def _has_an_owner(self, row: Connection) -> None:
         """Raises StopError. A provider that has vanished from the catalog keeps nobody from a repair."""

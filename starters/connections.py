@@ -8,8 +8,10 @@ import typer
 from sqlalchemy import select
 from temporalio.client import WorkflowHandle
 
+from integrations.db import automation
 from integrations.db import connections as rows
 from integrations.db.tables import Connection, Credential, Transition
+from integrations.domain.automation import FailureMode
 from integrations.domain.connection import Status, masked, reauth_id, refresh_id
 from integrations.domain.errors import StopError, WrongUsageError
 from integrations.domain.refresh import Refresh
@@ -147,11 +149,16 @@ async def refresh(
             as_json({"workflow_id": handle.id}) if json else out.print(f"Started: {handle.id}")
             return
         result = await _result(reach, handle, patience)
+        async with reach.sessions.begin() as session:
+            held = await automation.why_not(session, FailureMode.REAUTH)
     if json:
         as_json(result)
     else:
         out.print(f"{result.refresh}" + (f": {result.why}" if result.why else f", version {result.version}"))
-    if result.detection_id is not None:
+    ours = result.refresh in {Refresh.UNCONFIRMED, Refresh.OPERATOR_MUST_ACT}
+    if held is not None and (ours or result.detection_id is not None):
+        err.print(f"Nothing is done about it by itself: {held}. See: runbook automation", markup=False)
+    elif result.detection_id is not None:
         err.print(f"The owner is invited again: runbook reauth status {connection_id}")
     if result.refresh is Refresh.SUSPECT:
         err.print("Nothing was changed. The operators' task says what to do: runbook tasks list")

@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 import typer
 from temporalio.service import RPCError
 
-from integrations.db import calls
+from integrations.db import automation, calls
 from integrations.db.notification_status import page as notification_page
 from integrations.db.outbox_status import page
 from integrations.db.status import ReauthStatus, reauth_status
 from integrations.db.surge_status import Surge, surges
+from integrations.domain.automation import Automation, Conduct
 from integrations.domain.notification_page import Page as NotificationPage
 from integrations.domain.notification_verdict import NOBODY_YET
 from integrations.domain.notification_verdict import troubles as notification_troubles
@@ -17,6 +18,7 @@ from integrations.domain.outbox_page import Page
 from integrations.domain.outbox_verdict import troubles
 from integrations.domain.trouble import Trouble
 from integrations.temporal import TemporalUnreachableError
+from starters.automation import in_words
 from starters.calls import HEADINGS, WINDOW, by_outcome, lines
 from starters.notification_kit import unready
 from starters.reach import Reach, no_worker_since, reading
@@ -39,6 +41,7 @@ async def status(json: Json = False) -> None:
             found = await reauth_status(session)
             held = await surges(session)
             called = by_outcome(await calls.counts(session, datetime.now(UTC) - WINDOW))
+            conduct = await automation.look(session, limit=1)
         outbox = await page(reach.sessions)
         stuck = troubles(outbox, reach.settings.outbox_lag_slo)
         told = await notification_page(reach.sessions, await unready(reach.settings))
@@ -50,16 +53,12 @@ async def status(json: Json = False) -> None:
             "outbox": {"trouble": stuck} | outbox.model_dump(),
             "notification": {"trouble": untold} | told.model_dump(),
         }
+        told_of = {"trouble": trouble, "platform": platform, "automation": conduct, "reauth": found}
         refused = {"refresh": {"trouble": bool(held), "surges": held}}
-        as_json(
-            {"trouble": trouble, "platform": platform, "reauth": found}
-            | refused
-            | ledgers
-            | {"provider_calls": called}
-            | {"not_watched": NOT_WATCHED}
-        )
+        as_json(told_of | refused | ledgers | {"provider_calls": called, "not_watched": NOT_WATCHED})
     else:
         rows = [("platform", "trouble" if platform else "fine", "", platform or "worker and Temporal answer", "")]
+        rows += [_automation(conduct)] if conduct.held else []
         rows += [_line(found), _refresh(held), _outbox(outbox, stuck), _notifications(told, untold)]
         rows += [(mode, "-", "", "not watched by this release", "") for mode in NOT_WATCHED]
         table(("MODE", "", "SINCE", "WHAT", "NEXT COMMAND"), rows, none="")
@@ -70,6 +69,14 @@ async def status(json: Json = False) -> None:
         raise typer.Exit(UNREACHABLE)
     if trouble:
         raise typer.Exit(FAILED)
+
+
+def _automation(found: Automation) -> Line:
+    """What holds the platform back is no trouble; whoever wonders why nothing happens is told."""
+    since = found.conduct_since or min(each.since for each in found.pauses)
+    what = f"{in_words(found)}. Held back: {found.undone_total}; {found.waiting} detections wait"
+    observes = found.conduct is Conduct.OBSERVE
+    return "automation", "observes" if observes else "paused", moment(since), what, "runbook automation"
 
 
 def _line(found: ReauthStatus) -> Line:

@@ -24,7 +24,7 @@ Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Default: a fre
 _CRASH_LOOP: Final = 5.0
 """Seconds: a process that ends sooner than this after its start will not do better the next time."""
 _LOOK: Final = 0.5
-_TAKEN_OVER: Final = ("RUNBOOK_DATABASE_URL", "TEMPORAL_", *TERM_VARIABLES)
+_TAKEN_OVER: Final = ("RUNBOOK_DATABASE_URL", "RUNBOOK_MODE", "TEMPORAL_", *TERM_VARIABLES)
 """What of a person's environment is meant for the stack as well."""
 
 

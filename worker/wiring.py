@@ -28,10 +28,11 @@ from activities.refresh_sweep import RefreshSweepActivities
 from activities.replay import ReplayActivities
 from activities.waiting import WaitingActivities
 from integrations import observability, settings, temporal
-from integrations.db import binding, connections, dispatchers, keys, migrate
+from integrations.db import automation, binding, connections, dispatchers, keys, migrate
 from integrations.db.projectors import PROJECTORS, notifying
 from integrations.db.session import Sessions, make_engine, make_sessions
 from integrations.db.vault import Vault
+from integrations.domain.automation import Conduct
 from integrations.domain.errors import RunbookError, StopError
 from integrations.domain.ledger import PARTITIONS
 from integrations.domain.notification import CHANNELS
@@ -252,6 +253,12 @@ async def check_database(engine: AsyncEngine, config: Settings) -> None:
         await keys.check(session, Vault(config.keys), by="runbook worker")
 
 
+async def conduct(engine: AsyncEngine, config: Settings) -> None:
+    """From now on the platform acts or observes as this worker was told: they all ask the database."""
+    async with make_sessions(engine).begin() as session:
+        await automation.conduct(session, config.mode)
+
+
 async def run(config: Settings) -> None:
     """Work until SIGINT or SIGTERM, then finish what is under way."""
     stop = asyncio.Event()
@@ -267,6 +274,7 @@ async def run(config: Settings) -> None:
         client = await temporal.connect(config, plugins=(runbook_plugin(sandboxed=False),))
         await check_attributes(client)
         await check_database(engine, config)
+        await conduct(engine, config)
         await schedules.ensure(client)
         await start_dispatchers(client, engine)
         served = await served_providers(engine, providers.catalog)
@@ -274,6 +282,8 @@ async def run(config: Settings) -> None:
         running = asyncio.gather(*(worker.run() for worker in workers))
         # All at once: one after the other their graces would add up.
         stack.push_async_callback(_stop, workers, running)
+        if config.mode is Conduct.OBSERVE:
+            log.warning("worker.observes", does="nothing by itself", see="runbook automation")
         log.info("worker.started", temporal=str(temporal.target(config)), providers=served)
         ends: set[asyncio.Future[Any]] = {running, asyncio.ensure_future(stop.wait())}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

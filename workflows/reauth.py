@@ -8,6 +8,8 @@ open ──▶ wait ──consent──▶ exchange ──▶ prove and activate
             ├── repaired elsewhere                                (REPAIRED_ELSEWHERE)
             ├── disconnected by a person                          (DISCONNECTED)
             └── deadline, 14 days; a consent that came in time is finished first    (EXPIRED)
+
+While the platform may not act by itself, nothing opens (LEFT), and a deadline is asked for again until it may.
 """
 
 from collections import deque
@@ -137,6 +139,8 @@ class ReauthWorkflow(Asked):
                 return ReauthResult(outcome=ReauthOutcome.REPAIRED_ELSEWHERE, why=opened.why)
             if opened.opening is Opening.DISCONNECTED:
                 return ReauthResult(outcome=ReauthOutcome.DISCONNECTED, why=opened.why)
+            if opened.opening is Opening.LEFT:
+                return ReauthResult(outcome=ReauthOutcome.LEFT, why=opened.why)
             self._pressing.expect(opened.remind_at, opened.escalate_at)
             self._account, self._since = opened.account, opened.since or self._opened_at
             if opened.received and opened.session_id is not None:
@@ -320,7 +324,12 @@ class ReauthWorkflow(Asked):
         why = f"nobody consented within {f'{had.days} days' if had.days else had}"
         in_time = await workflow.execute_activity_method(
             ReauthActivities.expire,
-            Expire(connection_id=self._request.connection_id, lifecycle_id=self._lifecycle_id, why=why),
+            Expire(
+                connection_id=self._request.connection_id,
+                lifecycle_id=self._lifecycle_id,
+                why=why,
+                deadline=self._deadline,
+            ),
             summary=f"disconnect: {why}",
             activity_id=f"expire-{self._in_time}" if self._in_time else "expire",
             **DATABASE,

@@ -35,13 +35,14 @@ class RefreshWorkflow:
             refreshed = await self._confirm(request, refreshed)
         if refreshed.detection_id is not None:
             self._story.at("announce", doing=refreshed.why)
-            await workflow.execute_activity_method(
+            announced = await workflow.execute_activity_method(
                 DetectionActivities.announce,
                 Detection(detection_id=refreshed.detection_id),
                 summary="open the re-consent lifecycle",
                 activity_id="announce",
                 **ANNOUNCE,
             )
+            refreshed = refreshed.model_copy(update={"waits": announced is None})
         if refreshed.repaired:
             await workflow.execute_activity_method(
                 DetectionActivities.tell_repaired,

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.contacts import quiet_hours_of
@@ -142,17 +142,25 @@ async def detect(
     actor: str,
     version: int | None,
     evidence: dict[str, Any] | None = None,
+    ordered: bool = False,
 ) -> UUID:
-    """Write down that a connection's consent needs a look. The lifecycle that looks marks the row as handled."""
-    row = GrantEvent(
-        id=uuid4(),
-        connection_id=connection_id,
-        kind=kind,
-        cause=cause,
-        actor=actor,
-        credential_version=version,
-        evidence=evidence or {},
-    )
+    """Write down that a connection's consent needs a look. The lifecycle that looks marks the row as handled.
+
+    What is found once more, while nobody has looked, is the same detection, brought up to date: a platform that may
+    not act finds it at every refresh. `ordered`: by a person, whose every word is kept.
+    """
+    told = {"cause": cause, "credential_version": version, "evidence": evidence or {}}
+    if not ordered:
+        same = (GrantEvent.connection_id == connection_id, GrantEvent.kind == kind, GrantEvent.actor == actor)
+        waits: UUID | None = await session.scalar(
+            update(GrantEvent)
+            .where(*same, GrantEvent.handled_at.is_(None), ~GrantEvent.ordered)
+            .values(told)
+            .returning(GrantEvent.id)
+        )
+        if waits is not None:
+            return waits
+    row = GrantEvent(id=uuid4(), connection_id=connection_id, kind=kind, actor=actor, ordered=ordered, **told)
     session.add(row)
     await session.flush()
     return row.id

@@ -10,9 +10,10 @@ from uuid import UUID
 from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import connections, consents, credentials, presses, tasks
+from integrations.db import automation, connections, consents, credentials, presses, tasks
 from integrations.db.outbox import enqueue
 from integrations.db.tables import Connection, ConsentSession, GrantEvent
+from integrations.domain.automation import FailureMode, Step
 from integrations.domain.connection import BLOCKED, Status, masked
 from integrations.domain.grants import compare
 from integrations.domain.ids import new_event_id
@@ -113,16 +114,30 @@ async def repair_elsewhere(
     await close(session, row, ended="replaced", reason=reason, by=actor)
 
 
+async def may_expire(session: AsyncSession, expired: Expire) -> bool:
+    """Whether the deadline may be carried out by itself now. A consent that is on its way is never kept waiting."""
+    row = await locked_by(session, expired)
+    if row is None:
+        return True
+    invitation = await consents.open_session(session, expired.lifecycle_id)
+    if invitation is not None and invitation.status in consents.ON_ITS_WAY:
+        return True
+    return await automation.may(session, row, FailureMode.REAUTH, Step.DISCONNECT, cause=expired.why)
+
+
 async def expire(session: AsyncSession, expired: Expire, *, run: Run | None = None) -> UUID | None:
     """Nobody came: the connection is given up, and says so.
 
-    A consent that is on its way was in time: nothing is given up, and its session is the answer.
+    A consent that is on its way was in time, and so is an owner who was given more time while this was held back:
+    nothing is given up, and the session is the answer.
     """
     row = await locked_by(session, expired)
     if row is None:
         return None
     invitation = await consents.open_session(session, expired.lifecycle_id)
     if invitation is not None:
+        if expired.deadline is not None and invitation.expires_at > expired.deadline:
+            return invitation.id
         await presses.void(session, invitation.id)
         await session.refresh(invitation, ["status"])
         if invitation.status in consents.ON_ITS_WAY:

@@ -8,14 +8,15 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid5
 
-from sqlalchemy import func, update
+from sqlalchemy import and_, func, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import connections, consents, credentials, tasks
+from integrations.db import automation, connections, consents, credentials, tasks
 from integrations.db.ending import locked_by
 from integrations.db.outbox import enqueue
-from integrations.db.tables import Connection, ConsentSession, GrantEvent, OperatorTask
+from integrations.db.tables import Connection, ConsentSession, Credential, GrantEvent, OperatorTask
 from integrations.db.vault import Vault
+from integrations.domain.automation import FailureMode
 from integrations.domain.connection import BLOCKED, Status, masked
 from integrations.domain.reauth import Detected, Lifecycle, Opened, Opening, OpenLifecycle
 from integrations.domain.run import Run
@@ -39,9 +40,12 @@ async def open_lifecycle(
     from the catalog keeps nobody from a repair.
     """
     row = await connections.lock(session, wanted.connection_id)
-    live = await _take_detections(session, row, wanted.lifecycle_id)
+    held = await automation.why_not(session, FailureMode.REAUTH)
+    live = await _take_detections(session, row, wanted.lifecycle_id, ordered_only=held is not None)
     mine = row.lifecycle_id == wanted.lifecycle_id
     account = masked(row.account_name)
+    if held is not None and not live and not mine:
+        return Opened(opening=Opening.LEFT, why=f"nothing is done by itself: {held}", account=account)
     # `errored` is ours to fix: its owner can do nothing about it.
     if row.status in {Status.ACTIVE, Status.ERRORED} and not live and not mine:
         why = "a newer credential is active: what was detected is over"
@@ -84,26 +88,33 @@ def _escalate_at(wanted: OpenLifecycle, row: Connection, task: OperatorTask) -> 
     return task.created_at + wanted.reminding.acknowledge_within if wanted.opened_at and unseen else None
 
 
-async def _take_detections(session: AsyncSession, row: Connection, lifecycle_id: UUID) -> Sequence[GrantEvent]:
-    """Mark what was detected as handled. Those that a newer credential has not answered already, the gravest first."""
+async def _take_detections(
+    session: AsyncSession, row: Connection, lifecycle_id: UUID, *, ordered_only: bool
+) -> Sequence[GrantEvent]:
+    """Mark what was detected as handled. Those that a newer credential has not answered already, the gravest first.
+
+    `ordered_only`: what the platform itself found is left, for reconcile to announce as if nobody had heard of it.
+    """
+    waits = and_(GrantEvent.connection_id == row.id, GrantEvent.handled_at.is_(None))
+    if ordered_only:
+        await session.execute(update(GrantEvent).where(waits, ~GrantEvent.ordered).values(announced_at=None))
+        waits = and_(waits, GrantEvent.ordered)
     taken = await session.scalars(
-        update(GrantEvent)
-        .where(GrantEvent.connection_id == row.id, GrantEvent.handled_at.is_(None))
-        .values(handled_at=func.now(), lifecycle_id=lifecycle_id)
-        .returning(GrantEvent)
+        update(GrantEvent).where(waits).values(handled_at=func.now(), lifecycle_id=lifecycle_id).returning(GrantEvent)
     )
     pending = sorted(taken.all(), key=lambda event: event.noticed_at)
-    active = await credentials.active_version(session, row.id) if pending else None
-    live = [event for event in pending if not _answered(event, row, active)]
+    active = await credentials.active(session, row.id) if pending else None
+    live = [event for event in pending if not _answered(event, active)]
     gravest = [Detected.REVOKED, Detected.DOWNGRADED, Detected.REQUESTED]
     return sorted(live, key=lambda event: gravest.index(Detected(event.kind)))
 
 
-def _answered(event: GrantEvent, row: Connection, active: int | None) -> bool:
+def _answered(event: GrantEvent, active: Credential | None) -> bool:
     """Has a newer credential answered it? Not a person's request, and not the lack of grants that it lacks as well."""
     if event.kind == Detected.REQUESTED or event.credential_version is None or active is None:
         return False
-    return active > event.credential_version and set(event.evidence.get("missing", ())) <= set(row.grants)
+    # The credential's own: the connection keeps its grants while the platform may not act.
+    return active.version > event.credential_version and set(event.evidence.get("missing", ())) <= set(active.grants)
 
 
 def _asked_for(live: Sequence[GrantEvent]) -> bool:

@@ -21,12 +21,17 @@ BATCH: Final = 500
 _FOUND: Final = {Status.PENDING_REAUTH: Detected.REVOKED, Status.NEEDS_RECONSENT: Detected.DOWNGRADED}
 
 
-async def unhandled_detections(session: AsyncSession) -> Sequence[UUID]:
-    """Detections that nobody took up. In a backlog they wait their turn: announced once more, but not each minute."""
+async def unhandled_detections(session: AsyncSession, *, ordered_only: bool = False) -> Sequence[UUID]:
+    """Detections that nobody took up. In a backlog they wait their turn: announced once more, but not each minute.
+
+    `ordered_only`: those that wait for the platform to act by itself again do not stand in the way of people's.
+    """
     unheard = GrantEvent.announced_at.is_(None) | (GrantEvent.announced_at < func.now() - TOLD_AGAIN)
     query = select(GrantEvent.id).where(
         GrantEvent.handled_at.is_(None), GrantEvent.noticed_at < func.now() - SETTLED, unheard
     )
+    if ordered_only:
+        query = query.where(GrantEvent.ordered)
     return (await session.scalars(query.order_by(GrantEvent.noticed_at).limit(BATCH))).all()
 
 

@@ -8,11 +8,12 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import connections, credentials, ending, leases, surge, tasks
+from integrations.db import automation, connections, credentials, ending, leases, surge, tasks
 from integrations.db.credentials import Tokens
 from integrations.db.surge_counts import Refusal, Watched
 from integrations.db.tables import Connection, Credential
 from integrations.db.vault import Vault
+from integrations.domain.automation import FailureMode, Step
 from integrations.domain.connection import Status
 from integrations.domain.grants import Change, compare
 from integrations.domain.reauth import Detected
@@ -117,10 +118,30 @@ async def settle(
     elif granted is not None:
         change = compare(row.grants, fresh.grants, wanted=wanted, optional=optional)
         if change:
-            detection = await connections.note_grants(session, row, change, actor=_ACTOR, version=fresh.version)
+            detection = await _note(session, row, change, fresh.version)
     told = (evidence or {}) | {"version": fresh.version}
     repaired = await _works_again(session, row, told, run, told_grants=granted is not None)
     return Settled(fresh.version, detection, change, repaired)
+
+
+async def _note(session: AsyncSession, row: Connection, change: Change, version: int) -> UUID | None:
+    """Write down that the grants changed. A detection's id when the owner has to act.
+
+    While the platform may not act, a loss takes nothing from the connection: what is missing waits as a detection.
+    """
+    if not change.lost or await automation.may(session, row, FailureMode.REAUTH, Step.NARROW, cause=change.words):
+        return await connections.note_grants(session, row, change, actor=_ACTOR, version=version)
+    if not change.missing:
+        return None
+    return await connections.detect(
+        session,
+        row.id,
+        Detected.DOWNGRADED,
+        cause=f"the provider's answer to a refresh {change.words}",
+        actor=_ACTOR,
+        version=version,
+        evidence={"missing": list(change.missing)},
+    )
 
 
 def _restore_grants(row: Connection, has: Iterable[str], optional: Iterable[str]) -> None:
@@ -221,9 +242,13 @@ async def mark_errored(
     evidence: dict[str, Any],
     run: Run | None = None,
 ) -> None:
-    """Ours to fix: the connection is `errored`, and a task names the fix."""
+    """Ours to fix: the connection is `errored`, and a task names the fix. Held back, the next refresh finds it."""
     row = await connections.lock(session, claim.connection.id)
     if not await leases.release(session, row.id, claim.token, answered=claim.certain):
+        return
+    if row.status == Status.ACTIVE and not await automation.may(
+        session, row, FailureMode.REAUTH, Step.ERRORED, cause=cause
+    ):
         return
     moved = await connections.transition(
         session,
@@ -245,6 +270,8 @@ async def contest(session: AsyncSession, claim: Claim, *, cause: str, way_out: s
     """Nothing is demoted on a provider's word that its other word denies: a person looks."""
     row = await connections.lock(session, claim.connection.id)
     if not await leases.release(session, row.id, claim.token, answered=claim.certain):
+        return
+    if not await automation.may(session, row, FailureMode.REAUTH, Step.CONTEST, cause=cause):
         return
     title = f"{row.provider_id} contradicts itself about {row.tenant}'s grant"
     await tasks.open_task(session, row.id, tasks.CONTESTED, title=title, cause=cause, way_out=way_out)

@@ -80,6 +80,8 @@ class Renewed:
         return (
             self.claim.connection.status == Status.ACTIVE
             and (self.granted is None or sorted(self.granted) == kept.grants)
+            # What this credential lacks was not taken away while the platform could not act by itself.
+            and set(self.claim.connection.grants) <= set(kept.grants)
             and self.values.items() <= kept.variables.items()
         )
 

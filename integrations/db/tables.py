@@ -15,12 +15,14 @@ from sqlalchemy import (
     Index,
     SmallInteger,
     UniqueConstraint,
+    false,
     func,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
 from integrations.db.base import Base, one_of
+from integrations.domain.automation import Conduct
 from integrations.domain.connection import Status
 from integrations.domain.reauth import Detected
 
@@ -29,7 +31,7 @@ class Deployment(Base):
     """One row: the Temporal that this database belongs to. A worker of another one must not touch it."""
 
     __tablename__ = "service_deployment"
-    __table_args__ = (CheckConstraint("singleton", name="one_row"),)
+    __table_args__ = (CheckConstraint("singleton", name="one_row"), one_of("conduct", Conduct, "conduct"))
 
     singleton: Mapped[bool] = mapped_column(primary_key=True, default=True)
     temporal_address: Mapped[str]
@@ -38,6 +40,9 @@ class Deployment(Base):
     """The data folder of an embedded pair, whose two halves may change their ports together."""
     bound_by: Mapped[str]
     bound_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    conduct: Mapped[str] = mapped_column(server_default=Conduct.ACT)
+    """`RUNBOOK_MODE` of the worker that started last: all of them act by it, and every command can tell it."""
+    conduct_since: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 WATCHED = "status IN ('pending_reauth', 'needs_reconsent') OR lifecycle_id IS NOT NULL"
@@ -174,6 +179,8 @@ class GrantEvent(Base):
     kind: Mapped[str]
     cause: Mapped[str]
     actor: Mapped[str]
+    ordered: Mapped[bool] = mapped_column(server_default=false())
+    """By a person: carried out also while the platform does nothing by itself."""
     evidence: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     credential_version: Mapped[int | None]
     noticed_at: Mapped[datetime] = mapped_column(server_default=func.now())

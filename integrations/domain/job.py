@@ -79,7 +79,8 @@ def was_about_an_older(refused: JobResult, refreshed: Refreshed) -> bool:
 
 def not_renewed(refused: JobResult, refreshed: Refreshed) -> JobResult:
     """How a job ends whose token was refused, and whose connection got no other one."""
-    asked = "; the owner is asked to consent again" if refreshed.detection_id else ""
+    asked = "; the owner is asked to consent again" if refreshed.detection_id and not refreshed.waits else ""
+    asked += "; nothing is done about it by itself just now: runbook automation" if refreshed.waits else ""
     # Of a surge no owner is asked either: operators look first.
     ours = refreshed.refresh in {Refresh.OPERATOR_MUST_ACT, Refresh.SUSPECT}
     return refused.model_copy(

@@ -144,6 +144,8 @@ class Opening(StrEnum):
     """A newer credential than the one that was refused is active: nothing is broken any more."""
     DISCONNECTED = "disconnected"
     """Given up meanwhile: nobody is waiting for a consent."""
+    LEFT = "left"
+    """The platform may do nothing by itself just now. What was detected waits for it."""
 
 
 class Opened(Message):
@@ -219,6 +221,8 @@ class Candidate(Lifecycle):
 
 class Expire(Lifecycle):
     why: str
+    deadline: datetime | None = None
+    """The one that has passed. A later one of its invitation means that a person has given more time since."""
 
 
 class ReauthOutcome(StrEnum):
@@ -226,6 +230,8 @@ class ReauthOutcome(StrEnum):
     REPAIRED_ELSEWHERE = "repaired_elsewhere"
     EXPIRED = "expired"
     DISCONNECTED = "disconnected"
+    LEFT = "left"
+    """Nothing was done: the platform may not act by itself. Reconcile begins anew when it may."""
 
 
 class ReauthResult(Message):

@@ -87,6 +87,8 @@ class Refreshed(Message):
     """Of a refusal that is to be confirmed: who would have to act."""
     repaired: bool = False
     """The connection was blocked and works again: its re-consent lifecycle has to be told."""
+    waits: bool = False
+    """Nobody was asked yet: the detection waits until the platform may act by itself."""
 
 
 CHUNK: Final = 50

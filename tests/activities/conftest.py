@@ -1,9 +1,11 @@
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
+from temporalio.testing import WorkflowEnvironment
 
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection
+from tests.activities.told import Told
 from tests.factories import add_connection
 from tests.providers.person import Person, somebody
 
@@ -17,3 +19,10 @@ async def person(simulator_url: str) -> AsyncIterator[Person]:
 @pytest_asyncio.fixture
 async def connection(sessions: Sessions) -> Connection:
     return await add_connection(sessions)
+
+
+@pytest_asyncio.fixture
+async def told(time_skipping: WorkflowEnvironment) -> AsyncIterator[Told]:
+    found = Told(time_skipping)
+    yield found
+    await found.close()

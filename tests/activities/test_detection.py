@@ -1,15 +1,11 @@
 """What reconcile and the announcement tell Temporal. No worker runs: what was started and signalled is read back."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import cast
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import select
-from temporalio.api.enums.v1 import EventType
-from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
 from activities.detection import DetectionActivities
@@ -18,65 +14,20 @@ from integrations.db import connections, contacts, tasks
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, ConsentSession, GrantEvent
 from integrations.db.vault import Vault
-from integrations.domain.connection import Status, reauth_id
+from integrations.domain.connection import Status
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import (
     Detected,
     Detection,
-    ReauthRequest,
     Reminding,
     RepairedElsewhere,
     Terms,
 )
 from integrations.temporal import CAUSE, DEADLINE, STEP
+from tests.activities.told import Told
 from tests.factories import add_connection, add_invitation, every
 
 LONG_AGO = datetime.now(UTC) - timedelta(minutes=5)
-
-
-class Told:
-    """What a connection's lifecycle has been told."""
-
-    def __init__(self, env: WorkflowEnvironment) -> None:
-        self._env = env
-        self.opened: set[str] = set()
-
-    async def listed(self, connection: Connection) -> None:
-        """Wait until the server's list, which lags behind, has it."""
-        workflow_id = reauth_id(connection.provider_id, connection.id)
-        self.opened.add(workflow_id)
-        query = f"WorkflowId = '{workflow_id}' AND ExecutionStatus = 'Running'"
-        async with asyncio.timeout(20):
-            while not [run async for run in self._env.client.list_workflows(query)]:
-                await asyncio.sleep(0.05)
-
-    async def signals(self, connection: Connection) -> list[str]:
-        workflow_id = reauth_id(connection.provider_id, connection.id)
-        self.opened.add(workflow_id)
-        history = await self._env.client.get_workflow_handle(workflow_id).fetch_history()
-        wanted = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
-        return [
-            e.workflow_execution_signaled_event_attributes.signal_name for e in history.events if e.event_type == wanted
-        ]
-
-    async def request(self, connection: Connection) -> ReauthRequest:
-        """What it was begun with."""
-        workflow_id = reauth_id(connection.provider_id, connection.id)
-        self.opened.add(workflow_id)
-        history = await self._env.client.get_workflow_handle(workflow_id).fetch_history()
-        payloads = history.events[0].workflow_execution_started_event_attributes.input.payloads
-        [found] = await self._env.client.data_converter.decode(list(payloads), [ReauthRequest])
-        return cast("ReauthRequest", found)
-
-
-@pytest.fixture
-async def told(time_skipping: WorkflowEnvironment) -> AsyncIterator[Told]:
-    found = Told(time_skipping)
-    yield found
-    for workflow_id in found.opened:
-        handle = time_skipping.client.get_workflow_handle(workflow_id)
-        if (await handle.describe()).status is WorkflowExecutionStatus.RUNNING:
-            await handle.terminate()
 
 
 async def add_task(sessions: Sessions, connection: Connection) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from statistics import pstdev
 from uuid import UUID
@@ -46,10 +47,14 @@ def refused(connection_id: UUID) -> Refusal:
 
 
 @pytest_asyncio.fixture
-async def client(time_skipping: WorkflowEnvironment) -> Client:
-    """Nobody polls there: what is started stays as it was started."""
+async def client(time_skipping: WorkflowEnvironment, sessions: Sessions) -> AsyncIterator[Client]:
+    """Nobody polls there: what is started stays as it was started, and is gone before anybody else's worker polls."""
     address = time_skipping.client.service_client.config.target_host
-    return await Client.connect(address, plugins=[runbook_plugin()])
+    client = await Client.connect(address, plugins=[runbook_plugin()])
+    yield client
+    for row in await every(sessions, Connection):
+        with suppress(RPCError):
+            await client.get_workflow_handle(f"refresh:simulator:{row.id}").terminate()
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ class TestOpening:
     ) -> None:
         connection = await add_connection(sessions, grants=has)
         await add_credential(sessions, vault, connection.id, state="retired")
-        await add_credential(sessions, vault, connection.id)
+        await add_credential(sessions, vault, connection.id, grants=has)
         await detected(sessions, connection.id, Detected.DOWNGRADED, missing=("notes.write",))
 
         assert (await opened(sessions, vault, connection.id, uuid4())).opening is opening

@@ -90,6 +90,14 @@ class TestAfterARefresh:
         assert ended.because.endswith("and no refresh helped: no; the owner is asked to consent again")
         assert (ended.meaning, ended.refresh) == (Meaning.OWNER_MUST_ACT, Refresh.REFUSED)
 
+    def test_in_vain_while_the_platform_may_not_act_nobody_is_said_to_be_asked(self) -> None:
+        refused = Refreshed(refresh=Refresh.REFUSED, why="no", detection_id=UUID(int=2), waits=True)
+
+        ended = not_renewed(REFUSED, refused)
+
+        assert ended.because.endswith("no; nothing is done about it by itself just now: runbook automation")
+        assert "asked" not in ended.because
+
     def test_that_was_no_use_the_job_says_so_and_one_that_was_it_does_not(self) -> None:
         refreshed = Refreshed(refresh=Refresh.REFRESHED, version=4)
         good = REFUSED.model_copy(update={"meaning": Meaning.OK, "because": "200", "refused_version": None})

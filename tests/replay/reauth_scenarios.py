@@ -223,6 +223,31 @@ async def taken_up_late(client: Client) -> WorkflowHandle[Any, Any]:
     return handle
 
 
+async def left(client: Client) -> WorkflowHandle[Any, Any]:
+    """The platform could do nothing by itself just then."""
+    fake = FakeReauth(open=[Opened(opening=Opening.LEFT, why="reauth is paused by ada")])
+    async with workers(client, reauth=fake):
+        handle = await detected(client, request())
+        await handle.result()
+    return handle
+
+
+async def held_back(client: Client) -> WorkflowHandle[Any, Any]:
+    """A deadline that the platform could not carry out by itself, until a person had given more time."""
+    fake = FakeReauth(
+        expire=[OUTAGE, uuid4()], exchange=[Exchanged(exchange=Exchange.STALE, why="the session is invited")]
+    )
+    async with workers(client, reauth=fake):
+        handle = await detected(client, request(patience=timedelta(seconds=1)))
+        await _until(fake, "expire", 1)
+        said = SaidUntil(by="ada", reason="on holiday", until=datetime.now(UTC) + timedelta(days=1))
+        await handle.execute_update(ReauthWorkflow.extend, said)
+        await _until(fake, "exchange", 1)
+        await handle.signal(ReauthWorkflow.consent_received, consent(fake))
+        await handle.result()
+    return handle
+
+
 async def _until(fake: FakeReauth, step: str, times: int) -> None:
     async with asyncio.timeout(30):
         while fake.steps.count(step) < times:
@@ -245,4 +270,6 @@ ALL: Final[tuple[Callable[[Client], Awaitable[WorkflowHandle[Any, Any]]], ...]] 
     disconnected_by_a_command,
     void,
     taken_up_late,
+    left,
+    held_back,
 )

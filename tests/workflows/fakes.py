@@ -71,6 +71,7 @@ class FakeReauth(ReauthActivities):
         self._script = {step: list(answers) for step, answers in script.items()}
         self.steps: list[str] = []
         self.opened: list[OpenLifecycle] = []
+        self.expired: list[Expire] = []
         self.sessions: list[UUID] = []
         """Whose code was sent, in order."""
         self.lifecycle_id: UUID | None = None
@@ -121,6 +122,7 @@ class FakeReauth(ReauthActivities):
 
     @activity.defn(name="reauth.expire")
     async def expire(self, expired: Expire) -> UUID | None:
+        self.expired.append(expired)
         in_time: UUID | None = self._next("expire", None)
         return in_time
 
@@ -214,14 +216,15 @@ class FakeSweep(RefreshSweepActivities):
 
 
 class FakeDetection(DetectionActivities):
-    def __init__(self) -> None:
+    def __init__(self, *, may_act: bool = True) -> None:
+        self._may_act = may_act
         self.announced: list[UUID] = []
         self.repaired: list[str] = []
 
     @activity.defn(name="detection.announce")
-    async def announce(self, detection: Detection) -> str:
+    async def announce(self, detection: Detection) -> str | None:
         self.announced.append(detection.detection_id)
-        return "reauth:simulator:…"
+        return "reauth:simulator:…" if self._may_act else None
 
     @activity.defn(name="detection.tell_repaired")
     async def tell_repaired(self, told: RepairedElsewhere) -> None:

@@ -113,6 +113,18 @@ class TestALifecycle:
         assert await scheduled(handle) == ["reauth.open", "reauth.expire"]
         assert fake.steps == [*4 * ["open"], "expire"]
 
+    async def test_is_over_at_once_when_the_platform_may_not_act_by_itself(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        fake = FakeReauth(open=[Opened(opening=Opening.LEFT, why="reauth is paused by ada")])
+
+        async with workers(time_skipping.client, reauth=fake):
+            handle = await detected(time_skipping.client, request())
+            result = await result_of(handle, time_skipping)
+
+        assert (result.outcome, result.why) == (ReauthOutcome.LEFT, "reauth is paused by ada")
+        assert fake.steps == ["open"]
+
     async def test_that_cannot_be_opened_at_all_fails(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeReauth(open=[StopError("there is no connection 7")])
 

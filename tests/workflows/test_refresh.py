@@ -3,6 +3,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
@@ -75,6 +76,17 @@ class TestARefusal:
         assert fake.steps == ["refresh", "confirm newer than 3"]
         assert detection.announced == [found]
         assert waited == timedelta(seconds=10)
+
+    @pytest.mark.parametrize("may_act", [True, False])
+    async def test_says_whether_its_detection_waits(self, time_skipping: WorkflowEnvironment, may_act: bool) -> None:
+        fake = FakeRefresh(
+            refreshed(Refresh.REFUSED, version=3), refreshed(Refresh.REFUSED, version=3, detection_id=uuid4())
+        )
+
+        async with workers(time_skipping.client, refresh=fake, detection=FakeDetection(may_act=may_act)):
+            _, result = await outcome(time_skipping)
+
+        assert result.waits is not may_act
 
     async def test_is_dropped_when_the_token_was_rotated_meanwhile(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeRefresh(refreshed(Refresh.REFUSED, version=3), refreshed(Refresh.ROTATED_MEANWHILE, version=4))

@@ -2,12 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.testing import WorkflowEnvironment
 
-from integrations.domain.reauth import Cancel, Opened, Opening, ReauthOutcome, Said, SaidUntil
+from integrations.domain.errors import TryAgainError
+from integrations.domain.reauth import Cancel, Exchange, Exchanged, Opened, Opening, ReauthOutcome, Said, SaidUntil
 from integrations.temporal import DEADLINE
 from tests.workflows.fakes import FakeReauth, FakeWaiting, consent, detected, request, workers
 from tests.workflows.test_reauth import result_of, until
@@ -148,6 +150,27 @@ class TestAPerson:
             result = await result_of(lifecycle.handle, time_skipping)
 
         assert result.outcome is ReauthOutcome.EXPIRED
+
+    async def test_who_extends_after_a_deadline_that_was_held_back_is_not_too_late(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        """The step is asked for again while the platform may not act, and finds that there is more time by now."""
+        fake = FakeReauth(
+            expire=[TryAgainError("paused"), TryAgainError("paused"), uuid4()],
+            exchange=[Exchanged(exchange=Exchange.STALE, why="the session is invited")],
+        )
+
+        async with workers(time_skipping.client, reauth=fake):
+            with time_skipping.with_time_skipping_disabled():
+                lifecycle = await waits(time_skipping, fake, patience=SECOND)
+                await until(lambda: "expire" in fake.steps)
+                said = SaidUntil(by="ada", reason="on holiday", until=datetime.now(UTC) + DAY)
+                await lifecycle.handle.execute_update(ReauthWorkflow.extend, said)
+                await until(lambda: "exchange" in fake.steps)
+                await lifecycle.ends_by_consent()
+
+        assert fake.steps == ["open", "expire", "expire", "expire", "exchange", "exchange", "prove", "activate"]
+        assert {expired.deadline for expired in fake.expired} == {fake.opened[0].deadline}
 
     async def test_who_snoozes_puts_every_pressing_off_and_nothing_else(
         self, time_skipping: WorkflowEnvironment
