@@ -9,9 +9,9 @@
 | W14 | a lease that ends before the call, and is given back by somebody else  | test_refresh_sweep.py: lost lease |
 | W17 | two writes with one key, two payloads                                  | tests/job                         |
 | W18 | a way around the gate                                                  | tests/job                         |
-| W28 | client credentials that nobody renews                                  | test_refresh_sweep.py, test_refresh.py |
+| W28 | client credentials that nobody renews                                  | test_refresh_sweep.py             |
 | W29 | nothing is ever forgotten                                              | test_refresh_sweep.py: retired    |
-| W32 | everything at the same moment                                          | here, and test_refresh_sweep.py: spreads |
+| W32 | everything at the same moment                                          | here                              |
 """
 
 from collections import Counter
