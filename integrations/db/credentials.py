@@ -76,13 +76,13 @@ async def add(
     session_id: UUID | None = None,
 ) -> Credential:
     """Add the next version. The caller holds the connection's lock, which makes the number next."""
-    newest = await session.scalar(
-        select(func.coalesce(func.max(Credential.version), 0)).where(Credential.connection_id == connection_id)
-    )
-    version = int(newest or 0) + 1
+    newest = select(func.max(Credential.version)).where(Credential.connection_id == connection_id).scalar_subquery()
+    found = await session.execute(select(Connection.provider_id, newest).where(Connection.id == connection_id))
+    provider_id, before = found.one()
+    version = (before or 0) + 1
     row = Credential(
         connection_id=connection_id,
-        provider_id=select(Connection.provider_id).where(Connection.id == connection_id).scalar_subquery(),
+        provider_id=provider_id,
         version=version,
         state=state,
         key_id=vault.key_id,

@@ -1,5 +1,6 @@
 """Many connections at once, at several providers of the catalog that are all the same simulator."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -61,9 +62,12 @@ async def add_due(
     provider_id: str = "simulator",
     status: Status = Status.ACTIVE,
     overdue: timedelta = timedelta(minutes=1),
+    grants: Sequence[str] = tuple(EVERYTHING),
 ) -> Due:
     """Grants that live at the simulator and connections that hold them, overdue for so long."""
-    minted = (await http.post("/admin/grants/mint", json={"count": count})).raise_for_status().json()
+    minted = (
+        (await http.post("/admin/grants/mint", json={"count": count, "scopes": list(grants)})).raise_for_status().json()
+    )
     accounts = {uuid4(): grant for grant in minted}
     async with sessions.begin() as session:
         await session.execute(
@@ -78,7 +82,7 @@ async def add_due(
                     "status_reason": "connected",
                     "account_id": grant["account_id"],
                     "account_name": grant["email"],
-                    "grants": EVERYTHING,
+                    "grants": list(grants),
                 }
                 for each, grant in accounts.items()
             ],
@@ -93,7 +97,7 @@ async def add_due(
                     "state": "active",
                     "key_id": vault.key_id,
                     "sealed": _tokens(grant).sealed(vault, each, 1),
-                    "grants": EVERYTHING,
+                    "grants": list(grants),
                     "refresh_at": datetime.now(UTC) - overdue,
                 }
                 for each, grant in accounts.items()
