@@ -47,7 +47,7 @@ class TestTheDemo:
         story, sabotage = run("demo", "nosuch", "--json"), run("demo", "--sabotage", "nosuch")
 
         assert (story.code, story.out) == (2, "")
-        assert "there is no story 'nosuch'; there are: reauth, outbox" in story.err
+        assert "there is no story 'nosuch'; there are: reauth, refresh, outbox" in story.err
         assert (sabotage.code, sabotage.out) == (2, "")
         assert "write_blocked" in sabotage.err
 
