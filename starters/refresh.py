@@ -1,9 +1,15 @@
 """Refreshes at a provider as a whole: what a surge of refusals holds back, and letting it be acted on."""
 
 import typer
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
 
+from integrations.db.refresh_overdue import overdue
 from integrations.db.surge_status import held_back
-from starters.reach import changing, reading, warn_without_worker
+from integrations.domain.refresh import SweepRequest
+from integrations.temporal import TemporalUnreachableError
+from starters.reach import Reach, changing, reading, warn_without_worker
 from starters.shell import By, Json, Reason, as_json, because, command, out, run, table
 from workflows.queues import WORKFLOWS, provider_queue
 
@@ -28,6 +34,45 @@ async def held(
         return
     shown = [(each.connection, each.provider, each.owner, each.since, each.answer) for each in found]
     table(("CONNECTION", "PROVIDER", "OWNER", "SINCE", "ANSWER"), shown, none="Nothing is held back.")
+
+
+@app.command()
+@command
+async def late(json: Json = False) -> None:
+    """List the providers at which refreshes are late, and what the sweep there waits for.
+
+    Example: runbook refresh late
+    """
+    async with reading() as reach:
+        async with reach.sessions.begin() as session:
+            found = await overdue(session)
+        waits = {each.provider: await _waits_for(reach, each.provider) for each in found}
+    if json:
+        as_json([each.model_dump() | {"waits_for": waits[each.provider]} for each in found])
+        return
+    shown = [(each.provider, f"{each.connections:,}", each.since, waits[each.provider]) for each in found]
+    table(("PROVIDER", "CONNECTIONS", "SINCE", "ITS SWEEP WAITS FOR"), shown, none="No refresh is late.")
+
+
+async def _waits_for(reach: Reach, provider_id: str) -> str:
+    """The last failure of a chunk that waits, in words."""
+    try:
+        client = await reach.client()
+        described = await client.get_workflow_handle(SweepRequest(provider_id=provider_id).key).describe()
+    except TemporalUnreachableError:
+        return "Temporal, which does not answer: runbook doctor"
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return "its first sweep: does a worker run? runbook doctor"
+    if described.status is not WorkflowExecutionStatus.RUNNING:
+        return "the next sweep: does a worker run? runbook doctor"
+    pending = described.raw_description.pending_activities
+    said = [each.last_failure.message for each in pending if each.HasField("last_failure")]
+    if said:
+        return said[0]
+    untaken = any(each.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED for each in pending)
+    return f"a worker that serves {provider_id}: runbook doctor" if untaken else "nothing: it is at it"
 
 
 @app.command()

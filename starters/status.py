@@ -8,6 +8,7 @@ from temporalio.service import RPCError
 from integrations.db import automation, calls
 from integrations.db.notification_status import page as notification_page
 from integrations.db.outbox_status import page
+from integrations.db.refresh_overdue import Overdue, overdue
 from integrations.db.status import ReauthStatus, reauth_status
 from integrations.db.surge_status import Surge, surges
 from integrations.domain.automation import Automation, Conduct
@@ -39,7 +40,7 @@ async def status(json: Json = False) -> None:
     async with reading() as reach:
         async with reach.sessions.begin() as session:
             found = await reauth_status(session)
-            held = await surges(session)
+            held, late = await surges(session), await overdue(session)
             called = by_outcome(await calls.counts(session, datetime.now(UTC) - WINDOW))
             conduct = await automation.look(session, limit=1)
         outbox = await page(reach.sessions)
@@ -47,19 +48,19 @@ async def status(json: Json = False) -> None:
         told = await notification_page(reach.sessions, await unready(reach.settings))
         untold = notification_troubles(told, reach.settings.notify_backlog_slo)
         platform, unreachable = await _platform(reach)
-    trouble = bool(found.blocked or found.errored or held or stuck or untold or platform)
+    trouble = bool(found.blocked or found.errored or held or late or stuck or untold or platform)
     if json:
         ledgers = {
             "outbox": {"trouble": stuck} | outbox.model_dump(),
             "notification": {"trouble": untold} | told.model_dump(),
         }
         told_of = {"trouble": trouble, "platform": platform, "automation": conduct, "reauth": found}
-        refused = {"refresh": {"trouble": bool(held), "surges": held}}
+        refused = {"refresh": {"trouble": bool(held or late), "surges": held, "overdue": late}}
         as_json(told_of | refused | ledgers | {"provider_calls": called, "not_watched": NOT_WATCHED})
     else:
         rows = [("platform", "trouble" if platform else "fine", "", platform or "worker and Temporal answer", "")]
         rows += [_automation(conduct)] if conduct.held else []
-        rows += [_line(found), _refresh(held), _outbox(outbox, stuck), _notifications(told, untold)]
+        rows += [_line(found), _refresh(held, late), _outbox(outbox, stuck), _notifications(told, untold)]
         rows += [(mode, "-", "", "not watched by this release", "") for mode in NOT_WATCHED]
         table(("MODE", "", "SINCE", "WHAT", "NEXT COMMAND"), rows, none="")
         if called:
@@ -90,11 +91,19 @@ def _line(found: ReauthStatus) -> Line:
     return "reauth", "trouble", since, what, "runbook tasks list"
 
 
-def _refresh(found: list[Surge]) -> Line:
-    if not found:
-        return "refresh", "fine", "", "no provider refuses many at once", ""
-    what = "; ".join(f"{each.provider}: {each.cause}; {each.held:,} held back" for each in found)
-    return "refresh", "trouble", moment(found[0].since), what, f"runbook tasks show {found[0].task}"
+def _refresh(found: list[Surge], late: list[Overdue]) -> Line:
+    if not found and not late:
+        return "refresh", "fine", "", "nothing is late, and no provider refuses many at once", ""
+    what = [f"{each.provider}: {each.cause}; {each.held:,} held back" for each in found]
+    what += [f"{each.provider}: {each.connections:,} connections are late" for each in late]
+    following = f"runbook tasks show {found[0].task}" if found else "runbook refresh late"
+    return (
+        "refresh",
+        "trouble",
+        moment(min([*(each.since for each in found), *(each.since for each in late)])),
+        "; ".join(what),
+        following,
+    )
 
 
 def _outbox(page: Page, found: list[Trouble]) -> Line:

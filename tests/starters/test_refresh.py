@@ -14,6 +14,7 @@ from integrations.domain.refresh import Refresh, Refreshed
 from tests.refresh.ground import add_due
 from tests.starters.conftest import Runbook
 from tests.starters.running import Running
+from workflows.refresh_sweep import SCHEDULE
 
 REFUSED = {"kind": "status", "path": "/oauth/token", "status": 401, "body": {"error": "invalid_client"}}
 
@@ -52,6 +53,37 @@ async def refusing(running: Running) -> AsyncIterator[Refusing]:
         await crowd.refresh()
         for each in ground.ids:
             await platform.disconnect(each, by="the test", reason="done")
+
+
+class TestLateRefreshes:
+    async def test_are_seen_with_what_they_wait_for(self, runbook: Runbook, running: Running) -> None:
+        settings, platform = running.stack.settings, running.platform
+        async with httpx.AsyncClient(base_url=settings.simulator_url or "", trust_env=False, timeout=20) as simulator:
+            ground = await add_due(
+                platform.sessions,
+                Vault(settings.keys),
+                simulator,
+                3,
+                provider_id="github",
+                overdue=timedelta(hours=1),
+            )
+        await platform.temporal.get_schedule_handle(SCHEDULE).trigger()
+        async with asyncio.timeout(30):
+            while "a worker that serves github" not in (told := runbook("refresh", "late")).out:
+                await asyncio.sleep(0.5)
+
+        status = runbook("status", "--json")
+        [late] = status.json["refresh"]["overdue"]
+        assert (status.code, status.json["trouble"], late["provider"], late["connections"]) == (1, True, "github", 3)
+        assert "github: 3 connections are late" in runbook("status").out
+        assert ["refresh", "late"] in [words[:2] for words in runbook("status").printed_commands]
+        [row] = runbook("refresh", "late", "--json").json
+        assert row["waits_for"].startswith("a worker that serves github")
+        assert told.code == 0
+        for each in ground.ids:
+            await platform.disconnect(each, by="the test", reason="done")
+        assert "No refresh is late" in runbook("refresh", "late").out
+        await platform.temporal.get_workflow_handle("refresh:github").terminate()
 
 
 class TestASurge:
