@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -24,8 +25,27 @@ Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Default: a fre
 _CRASH_LOOP: Final = 5.0
 """Seconds: a process that ends sooner than this after its start will not do better the next time."""
 _LOOK: Final = 0.5
-_TAKEN_OVER: Final = ("RUNBOOK_DATABASE_URL", "RUNBOOK_MODE", "TEMPORAL_", *TERM_VARIABLES)
-"""What of a person's environment is meant for the stack as well."""
+_TAKEN_OVER: Final = (
+    "RUNBOOK_DATABASE_",
+    "RUNBOOK_MODE",
+    "RUNBOOK_OUTBOX_",
+    "RUNBOOK_NOTIFY_",
+    "RUNBOOK_NOTIFICATIONS",
+    "RUNBOOK_PROVIDER",
+    "RUNBOOK_SURGE_",
+    "RUNBOOK_CALLS_KEPT",
+    "RUNBOOK_CREDENTIALS_KEPT",
+    "TEMPORAL_",
+    *TERM_VARIABLES,
+)
+"""What of a person's environment is meant for the stack as well. Not who is reached: its mails end at the simulator."""
+_ITS_OWN: Final = "RUNBOOK_PROVIDER_SIMULATOR_"
+
+
+def taken_over(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of a person's environment the stack's processes get."""
+    meant = {name for name in environment if name.startswith(_TAKEN_OVER) and not name.startswith(_ITS_OWN)}
+    return {name: environment[name] for name in sorted(meant)}
 
 
 @command
@@ -53,8 +73,7 @@ async def up(
         "simulator": simulator_port,
         "mail": mail_port,
     }
-    outside = {name: value for name, value in os.environ.items() if name.startswith(_TAKEN_OVER)}
-    starting = asyncio.create_task(Stack.start(locate(data), ports=ports, outside=outside, say=_say))
+    starting = asyncio.create_task(Stack.start(locate(data), ports=ports, outside=taken_over(os.environ), say=_say))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():

@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from starters.embedded.live import read_live
+from starters.up import taken_over
 from tests.starters.conftest import RUNBOOK, Runbook, run
 from tests.starters.running import Running, modes
 
@@ -46,6 +47,22 @@ def said_until(process: "subprocess.Popen[bytes]", last: str) -> str:
             assert read, f"it ended: {said}"
             said += read.decode()
     return said
+
+
+def test_takes_over_what_is_meant_for_it_and_no_more() -> None:
+    meant = {
+        "RUNBOOK_MODE": "observe",
+        "RUNBOOK_OUTBOX_BATCH": "20",
+        "RUNBOOK_NOTIFY_ATTEMPTS": "3",
+        "RUNBOOK_PROVIDERS": "mine.toml",
+        "RUNBOOK_PROVIDER_ACME_CLIENT_ID": "me",
+        "RUNBOOK_SURGE_WINDOW": "5m",
+        "RUNBOOK_OWNER_ZONE": "Europe/Berlin",
+        "TEMPORAL_ADDRESS": "127.0.0.1:7233",
+    }
+    others = {"RUNBOOK_SMTP_URL": "smtp://mail", "RUNBOOK_PROVIDER_SIMULATOR_CLIENT_ID": "x", "RUNBOOK_DATA": "/x"}
+
+    assert taken_over(meant | others | {"PATH": "/bin"}) == meant
 
 
 class TestAFolder:
