@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 from sqlalchemy.exc import IntegrityError
+from temporalio import activity
 
 from activities.caller import caller
 from activities.refresh_call import Send, brought, evidence_of, optional_of, refresh_at, sending
@@ -120,7 +121,8 @@ class ChunkRun:
             await self._is_there.wait()
         try:
             for claim in left:
-                if self.outcome.trouble or time.monotonic() > self._until:
+                # A worker that is being stopped waits for what is on its way, and no longer.
+                if self.outcome.trouble or time.monotonic() > self._until or activity.is_worker_shutdown():
                     self.outcome.unsent.append(claim)
                     return
                 await self._one(claim)

@@ -15,6 +15,7 @@ from activities.refresh_chunk import ChunkRun, Failed, Outcome
 from activities.refused import is_known, refusal_of, watched
 from integrations import temporal
 from integrations.db import refresh_due, surge
+from integrations.db.credentials import opened
 from integrations.db.refresh import Claim, Settled
 from integrations.db.session import Sessions
 from integrations.db.surge_counts import Watched
@@ -80,9 +81,12 @@ class RefreshSweepActivities:
         return Chunk(taken=taken, refreshed=outcome.refreshed, left=left, held=len(held))
 
     async def _asking(self, provider_id: str, claims: list[Claim]) -> None:
-        """Raises NotReadyError when the provider's client credentials are not set: nobody's leases wait for that."""
+        """Raises NotReadyError when a person has to bring client credentials or a key: no lease waits for that."""
         try:
             self._providers.catalog.credentials(provider_id)
+            if not any(self._vault.has(claim.credential.key_id) for claim in claims):
+                # It says which key is missing where. One of several keys is the trouble of those that it sealed.
+                opened(self._vault, claims[0].credential)
         except RunbookError:
             async with self._sessions.begin() as session:
                 await refresh_due.release(session, claims)

@@ -118,6 +118,15 @@ async def retire_active(session: AsyncSession, connection_id: UUID) -> None:
     )
 
 
+async def put_off(session: AsyncSession, connection_id: UUID, version: int, wait: timedelta | None) -> None:
+    """No sweep refreshes this version before `wait` is over, or ever."""
+    await session.execute(
+        update(Credential)
+        .where(Credential.connection_id == connection_id, Credential.version == version, Credential.state == "active")
+        .values(refresh_at=None if wait is None else func.now() + wait)
+    )
+
+
 async def forget_retired(session: AsyncSession, kept: timedelta, most: int) -> int:
     """Delete at most so many of those that retired longer ago than `kept`. How many it deleted."""
     old = (

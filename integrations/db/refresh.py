@@ -26,6 +26,7 @@ REFRESHABLE: Final = (Status.ACTIVE, Status.ERRORED, Status.NEEDS_RECONSENT)
 ON_DEMAND: Final = (*REFRESHABLE, Status.PENDING_REAUTH)
 """A person may have a dead grant tried once more: what a provider said of it by mistake is repaired so."""
 _ACTOR: Final = "RefreshWorkflow"
+_ASKED_AGAIN: Final = timedelta(hours=1)
 _AGAIN: Final = "a refresh works again"
 
 
@@ -222,6 +223,10 @@ async def detect(
         return None
     if row.status not in REFRESHABLE:
         return None
+    # A token that may be used up is never sent again; one that was refused is, should nobody act on it for long.
+    await credentials.put_off(
+        session, row.id, claim.credential.version, None if kind is Detected.REQUESTED else _ASKED_AGAIN
+    )
     return await connections.detect(
         session,
         row.id,

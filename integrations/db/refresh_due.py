@@ -120,10 +120,11 @@ async def put_off(session: AsyncSession, claims: Sequence[tuple[Claim, bool]], w
 
     Beside each claim: did the provider answer? Then nothing is ambiguous, unless an earlier answer was lost.
     """
-    ids = [claim.connection.id for claim, _ in claims]
+    # Of these versions only: another one, that came meanwhile, has a time of its own.
+    ids = [claim.credential.id for claim, _ in claims]
     await session.execute(
         update(Credential)
-        .where(Credential.connection_id.in_(ids), Credential.state == "active")
+        .where(Credential.id.in_(ids), Credential.state == "active")
         .values(refresh_at=None if wait is None else func.now() + wait * (1 + func.random() / 4))
     )
     await _release(session, [(c.connection.id, c.token, answered and c.certain) for c, answered in claims])

@@ -1,6 +1,7 @@
 """Chunks of a sweep on real rows, against the real simulator; what leaves them is found at the real Temporal server."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -16,8 +17,9 @@ from temporalio.service import RPCError
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
 from activities.reconcile import ReconcileActivities
+from activities.refresh import RefreshActivities
 from activities.refresh_sweep import RefreshSweepActivities
-from integrations.db import connections, leases, surge
+from integrations.db import connections, credentials, leases, surge
 from integrations.db.refresh import LEASE
 from integrations.db.session import Sessions
 from integrations.db.surge_counts import Refusal, Watched, count
@@ -26,9 +28,11 @@ from integrations.db.tables import Connection, Credential, GrantEvent, OperatorT
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.errors import NotReadyError, TryAgainError
+from integrations.domain.keyring import Ring
 from integrations.domain.reauth import Terms
-from integrations.domain.refresh import Chunk, ChunkStep, Refresh, RefreshRequest
+from integrations.domain.refresh import Chunk, ChunkStep, Refresh, RefreshRequest, RefreshStep
 from integrations.domain.verdict import Meaning
+from integrations.keyring import GivenKeys
 from integrations.providers.oauth import Providers
 from tests.activities.connected import altered
 from tests.activities.test_refresh import Gate
@@ -238,6 +242,31 @@ class TestASurge:
 
         assert [task.status for task in await every(sessions, OperatorTask)] == ["closed"]
 
+    async def test_stops_at_a_missing_key_and_holds_nothing(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        """A worker with the wrong ring: not ten thousand connections in trouble."""
+        ground = await add_due(sessions, vault, person.http, 3)
+        wrong = Vault(GivenKeys(Ring.of_one("k9", os.urandom(32))))
+
+        with pytest.raises(NotReadyError, match="k1"):
+            await chunk(RefreshSweepActivities(sessions, wrong, steps._providers, Terms()), client)
+
+        assert await due(sessions) == set(ground.ids)
+        assert [await left(client, each) for each in ground.ids] == [None] * 3
+
+    async def test_sends_nothing_more_once_its_worker_is_being_stopped(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 10)
+        environment = ActivityEnvironment(client=client)
+        environment.worker_shutdown()
+
+        assert (await environment.run(steps.chunk, ChunkStep(provider_id="simulator"))).refreshed == 0
+
+        assert await ground.asked() == []
+        assert await due(sessions) == set(ground.ids)
+
 
 class TestOneThatFails:
     async def test_leaves_to_be_confirmed_when_it_is_refused(
@@ -324,6 +353,40 @@ class TestOneThatFails:
 
         assert await ground.asked() == []
         assert await left(client, ground.ids[0]) is not None
+
+
+class TestOneWhoseOwnerIsAsked:
+    """By its own workflow, which was told to by the chunk that it left."""
+
+    async def test_is_never_due_while_its_token_may_be_used_up(
+        self, client: Client, sessions: Sessions, vault: Vault, providers: Providers, person: Person
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 1)
+        single = RefreshActivities(sessions, vault, altered(providers, rotation_grace=timedelta(0)))
+        await ground.breaks(kind="drop", count=1)
+        with pytest.raises(TryAgainError):
+            await ActivityEnvironment().run(single.refresh, RefreshStep(connection_id=ground.ids[0]))
+
+        found = await ActivityEnvironment().run(single.refresh, RefreshStep(connection_id=ground.ids[0]))
+
+        assert found.refresh is Refresh.AMBIGUOUS
+        assert (await active(sessions))[ground.ids[0]].refresh_at is None
+
+    async def test_is_asked_again_in_an_hour_when_nobody_acts_on_a_refusal(
+        self, client: Client, sessions: Sessions, vault: Vault, providers: Providers, person: Person
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 1)
+        await ground.revoke(ground.ids[0])
+        single = RefreshActivities(sessions, vault, providers)
+
+        found = await ActivityEnvironment().run(
+            single.confirm, RefreshStep(connection_id=ground.ids[0], known_version=1)
+        )
+
+        assert found.detection_id is not None
+        at = (await active(sessions))[ground.ids[0]].refresh_at
+        assert at is not None
+        assert timedelta(minutes=59) < at - datetime.now(UTC) <= timedelta(hours=1)
 
 
 class TestAProviderInTrouble:
@@ -444,6 +507,28 @@ class TestMeanwhile:
 
         versions = {each: row.version for each, row in (await active(sessions)).items()}
         assert versions == {ground.ids[0]: 3, ground.ids[1]: 2, ground.ids[2]: 2}
+
+    async def test_a_version_that_came_meanwhile_keeps_its_time(
+        self,
+        gated: RefreshSweepActivities,
+        gate: Gate,
+        client: Client,
+        sessions: Sessions,
+        vault: Vault,
+        person: Person,
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 1)
+        await ground.breaks(kind="status", status=503)
+        under_way = asyncio.create_task(chunk(gated, client))
+        await gate.reached.wait()
+        async with sessions.begin() as session:
+            await credentials.retire_active(session, ground.ids[0])
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        await add_credential(sessions, vault, ground.ids[0], tokens("new"), refresh_at=tomorrow)
+        gate.opened.set()
+
+        assert (await under_way).left == 1
+        assert (await active(sessions))[ground.ids[0]].refresh_at == tomorrow
 
     async def test_whoever_lost_the_lease_stores_nothing(
         self,
