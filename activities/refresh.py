@@ -4,7 +4,8 @@ from temporalio import activity
 
 from activities import refresh_first
 from activities.caller import caller
-from activities.refresh_call import brought, evidence_of, optional_of, refresh_at, renews, sending
+from activities.refresh_call import renews, sending
+from activities.refresh_store import renewed_by, stored
 from activities.refused import Refusals
 from activities.run import this_run
 from integrations.db import connections, credentials, leases, refresh, surge
@@ -95,7 +96,7 @@ class RefreshActivities:
         if before is None:
             return Refreshed(refresh=Refresh.NOT_CONNECTED, why="there is no active credential")
         if claimed is None:
-            raise TryAgainError("another refresh of this connection is under way", after=refresh.LEASE / 10)
+            raise TryAgainError("another refresh of this connection is under way", after=leases.LEASE / 10)
         # Read again under the lease: what was read before it may have been rotated by the lease's last holder.
         async with self._sessions.begin() as session:
             now = await credentials.active(session, connection.id)
@@ -130,23 +131,10 @@ class RefreshActivities:
         granted = answer.granted
         assert granted is not None
         kept = credentials.opened(self._vault, claimed.credential)
-        tokens = brought(granted, kept)
-        async with self._sessions.begin() as session:
-            settled = await refresh.settle(
-                session,
-                self._vault,
-                claimed,
-                tokens,
-                granted=granted.grants,
-                wanted=client.provider.asked_grants,
-                optional=optional_of(client.provider),
-                variables=granted.values,
-                expires_at=granted.expires_at,
-                refresh_at=refresh_at(client.provider, tokens, granted.expires_at),
-                run=this_run(),
-                evidence=evidence_of(claimed, answer),
-            )
-            if settled is not None:
+        renewed = renewed_by(client.provider, claimed, kept, granted)
+        settled = await stored(self._sessions, self._vault, client.provider, renewed, answer)
+        if settled is not None:
+            async with self._sessions.begin() as session:
                 await surge.tried(session, self._refusals.at(client.provider), worked=[claimed.connection.id])
         if settled is None:
             why = "the connection was given up or repaired while it was being refreshed"

@@ -10,23 +10,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError
 from temporalio import activity
 
 from activities.caller import caller
-from activities.refresh_call import Send, brought, evidence_of, optional_of, refresh_at, sending
-from activities.run import this_run
+from activities.refresh_call import Send, sending
+from activities.refresh_store import renewed_by, stored
 from activities.together import Together
-from integrations.db import credentials, refresh, refresh_batch, refresh_due, surge
-from integrations.db.refresh import LEASE, Claim, Settled
+from integrations.db import credentials, refresh_batch, refresh_due
+from integrations.db.leases import LEASE
+from integrations.db.refresh import Claim, Settled
 from integrations.db.refresh_batch import Renewed
 from integrations.db.session import Sessions
-from integrations.db.surge_counts import Watched
 from integrations.db.vault import Vault
 from integrations.domain.errors import RunbookError
 from integrations.domain.gate import Purpose
-from integrations.domain.verdict import TERMINAL, Trouble
+from integrations.domain.verdict import TERMINAL, Meaning, Trouble
 from integrations.providers.http import TIMEOUT
 from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
 
@@ -53,6 +54,16 @@ class Failed:
         return self.answer is not None and self.answer.verdict.meaning not in TERMINAL
 
     @property
+    def is_refused(self) -> bool:
+        """Does the answer say who must act?"""
+        return self.answer is not None and not self.is_transient
+
+    @property
+    def is_unknown(self) -> bool:
+        """An answer that no rule has, which may be about this connection alone."""
+        return self.answer is not None and self.answer.verdict.meaning is Meaning.UNKNOWN
+
+    @property
     def is_lost(self) -> bool:
         return self.answer is not None and self.answer.heard.trouble is Trouble.LOST
 
@@ -67,7 +78,7 @@ class Failed:
 
 @dataclass
 class Outcome:
-    refreshed: int = 0
+    refreshed: list[UUID] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
     unsent: list[Claim] = field(default_factory=list)
     hopeless: list[Claim] = field(default_factory=list)
@@ -78,27 +89,26 @@ class Outcome:
     @property
     def is_heard(self) -> bool:
         """Did the provider answer something that is about a connection?"""
-        return self.refreshed > 0 or any(not each.is_transient for each in self.failed)
+        return bool(self.refreshed) or any(each.is_refused for each in self.failed)
 
     @property
     def trouble(self) -> list[Failed]:
         """What says that the provider is in trouble, and not these connections: then nothing more is sent."""
         transient = [each for each in self.failed if each.is_transient]
-        return transient if len(transient) >= _SOME and len(transient) > self.refreshed else []
+        heard = len(self.refreshed) + sum(each.is_refused for each in self.failed)
+        return transient if len(transient) >= _SOME and len(transient) > heard else []
 
 
 class ChunkRun:
     """One chunk on its way. `provider_id` has client credentials."""
 
-    def __init__(
-        self, sessions: Sessions, vault: Vault, providers: Providers, provider_id: str, watched: Watched
-    ) -> None:
+    def __init__(self, sessions: Sessions, vault: Vault, providers: Providers, provider_id: str) -> None:
         self._sessions = sessions
-        self._watched = watched
         self._vault = vault
         self._providers = providers
         self.provider = providers.catalog.provider(provider_id)
         self._mark = Together(self._mark_all)
+        self._unmark = Together(self._unmark_all)
         self._store = Together(self._store_all)
         self._is_there = asyncio.Event()
         self._until = time.monotonic() + _SENDS_WITHIN.total_seconds()
@@ -121,8 +131,7 @@ class ChunkRun:
             await self._is_there.wait()
         try:
             for claim in left:
-                # A worker that is being stopped waits for what is on its way, and no longer.
-                if self.outcome.trouble or time.monotonic() > self._until or activity.is_worker_shutdown():
+                if self._is_over():
                     self.outcome.unsent.append(claim)
                     return
                 await self._one(claim)
@@ -131,6 +140,11 @@ class ChunkRun:
         finally:
             # It ends for whatever reason: nobody has to be waited for any more.
             self._is_there.set()
+
+    def _is_over(self) -> bool:
+        """Is nothing more to be sent? A worker or a run that is being ended waits for what is on its way."""
+        ended = activity.is_worker_shutdown() or activity.is_cancelled()
+        return bool(self.outcome.trouble) or ended or time.monotonic() > self._until
 
     async def _one(self, claim: Claim) -> None:
         try:
@@ -158,19 +172,14 @@ class ChunkRun:
             self.outcome.failed.append(Failed(claim, str(error)))
             return
         if answer.granted is None:
+            # At once: whatever becomes of this process, what was answered is not taken for lost.
+            if self.provider.rotates_refresh_token and claim.certain and answer.heard.trouble is not Trouble.LOST:
+                await self._unmark(claim)
             self.outcome.failed.append(Failed(claim, f"{client.provider.name}: {answer.verdict.because}", answer))
             return
-        tokens = brought(answer.granted, kept)
-        renewed = Renewed(
-            claim=claim,
-            tokens=tokens,
-            granted=answer.granted.grants,
-            values=answer.granted.values,
-            expires_at=answer.granted.expires_at,
-            refresh_at=refresh_at(self.provider, tokens, answer.granted.expires_at),
-        )
+        renewed = renewed_by(self.provider, claim, kept, answer.granted)
         if renewed.is_plain and await self._store(renewed):
-            self.outcome.refreshed += 1
+            self.outcome.refreshed.append(claim.connection.id)
             return
         await self._settle(renewed, answer)
 
@@ -179,36 +188,25 @@ class ChunkRun:
             held = await refresh_due.mark_sent(session, claims)
         return [claim.connection.id in held for claim in claims]
 
+    async def _unmark_all(self, claims: Sequence[Claim]) -> list[None]:
+        async with self._sessions.begin() as session:
+            await refresh_due.unmark(session, claims)
+        return [None] * len(claims)
+
     async def _store_all(self, renewed: Sequence[Renewed]) -> list[bool]:
         try:
             async with self._sessions.begin() as session:
                 stored = await refresh_batch.store(session, self._vault, renewed)
-                await surge.tried(session, self._watched, worked=stored)
-        except IntegrityError:
-            # Somebody has added a candidate since the claim: the versions are counted again, one by one.
+        except DBAPIError:
+            # Somebody has added a candidate since the claim, or the connection broke. What came back is worth another
+            # try, one by one: versions are counted again, and what is stored after all stays stored.
             return [False] * len(renewed)
         return [each.claim.connection.id in stored for each in renewed]
 
     async def _settle(self, renewed: Renewed, answer: TokenAnswer) -> None:
-        async with self._sessions.begin() as session:
-            settled = await refresh.settle(
-                session,
-                self._vault,
-                renewed.claim,
-                renewed.tokens,
-                granted=renewed.granted,
-                wanted=self.provider.asked_grants,
-                optional=optional_of(self.provider),
-                variables=renewed.values,
-                expires_at=renewed.expires_at,
-                refresh_at=renewed.refresh_at,
-                run=this_run(),
-                evidence=evidence_of(renewed.claim, answer),
-            )
-            if settled is not None:
-                await surge.tried(session, self._watched, worked=[renewed.claim.connection.id])
+        settled = await stored(self._sessions, self._vault, self.provider, renewed, answer)
         # None: it was given up or repaired while it was being refreshed, and what came back is nobody's.
         if settled is not None:
-            self.outcome.refreshed += 1
+            self.outcome.refreshed.append(renewed.claim.connection.id)
             if settled.detection_id or settled.repaired:
                 self.outcome.followed_up.append((renewed.claim, settled))

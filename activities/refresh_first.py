@@ -6,7 +6,7 @@ from activities.refresh_call import refresh_at
 from activities.run import this_run
 from integrations.db import leases, refresh_first
 from integrations.db.credentials import Tokens
-from integrations.db.refresh import LEASE
+from integrations.db.leases import LEASE
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
 from integrations.domain.errors import TryAgainError

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 from temporalio import activity
 
 from activities.detection import announce
-from activities.heart import beating
+from activities.heart import beating, finished
 from activities.refresh_call import meaning_of
 from activities.refresh_chunk import ChunkRun, Failed, Outcome
 from activities.refused import is_known, refusal_of, watched
@@ -17,8 +18,8 @@ from integrations import temporal
 from integrations.db import refresh_due, surge
 from integrations.db.credentials import opened
 from integrations.db.refresh import Claim, Settled
+from integrations.db.refresh_due import Late
 from integrations.db.session import Sessions
-from integrations.db.surge_counts import Watched
 from integrations.db.vault import Vault
 from integrations.domain.connection import reauth_id
 from integrations.domain.errors import RunbookError, TryAgainError
@@ -33,8 +34,10 @@ LANES: Final = 4
 _BY: Final = "refresh-sweep"
 _GOES_ON: Final = timedelta(minutes=15)
 """What has a workflow of its own is due for the sweep after this: whatever became of that one."""
-_BEHIND_THE_OTHERS: Final = timedelta(0)
-"""Due from now on: after those that are due for longer, which are tried in its place."""
+_A_FEW: Final = 4
+"""Connections that are tried while their provider seems to be in trouble: one of them may have trouble of its own."""
+_LONGEST: Final = timedelta(minutes=15)
+"""For which a whole provider is let alone when it asks for more: each answer is about one connection's quota."""
 _SOON: Final = timedelta(seconds=2)
 
 
@@ -63,22 +66,25 @@ class RefreshSweepActivities:
     async def chunk(self, step: ChunkStep) -> Chunk:
         """Refresh what is due, at most so many. None taken: nothing is due any more.
 
-        Raises TryAgainError when the provider seems to be in trouble. Then the policy waits, and one connection is
-        tried first, another one each time.
+        Raises TryAgainError when the provider seems to be in trouble. Then the policy waits, and a few connections are
+        tried first, others each time.
         """
-        most = step.most if activity.info().attempt == 1 else 1
         async with beating():
-            async with self._sessions.begin() as session:
-                claims, taken = await refresh_due.claim_due(session, step.provider_id, most)
-            if not claims:
-                return Chunk(taken=taken)
-            await self._asking(step.provider_id, claims)
-            at = watched(self._providers.catalog.provider(step.provider_id), self._limits)
-            run = ChunkRun(self._sessions, self._vault, self._providers, step.provider_id, at)
-            outcome = await run.refresh(claims)
-            held = await self._refused(outcome, run.provider, at)
-            left = await self._ended(outcome, held, alone=most == 1, rotates=run.provider.rotates_refresh_token)
-        return Chunk(taken=taken, refreshed=outcome.refreshed, left=left, held=len(held))
+            return await finished(self._chunk(step, few=activity.info().attempt > 1))
+
+    async def _chunk(self, step: ChunkStep, *, few: bool) -> Chunk:
+        async with self._sessions.begin() as session:
+            claims, taken = await refresh_due.claim_due(
+                session, step.provider_id, min(step.most, _A_FEW) if few else step.most
+            )
+        if not claims:
+            return Chunk(taken=taken)
+        await self._asking(step.provider_id, claims)
+        run = ChunkRun(self._sessions, self._vault, self._providers, step.provider_id)
+        outcome = await run.refresh(claims)
+        held = await self._counted(outcome, run.provider)
+        left = await self._ended(outcome, held, few=few, rotates=run.provider.rotates_refresh_token)
+        return Chunk(taken=taken, refreshed=len(outcome.refreshed), left=left, held=len(held))
 
     async def _asking(self, provider_id: str, claims: list[Claim]) -> None:
         """Raises NotReadyError when a person has to bring client credentials or a key: no lease waits for that."""
@@ -92,8 +98,8 @@ class RefreshSweepActivities:
                 await refresh_due.release(session, claims)
             raise
 
-    async def _refused(self, outcome: Outcome, provider: Provider, at: Watched) -> frozenset[UUID]:
-        """Count what was refused. Those that need no second look: a known surge holds them back, or it is no news."""
+    async def _counted(self, outcome: Outcome, provider: Provider) -> frozenset[UUID]:
+        """Count what was answered. Those that need no second look: a surge holds them back, or it is no news."""
         known: set[UUID] = set()
         refused = []
         for each in outcome.failed:
@@ -105,14 +111,15 @@ class RefreshSweepActivities:
             else:
                 refused.append(refusal_of(each.claim, each.answer, meaning))
         async with self._sessions.begin() as session:
-            return await surge.tried(session, at, refused=refused) | known
+            at = watched(provider, self._limits)
+            return await surge.tried(session, at, worked=outcome.refreshed, refused=refused) | known
 
-    async def _ended(self, outcome: Outcome, held: frozenset[UUID], *, alone: bool, rotates: bool) -> int:
+    async def _ended(self, outcome: Outcome, held: frozenset[UUID], *, few: bool, rotates: bool) -> int:
         """Give each of those that were not refreshed its next step. How many have one of their own."""
         for claim, settled in outcome.followed_up:
             await self._tell(claim, settled)
         transient = [each for each in outcome.failed if each.is_transient]
-        trouble = outcome.trouble or (transient if alone else [])
+        trouble = outcome.trouble or ([] if outcome.is_heard or not few else transient)
         # An answer that was lost is looked after at once, and by itself: it may have used a token up.
         behind = [each for each in trouble if not (each.is_lost and rotates)]
         leaving = [each for each in outcome.failed if each not in behind]
@@ -120,16 +127,16 @@ class RefreshSweepActivities:
         going_on = [each for each in leaving if each.claim.connection.id not in held]
         await asyncio.gather(*(self._leave(each) for each in going_on))
         async with self._sessions.begin() as session:
-            await refresh_due.put_off(session, [(each.claim, each.answered) for each in leaving], _GOES_ON)
-            await refresh_due.put_off(session, [(each.claim, each.answered) for each in behind], _BEHIND_THE_OTHERS)
-            await refresh_due.put_off(session, [(claim, False) for claim in outcome.hopeless], None)
+            late = [Late(each.claim, _GOES_ON, each.answered, failing=not each.is_refused) for each in leaving]
+            late += [Late(each.claim, _behind(each), each.answered, failing=True) for each in behind]
+            late += [Late(claim, None, answered=False, failing=False) for claim in outcome.hopeless]
+            await refresh_due.put_off(session, late)
             await refresh_due.release(session, outcome.unsent)
         if trouble:
-            asked = [each.after for each in trouble if each.after is not None]
-            tried = outcome.refreshed + len(outcome.failed)
+            tried = len(outcome.refreshed) + len(outcome.failed)
             raise TryAgainError(
                 f"{trouble[0].why} ({len(trouble)} of {tried} refreshes); what is due there waits, and none is demoted",
-                after=max(asked, default=None),
+                after=_asked_of_all(trouble),
             )
         return len(going_on)
 
@@ -162,3 +169,14 @@ class RefreshSweepActivities:
             await temporal.signal_repaired(
                 activity.client(), reauth_id(connection.provider_id, connection.id), repaired
             )
+
+
+def _behind(failed: Failed) -> timedelta:
+    """Due after those that are due for longer, which are tried in its place; what may be its own trouble, later."""
+    return failed.after or (_GOES_ON if failed.is_unknown else timedelta(0))
+
+
+def _asked_of_all(trouble: Sequence[Failed]) -> timedelta | None:
+    """What the provider asks for (Retry-After), when all of its answers do: one of them may be about one connection."""
+    asked = [each.after for each in trouble if each.after is not None]
+    return min(*asked, _LONGEST) if len(asked) == len(trouble) else None

@@ -1,6 +1,7 @@
 """Single flight of refreshes, across processes: a lease with a fencing token, and the mark of what was sent."""
 
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import case, func, select, update
@@ -8,6 +9,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.tables import RefreshLease
+
+LEASE: Final = timedelta(seconds=30)
+"""Longer than one call may take (8 s) and its database steps: a later holder finds a dead or voided predecessor."""
 
 
 async def claim(session: AsyncSession, connection_id: UUID, lease: timedelta) -> int | None:
@@ -37,11 +41,18 @@ async def find(session: AsyncSession, connection_id: UUID) -> RefreshLease | Non
 
 
 async def mark_sent(session: AsyncSession, connection_id: UUID, token: int, version: int) -> bool:
-    """Write down that a version's refresh token will go out. Its first time is kept: grace counts from it."""
+    """Write down that a version's refresh token will go out. Its first time is kept: grace counts from it.
+
+    False, and nothing may be sent, when the lease ran out or is another's. It lasts from now on, so that the answer
+    comes before it ends.
+    """
     marked = await session.execute(
         update(RefreshLease)
-        .where(RefreshLease.connection_id == connection_id, RefreshLease.token == token)
+        .where(
+            RefreshLease.connection_id == connection_id, RefreshLease.token == token, RefreshLease.until > func.now()
+        )
         .values(
+            until=func.now() + LEASE,
             sent_version=version,
             sent_at=case((RefreshLease.sent_version == version, RefreshLease.sent_at), else_=func.now()),
         )

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import automation, connections, credentials, ending, leases, surge, tasks
 from integrations.db.credentials import Tokens
+from integrations.db.leases import LEASE
 from integrations.db.surge_counts import Refusal, Watched
 from integrations.db.tables import Connection, Credential
 from integrations.db.vault import Vault
@@ -19,8 +20,6 @@ from integrations.domain.grants import Change, compare
 from integrations.domain.reauth import Detected
 from integrations.domain.run import Run
 
-LEASE: Final = timedelta(seconds=30)
-"""Longer than one call may take (8 s) and its database steps: a later holder finds a dead or voided predecessor."""
 REFRESHABLE: Final = (Status.ACTIVE, Status.ERRORED, Status.NEEDS_RECONSENT)
 """A grant that lives is kept alive, also while others are missing."""
 ON_DEMAND: Final = (*REFRESHABLE, Status.PENDING_REAUTH)

@@ -5,6 +5,7 @@ what it refreshes with only then, and looks again whether it is due: another's r
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -14,7 +15,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db.refresh import LEASE, REFRESHABLE, Claim
+from integrations.db.leases import LEASE
+from integrations.db.refresh import REFRESHABLE, Claim
 from integrations.db.tables import DUE, Connection, Credential
 
 _IDS: Final = bindparam("ids", type_=ARRAY(UUID_TYPE))
@@ -25,13 +27,14 @@ SELECT provider_id, (SELECT count(*) FROM (
   ) AS due) AS due
 FROM unnest(cast(:providers AS text[])) AS asked (provider_id)
 """)  # noqa: S608 - ours
-# Rows that another claim is taking are passed over; those whose lease lives are somebody's already.
+# Rows that another claim is taking are passed over; those whose lease lives are somebody's already. Each lease is
+# looked up by its key: as a join the planner reads all there are.
 _CLAIMED: Final = text(f"""
 WITH due AS (
   SELECT kept.connection_id FROM service_credentials AS kept
   WHERE kept.provider_id = :provider_id AND {DUE} AND kept.refresh_at <= now()
-    AND NOT EXISTS (SELECT FROM service_refresh_leases AS lease
-                    WHERE lease.connection_id = kept.connection_id AND lease.until >= now())
+    AND coalesce((SELECT lease.until < now() FROM service_refresh_leases AS lease
+                  WHERE lease.connection_id = kept.connection_id), true)
   ORDER BY kept.refresh_at LIMIT :most
   FOR NO KEY UPDATE OF kept SKIP LOCKED
 )
@@ -54,12 +57,42 @@ FROM unnest(:ids, :tokens, cast(:answered AS boolean[])) AS ours (connection_id,
 WHERE lease.connection_id = ours.connection_id AND lease.token = ours.token
 """).bindparams(_IDS, _TOKENS)
 _MARKED: Final = text("""
-UPDATE service_refresh_leases AS lease SET sent_version = ours.version,
+UPDATE service_refresh_leases AS lease SET until = now() + cast(:lease AS interval), sent_version = ours.version,
   sent_at = CASE WHEN lease.sent_version = ours.version THEN lease.sent_at ELSE now() END
 FROM unnest(:ids, :tokens, cast(:versions AS integer[])) AS ours (connection_id, token, version)
-WHERE lease.connection_id = ours.connection_id AND lease.token = ours.token
+WHERE lease.connection_id = ours.connection_id AND lease.token = ours.token AND lease.until > now()
 RETURNING lease.connection_id
 """).bindparams(_IDS, _TOKENS)
+_UNMARKED: Final = text("""
+UPDATE service_refresh_leases AS lease SET sent_version = NULL, sent_at = NULL
+FROM unnest(:ids, :tokens) AS ours (connection_id, token)
+WHERE lease.connection_id = ours.connection_id AND lease.token = ours.token
+""").bindparams(_IDS, _TOKENS)
+_PUT_OFF: Final = text("""
+UPDATE service_credentials AS kept SET
+  refresh_at = now() + ours.wait * (1 + random() / 4),
+  failing_since = CASE WHEN ours.failing THEN coalesce(kept.failing_since, now()) END
+FROM unnest(cast(:credentials AS bigint[]), cast(:waits AS interval[]), cast(:failing AS boolean[]))
+  AS ours (id, wait, failing)
+WHERE kept.id = ours.id AND kept.state = 'active'
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A connection that could not be refreshed."""
+
+    claim: Claim
+    wait: timedelta | None
+    """Until it is due again. None: there is nothing to refresh it with."""
+    answered: bool
+    """Did the provider say anything? Then nothing is ambiguous, unless an earlier answer was lost."""
+    failing: bool
+    """Is it late for trouble that may pass? People see since when."""
+
+    @property
+    def settled(self) -> bool:
+        return self.answered and self.claim.certain
 
 
 async def providers_due(session: AsyncSession, providers: Sequence[str], most: int) -> Mapping[str, int]:
@@ -115,19 +148,16 @@ async def release(session: AsyncSession, claims: Sequence[Claim]) -> None:
     await _release(session, [(claim.connection.id, claim.token, False) for claim in claims])
 
 
-async def put_off(session: AsyncSession, claims: Sequence[tuple[Claim, bool]], wait: timedelta | None) -> None:
-    """Give back what could not be refreshed, due again after `wait` and up to a quarter more, or for no sweep at all.
-
-    Beside each claim: did the provider answer? Then nothing is ambiguous, unless an earlier answer was lost.
-    """
+async def put_off(session: AsyncSession, late: Sequence[Late]) -> None:
+    """Give back what could not be refreshed: due again after its wait and up to a quarter more, or for no sweep."""
     # Of these versions only: another one, that came meanwhile, has a time of its own.
-    ids = [claim.credential.id for claim, _ in claims]
-    await session.execute(
-        update(Credential)
-        .where(Credential.id.in_(ids), Credential.state == "active")
-        .values(refresh_at=None if wait is None else func.now() + wait * (1 + func.random() / 4))
-    )
-    await _release(session, [(c.connection.id, c.token, answered and c.certain) for c, answered in claims])
+    values = {
+        "credentials": [each.claim.credential.id for each in late],
+        "waits": [each.wait for each in late],
+        "failing": [each.failing for each in late],
+    }
+    await session.execute(_PUT_OFF, values)
+    await _release(session, [(each.claim.connection.id, each.claim.token, each.settled) for each in late])
 
 
 async def mark_sent(session: AsyncSession, claims: Sequence[Claim]) -> set[UUID]:
@@ -136,8 +166,15 @@ async def mark_sent(session: AsyncSession, claims: Sequence[Claim]) -> set[UUID]
         "ids": [claim.connection.id for claim in claims],
         "tokens": [claim.token for claim in claims],
         "versions": [claim.credential.version for claim in claims],
+        "lease": LEASE,
     }
     return set((await session.scalars(_MARKED, values)).all())
+
+
+async def unmark(session: AsyncSession, claims: Sequence[Claim]) -> None:
+    """What was sent was answered: nothing is ambiguous any more, whatever becomes of this process."""
+    ids, tokens = [claim.connection.id for claim in claims], [claim.token for claim in claims]
+    await session.execute(_UNMARKED, {"ids": ids, "tokens": tokens})
 
 
 async def _release(session: AsyncSession, taken: Sequence[tuple[UUID, int, bool]]) -> None:

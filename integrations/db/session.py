@@ -1,7 +1,12 @@
 """The engine. Nothing connects until the first statement."""
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+R = TypeVar("R")
 Sessions = async_sessionmaker[AsyncSession]
 Executor = AsyncConnection | AsyncSession
 """Whatever runs a statement: a pooled session, or a dispatcher's own connection."""
@@ -31,3 +36,14 @@ def make_engine(url: str, *, pool_size: int = 20, ask_first: bool = True) -> Asy
 def make_sessions(engine: AsyncEngine) -> Sessions:
     # What a statement changes is read anew where it matters; finding out for each object in a session costs more.
     return async_sessionmaker(engine, expire_on_commit=False, execution_options={"synchronize_session": False})
+
+
+async def once_more(work: Callable[[], Awaitable[R]]) -> R:
+    """Do it again, at once, when its connection broke: for what cannot be had a second time, and is safe to repeat.
+
+    Whatever takes longer is Temporal's to retry.
+    """
+    try:
+        return await work()
+    except DBAPIError:
+        return await work()

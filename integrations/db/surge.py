@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import tasks
 from integrations.db.outbox import enqueue_apart
-from integrations.db.surge_counts import Refusal, Watched, add_tries, count, hold, lock, note
+from integrations.db.surge_counts import Refusal, Watched, add_tries, count, hold, lock, note, try_lock
 from integrations.db.surge_tables import RefreshRefusal
 from integrations.db.tables import Connection, OperatorTask
 from integrations.domain.ids import new_event_id
@@ -37,11 +37,18 @@ async def tried(
     known = await add_tries(session, at, ids)
     if not refused and not known:
         return frozenset()
-    await lock(session, at.provider_id, refused)
     if refused:
+        await lock(session, at.provider_id, refused)
         await note(session, at, refused)
+    elif not await try_lock(session, at.provider_id):
+        # Good news in a surge that somebody else counts already: nobody's refresh waits for that.
+        return frozenset()
+    counted = await count(session, at)
     task = await tasks.of_provider(session, at.provider_id, TASK)
-    if task is None or not await _goes_on(session, at, task, await count(session, at)):
+    if task is None and counted.is_surge(at.limits):
+        # At once: each of them would get a workflow, and be asked again, before the first is confirmed.
+        task = await _raise(session, at, counted)
+    if task is None or not await _goes_on(session, at, task, counted):
         return frozenset()
     return await hold(session, refused)
 

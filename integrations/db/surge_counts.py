@@ -49,6 +49,11 @@ async def add_tries(session: AsyncSession, at: Watched, ids: Sequence[UUID]) -> 
     return bool((await session.execute(_TRIED, counting)).scalar_one())
 
 
+async def try_lock(session: AsyncSession, provider_id: str) -> bool:
+    """False when somebody else counts at this moment."""
+    return bool(await session.scalar(_TRY_LOCK, {"class": _LOCK_CLASS, "provider": provider_id}))
+
+
 async def lock(session: AsyncSession, provider_id: str, refused: Sequence[Refusal]) -> None:
     """In a statement of its own, so that the next one sees what was committed while this one waited."""
     # A refusal's row refers to its connection's: that is locked first, whoever inserts.
@@ -108,6 +113,7 @@ async def count(session: AsyncSession, at: Watched) -> Counted:
 
 
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(:class, hashtext(:provider))")
+_TRY_LOCK: Final = text("SELECT pg_try_advisory_xact_lock(:class, hashtext(:provider))")
 # Counting is one round trip, and cleaning up after it needs nobody else.
 _TRIED: Final = text(f"""
 WITH old AS (
@@ -121,15 +127,22 @@ SELECT EXISTS (SELECT FROM service_operator_tasks
   WHERE provider_id = :provider AND kind = '{TASK}' AND status <> 'closed')
 """)  # noqa: S608 - our own word
 # A credential that is newer than the refused one has answered the question; where none is active, nobody asks it. All
-# that was tried is counted only where enough was refused: below that it decides nothing.
+# that was tried is counted only where enough was refused: below that it decides nothing. What was held back and has
+# been acted on by somebody since is nobody's question any more. Each is looked up by its key: as a join the planner
+# reads all credentials.
 _COUNT: Final = text("""
 WITH suspect AS MATERIALIZED (
   SELECT refusal.connection_id, refusal.meaning, refusal.answer
   FROM service_refresh_refusals AS refusal
-  JOIN service_credentials AS credential ON credential.connection_id = refusal.connection_id
-    AND credential.state = 'active' AND credential.version = refusal.version
   WHERE refusal.provider_id = :provider AND refusal.released_at IS NULL
     AND (refusal.at > now() - cast(:window AS interval) OR refusal.held_at IS NOT NULL)
+    AND (SELECT credential.version FROM service_credentials AS credential
+         WHERE credential.connection_id = refusal.connection_id AND credential.state = 'active') = refusal.version
+    AND (refusal.held_at IS NULL OR (
+      SELECT (connection.status, refusal.meaning)
+        NOT IN (('pending_reauth', 'owner_must_act'), ('errored', 'operator_must_act'))
+        AND connection.status <> 'disconnected'
+      FROM service_connections AS connection WHERE connection.id = refusal.connection_id))
 ), commonest AS (
   SELECT answer, meaning, count(*) AS alike FROM suspect GROUP BY 1, 2 ORDER BY 3 DESC, 1 LIMIT 1
 )

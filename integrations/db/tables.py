@@ -110,6 +110,7 @@ class Transition(Base):
     at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+FAILING: Final = "state = 'active' AND failing_since IS NOT NULL"
 DUE: Final = "state = 'active' AND refresh_at IS NOT NULL"
 
 
@@ -126,6 +127,8 @@ class Credential(Base):
         Index("ux_service_credentials_session", "session_id", unique=True),
         # What is due at one provider, in its order: whatever is overdue at another is not walked through.
         Index("ix_service_credentials_due", "provider_id", "refresh_at", postgresql_where=text(DUE)),
+        # A handful, but in an outage.
+        Index("ix_service_credentials_failing", "failing_since", postgresql_where=text(FAILING)),
         # What is old enough to be forgotten: each refresh retires one.
         Index("ix_service_credentials_retired", "retired_at", postgresql_where=text("state = 'retired'")),
         Index(None, "key_id"),
@@ -145,6 +148,8 @@ class Credential(Base):
     expires_at: Mapped[datetime | None]
     refresh_at: Mapped[datetime | None]
     """When the sweep refreshes it, while it is the active one. None: there is nothing to refresh it with."""
+    failing_since: Mapped[datetime | None]
+    """Since when the sweep has tried in vain, for trouble that may pass."""
     session_id: Mapped[UUID | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     activated_at: Mapped[datetime | None]

@@ -6,21 +6,29 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from statistics import pstdev
+from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 import pytest_asyncio
-from sqlalchemy import update
+from pydantic import SecretStr
+from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
 from activities.reconcile import ReconcileActivities
 from activities.refresh import RefreshActivities
+from activities.refresh_call import refresh_at
 from activities.refresh_sweep import RefreshSweepActivities
-from integrations.db import connections, credentials, leases, surge
-from integrations.db.refresh import LEASE
+from integrations import temporal
+from integrations.db import connections, credentials, leases, refresh, refresh_batch, refresh_due
+from integrations.db.credentials import Tokens
+from integrations.db.leases import LEASE
+from integrations.db.refresh import Settled
+from integrations.db.refresh_overdue import overdue
 from integrations.db.session import Sessions
 from integrations.db.surge_counts import Refusal, Watched, count
 from integrations.db.surge_tables import RefreshRefusal
@@ -210,31 +218,30 @@ class TestAChunk:
 
 
 class TestASurge:
-    async def test_is_counted_by_the_chunk_and_held_back_by_the_next(
+    async def test_is_seen_by_the_chunk_that_meets_it(
         self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
     ) -> None:
         ground = await add_due(sessions, vault, person.http, 20)
         await ground.breaks(*ground.ids[:10], **WRONG_SECRET)
 
-        assert await chunk(steps, client) == Chunk(taken=20, refreshed=10, left=10)
+        assert await chunk(steps, client) == Chunk(taken=20, refreshed=10, held=10)
+
         async with sessions.begin() as session:
             counted = await count(session, HERE)
-            await surge.suspected(session, HERE, refused(ground.ids[0]))
-        await make_due(sessions)
-        again = await chunk(steps, client)
-
         assert (counted.refused, counted.tried) == (10, 20)
-        assert again == Chunk(taken=20, refreshed=10, held=10)
+        assert [await left(client, each) for each in ground.ids] == [None] * 20
+        assert [task.kind for task in await every(sessions, OperatorTask)] == ["surge"]
         assert await due(sessions) == set()
+        await make_due(sessions)
+        assert await chunk(steps, client) == Chunk(taken=20, refreshed=10, held=10)
+        assert len(await every(sessions, OperatorTask)) == 1
 
     async def test_is_over_when_a_chunk_works(
         self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
     ) -> None:
         ground = await add_due(sessions, vault, person.http, 10)
         await ground.breaks(**WRONG_SECRET)
-        await chunk(steps, client)
-        async with sessions.begin() as session:
-            await surge.suspected(session, HERE, refused(ground.ids[0]))
+        assert (await chunk(steps, client)).held == 10
         await person.heals()
         await make_due(sessions)
 
@@ -345,9 +352,10 @@ class TestOneThatFails:
         ground = await add_due(sessions, vault, person.http, 1)
         strict = altered(steps._providers, rotation_grace=timedelta(0))
         async with sessions.begin() as session:
-            token = await leases.claim(session, ground.ids[0], -timedelta(seconds=1))
+            token = await leases.claim(session, ground.ids[0], LEASE)
             assert token is not None
-            await leases.mark_sent(session, ground.ids[0], token, 1)
+            assert await leases.mark_sent(session, ground.ids[0], token, 1)
+            await leases.release(session, ground.ids[0], token, answered=False)
 
         assert (await chunk(RefreshSweepActivities(sessions, vault, strict, Terms()), client)).left == 1
 
@@ -406,23 +414,78 @@ class TestAProviderInTrouble:
         assert {row.version for row in (await active(sessions)).values()} == {1}
         assert await every(sessions, GrantEvent) == []
         assert [await left(client, each) for each in ground.ids] == [None] * 50
-        assert await due(sessions) == set(ground.ids)
+        # What was not sent is due as before; what was, when the provider asked for it.
+        assert len(await due(sessions)) == 50 - len(asked)
+        async with sessions.begin() as session:
+            assert await overdue(session) == []
+            [late] = await overdue(session, timedelta(0))
+        assert (late.provider, late.connections) == ("simulator", 50)
 
-    async def test_is_tried_with_one_connection_and_another_each_time(
+    async def test_is_tried_with_a_few_and_others_each_time(
         self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
     ) -> None:
-        ground = await add_due(sessions, vault, person.http, 8)
+        ground = await add_due(sessions, vault, person.http, 12)
         await ground.breaks(kind="status", status=503)
         for _ in range(3):
             with pytest.raises(TryAgainError):
                 await chunk(steps, client, attempt=2)
 
         asked = await ground.asked()
-        assert len(asked) == len(set(asked)) == 3
+        assert len(asked) == len(set(asked)) == 12
 
         await person.heals()
-        assert await chunk(steps, client, attempt=3) == Chunk(taken=1, refreshed=1)
-        assert await chunk(steps, client) == Chunk(taken=7, refreshed=7)
+        assert await chunk(steps, client, attempt=3) == Chunk(taken=4, refreshed=4)
+        assert await chunk(steps, client) == Chunk(taken=8, refreshed=8)
+        async with sessions.begin() as session:
+            assert await overdue(session, timedelta(0)) == []
+
+    async def test_is_not_told_by_connections_with_trouble_of_their_own(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        """Twenty that are answered what no rule has, longer due than five that are well."""
+        strange = await add_due(sessions, vault, person.http, 20, overdue=timedelta(minutes=9))
+        well = await add_due(sessions, vault, person.http, 5)
+        await strange.breaks(*strange.ids, kind="status", status=404, body={"error": "shop_closed"})
+
+        raised = 0
+        while len(await well.asked()) < 5:
+            try:
+                await chunk(steps, client, attempt=raised + 1)
+            except TryAgainError:
+                raised += 1
+
+        # By the policy: 2, 4, 8 and 16 s.
+        assert raised <= 4
+
+    async def test_is_not_told_by_one_connections_quota(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        one = await add_due(sessions, vault, person.http, 1, overdue=timedelta(minutes=9))
+        await add_due(sessions, vault, person.http, 40)
+        await one.breaks(*one.ids, kind="throttle", retry_after=3600)
+
+        assert await chunk(steps, client, attempt=2) == Chunk(taken=4, refreshed=3, left=1)
+
+        assert (await chunk(steps, client)).refreshed == 37
+
+    async def test_is_left_alone_for_as_long_as_all_its_answers_ask(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        """And no longer for what one of them asks."""
+        one = await add_due(sessions, vault, person.http, 1, overdue=timedelta(minutes=9))
+        ground = await add_due(sessions, vault, person.http, 9)
+        await one.breaks(*one.ids, kind="throttle", retry_after=3600)
+        await ground.breaks(*ground.ids, kind="status", status=503)
+        with pytest.raises(TryAgainError) as some:
+            await chunk(steps, client)
+        await person.heals()
+        await ground.breaks(kind="throttle", retry_after=3600)
+        await make_due(sessions)
+        with pytest.raises(TryAgainError) as all_of_them:
+            await chunk(steps, client)
+
+        assert some.value.after is None
+        assert all_of_them.value.after == timedelta(minutes=15)
 
     async def test_does_not_hide_whose_rotation_was_lost(
         self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
@@ -530,6 +593,138 @@ class TestMeanwhile:
         assert (await under_way).left == 1
         assert (await active(sessions))[ground.ids[0]].refresh_at == tomorrow
 
+    async def test_a_run_that_is_ended_stores_what_is_on_its_way(
+        self,
+        gated: RefreshSweepActivities,
+        gate: Gate,
+        client: Client,
+        sessions: Sessions,
+        vault: Vault,
+        person: Person,
+    ) -> None:
+        """Terminated in the Web UI, or by a Temporal that was away for longer than a heartbeat."""
+        ground = await add_due(sessions, vault, person.http, 20)
+        environment = ActivityEnvironment(client=client)
+        under_way = asyncio.create_task(environment.run(gated.chunk, ChunkStep(provider_id="simulator")))
+        await gate.reached.wait()
+        environment.cancel()
+        await asyncio.sleep(0.1)
+        gate.opened.set()
+
+        with pytest.raises(asyncio.CancelledError):
+            await under_way
+
+        asked = await ground.asked()
+        assert 1 <= len(asked) <= 4
+        versions = {each: row.version for each, row in (await active(sessions)).items()}
+        assert sorted(versions.values()) == [1] * (20 - len(asked)) + [2] * len(asked)
+        assert [row for row in await every(sessions, RefreshLease) if row.sent_version] == []
+        assert len(await due(sessions)) == 20 - len(asked)
+
+    async def test_a_temporal_that_is_away_makes_no_answer_a_lost_one(
+        self,
+        steps: RefreshSweepActivities,
+        client: Client,
+        sessions: Sessions,
+        vault: Vault,
+        person: Person,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 10)
+        await ground.breaks(*ground.ids[:3], kind="status", status=503)
+
+        async def away(*_: object) -> None:
+            raise RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
+
+        monkeypatch.setattr(temporal, "start_refresh", away)
+        with pytest.raises(RPCError):
+            await chunk(steps, client)
+
+        assert [row for row in await every(sessions, RefreshLease) if row.sent_version] == []
+
+    async def test_an_earlier_lost_answer_stays_lost_through_an_outage(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 1)
+        async with sessions.begin() as session:
+            token = await leases.claim(session, ground.ids[0], LEASE)
+            assert token is not None
+            await leases.mark_sent(session, ground.ids[0], token, 1)
+            await leases.release(session, ground.ids[0], token, answered=False)
+        await ground.breaks(kind="status", status=503)
+
+        assert (await chunk(steps, client)).left == 1
+
+        assert (await stored(sessions, RefreshLease, ground.ids[0])).sent_version == 1
+
+    async def test_a_database_connection_that_breaks_loses_no_token(
+        self,
+        steps: RefreshSweepActivities,
+        client: Client,
+        sessions: Sessions,
+        vault: Vault,
+        person: Person,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        await add_due(sessions, vault, person.http, 20)
+        store, settle, broken = refresh_batch.store, refresh.settle, [3, 2]
+
+        async def breaking_store(*given: Any) -> set[UUID]:
+            broken[0] -= 1
+            if broken[0] >= 0:
+                raise OperationalError("COMMIT", {}, Exception("the connection is closed"))
+            return await store(*given)
+
+        async def breaking_settle(*given: Any, **more: Any) -> Settled | None:
+            broken[1] -= 1
+            if broken[1] >= 0 and broken[1] % 2:
+                raise OperationalError("COMMIT", {}, Exception("the connection is closed"))
+            return await settle(*given, **more)
+
+        monkeypatch.setattr(refresh_batch, "store", breaking_store)
+        monkeypatch.setattr(refresh, "settle", breaking_settle)
+
+        assert (await chunk(steps, client)).refreshed == 20
+        assert {row.version for row in (await active(sessions)).values()} == {2}
+
+    async def test_a_consent_that_is_faster_keeps_its_credential(
+        self,
+        gated: RefreshSweepActivities,
+        gate: Gate,
+        client: Client,
+        sessions: Sessions,
+        vault: Vault,
+        person: Person,
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 2)
+        under_way = asyncio.create_task(chunk(gated, client))
+        await gate.reached.wait()
+        async with sessions.begin() as session:
+            await credentials.retire_active(session, ground.ids[0])
+        consented = await add_credential(sessions, vault, ground.ids[0], tokens("consented"))
+        gate.opened.set()
+
+        assert (await under_way).refreshed == 1
+        assert (await active(sessions))[ground.ids[0]].id == consented.id
+
+    async def test_nothing_is_sent_once_the_lease_has_run_out(
+        self, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        ground = await add_due(sessions, vault, person.http, 3)
+        async with sessions.begin() as session:
+            claims, _ = await refresh_due.claim_due(session, "simulator", 3)
+        lost, held = claims[0], claims[1:]
+        async with sessions.begin() as session:
+            lease = await session.get_one(RefreshLease, lost.connection.id)
+            lease.until = datetime.now(UTC) - timedelta(seconds=1)
+
+        async with sessions.begin() as session:
+            assert await refresh_due.mark_sent(session, claims) == {each.connection.id for each in held}
+            assert not await leases.mark_sent(session, lost.connection.id, lost.token, 1)
+        for each in ground.ids:
+            lasts = (await stored(sessions, RefreshLease, each)).until - datetime.now(UTC)
+            assert (lasts > LEASE - timedelta(seconds=5)) == (each != lost.connection.id)
+
     async def test_whoever_lost_the_lease_stores_nothing(
         self,
         gated: RefreshSweepActivities,
@@ -591,6 +786,27 @@ class TestClientCredentials:
         rows = (await active(sessions)).values()
         assert {row.version for row in rows} == {2}
         assert all(row.refresh_at and row.refresh_at > datetime.now(UTC) for row in rows)
+
+
+class TestNothingToRefreshWith:
+    async def test_is_never_due_again(
+        self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        """Its provider gave an access token and nothing else."""
+        ground = await add_due(sessions, vault, person.http, 1)
+        alone = Tokens(access_token=SecretStr("access"))
+        async with sessions.begin() as session:
+            row = (await session.scalars(select(Credential))).one()
+            row.sealed = alone.sealed(vault, row.connection_id, 1)
+
+        assert await chunk(steps, client) == Chunk(taken=1)
+
+        assert (await active(sessions))[ground.ids[0]].refresh_at is None
+        assert await ground.asked() == []
+        provider = steps._providers.catalog.provider("simulator")
+        assert refresh_at(provider, alone, datetime.now(UTC)) is None
+        own = provider.model_copy(update={"flow": "client_credentials"})
+        assert refresh_at(own, alone, datetime.now(UTC)) is not None
 
 
 class TestRetiredCredentials:

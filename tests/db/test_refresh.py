@@ -258,7 +258,7 @@ class TestSettling:
 
 class TestALease:
     def test_outlives_the_two_calls_of_a_confirmation(self) -> None:
-        assert refresh.LEASE > 2 * TIMEOUT
+        assert leases.LEASE > 2 * TIMEOUT
 
 
 class TestADeadGrant:

@@ -13,8 +13,9 @@ _CREDENTIALS = "service_credentials"
 _FIRST = """
 UPDATE service_credentials AS kept SET
   provider_id = connection.provider_id,
-  refresh_at = CASE WHEN kept.state = 'active'
-    THEN least(kept.expires_at - interval '15 min', now() + random() * interval '24 h') END
+  refresh_at = CASE WHEN kept.state <> 'active' THEN NULL
+    WHEN kept.expires_at < now() + interval '15 min' THEN now() + random() * interval '1 h'
+    ELSE least(kept.expires_at - interval '15 min', now() + random() * interval '24 h') END
 FROM service_connections AS connection WHERE connection.id = kept.connection_id
 """
 
@@ -22,6 +23,7 @@ FROM service_connections AS connection WHERE connection.id = kept.connection_id
 def upgrade() -> None:
     op.add_column(_CREDENTIALS, sa.Column("provider_id", sa.Text(), nullable=True))
     op.add_column(_CREDENTIALS, sa.Column("refresh_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column(_CREDENTIALS, sa.Column("failing_since", sa.DateTime(timezone=True), nullable=True))
     op.execute(_FIRST)
     op.alter_column(_CREDENTIALS, "provider_id", nullable=False)
     op.create_index(
@@ -29,6 +31,12 @@ def upgrade() -> None:
         _CREDENTIALS,
         ["provider_id", "refresh_at"],
         postgresql_where=sa.text("state = 'active' AND refresh_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_service_credentials_failing",
+        _CREDENTIALS,
+        ["failing_since"],
+        postgresql_where=sa.text("state = 'active' AND failing_since IS NOT NULL"),
     )
     op.create_index(
         "ix_service_credentials_retired",
@@ -40,6 +48,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("ix_service_credentials_retired", _CREDENTIALS)
+    op.drop_index("ix_service_credentials_failing", _CREDENTIALS)
+    op.drop_column(_CREDENTIALS, "failing_since")
     op.drop_index("ix_service_credentials_due", _CREDENTIALS)
     op.drop_column(_CREDENTIALS, "refresh_at")
     op.drop_column(_CREDENTIALS, "provider_id")
