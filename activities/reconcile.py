@@ -22,10 +22,11 @@ from integrations.db import (
     notification_lost,
     outbox_lost,
     reconcile,
+    refresh_first,
     replay_plans,
 )
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection, ConsentSession
+from integrations.db.tables import NOT_FETCHED, Connection, ConsentSession
 from integrations.domain.automation import FailureMode
 from integrations.domain.call import KEPT
 from integrations.domain.connection import BLOCKED, connection_of, reauth_id
@@ -36,7 +37,7 @@ from integrations.domain.notification_delivery import RETRYING as SENDING
 from integrations.domain.notification_delivery import SendRequest
 from integrations.domain.outbox import DeliveryRequest, Retrying
 from integrations.domain.reauth import ConsentReceived, Repaired, Terms
-from integrations.domain.refresh import RETIRED_KEPT
+from integrations.domain.refresh import RETIRED_KEPT, RefreshRequest
 from integrations.observability import scrubbed
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class Reconciled(Message):
     holds: int = 0
     messages: int = 0
     alerts: int = 0
+    first_tokens: int = 0
     calls: int = 0
     """Of providers, old enough to be forgotten."""
     credentials: int = 0
@@ -92,6 +94,7 @@ class ReconcileActivities:
             lifecycles=0 if held else await self._lifecycles(client, running),
             consents=await self._consents(client),
             ended=await self._ended(client, running),
+            first_tokens=await self._first_tokens(client),
         )
 
     @activity.defn(name="reconcile.outbox")
@@ -208,6 +211,19 @@ class ReconcileActivities:
         await _unless_ended(temporal.signal_consent(client, reauth_id(connection.provider_id, connection.id), consent))
         async with self._sessions.begin() as session:
             await consents.told(session, row.id)
+
+    async def _first_tokens(self, client: Client) -> int:
+        """Connections that need nobody's consent, added by somebody who died before asking for their token."""
+        async with self._sessions.begin() as session:
+            rows = await refresh_first.unfetched(session)
+        return await self._each(rows, lambda row: self._fetch(client, row))
+
+    async def _fetch(self, client: Client, row: Connection) -> None:
+        request = RefreshRequest(
+            connection_id=row.id, provider_id=row.provider_id, tenant=row.tenant, by="reconcile", reason=NOT_FETCHED
+        )
+        # Joined, where it runs.
+        await temporal.start_refresh(client, request)
 
     async def _ended(self, client: Client, running: set[str]) -> int:
         """Lifecycles whose connection was repaired or given up by somebody who died before telling them."""

@@ -23,9 +23,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.detection import announce
 from integrations import temporal
 from integrations.db import binding, connections, credentials, ending, surge
-from integrations.db.refresh_first import NOT_YET
 from integrations.db.session import Sessions, make_engine, make_sessions
-from integrations.db.tables import Connection
+from integrations.db.tables import NOT_FETCHED, Connection
 from integrations.domain.connection import Status, owner_of, reauth_id
 from integrations.domain.errors import KeyTakenError, StopError, TryAgainError
 from integrations.domain.job import JobRequest, JobResult
@@ -82,7 +81,7 @@ class Platform:
                 scope_type=scope_type,
                 scope_id=scope_id,
                 status=Status.ERRORED if known.needs_nobody else Status.DISCONNECTED,
-                status_reason=NOT_YET if known.needs_nobody else "not connected yet",
+                status_reason=NOT_FETCHED if known.needs_nobody else "not connected yet",
                 variables=given,
             )
             session.add(row)

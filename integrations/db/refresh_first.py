@@ -1,19 +1,22 @@
 """The first credential of a connection that needs nobody's consent. Until it is there, the connection is `errored`."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import connections, credentials, leases, tasks
 from integrations.db.credentials import Tokens
+from integrations.db.tables import NOT_FETCHED, Connection
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.run import Run
 
-NOT_YET: Final = "its first token was not fetched yet"
+_PATIENCE: Final = timedelta(seconds=20)
+_BATCH: Final = 100
 _ACTOR: Final = "RefreshWorkflow"
 _FETCHED: Final = "its first token was fetched"
 
@@ -65,6 +68,13 @@ async def connect(
     )
     await tasks.close_all(session, row.id, by=_ACTOR, reason=_FETCHED, kinds=("errored",))
     return fresh.version
+
+
+async def unfetched(session: AsyncSession) -> Sequence[Connection]:
+    """Those for whom nobody has fetched one for long: whoever added them may have died before he could ask for it."""
+    quiet = Connection.created_at < func.now() - _PATIENCE
+    rows = select(Connection).where(Connection.status == Status.ERRORED, Connection.status_reason == NOT_FETCHED, quiet)
+    return (await session.scalars(rows.order_by(Connection.created_at).limit(_BATCH))).all()
 
 
 async def refuse(session: AsyncSession, connection_id: UUID, token: int, *, cause: str, way_out: str) -> None:

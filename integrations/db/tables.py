@@ -49,6 +49,11 @@ WATCHED = "status IN ('pending_reauth', 'needs_reconsent') OR lifecycle_id IS NO
 """Connections that must have a living lifecycle. In words, so that a query and its index say the same."""
 
 
+NOT_FETCHED: Final = "its first token was not fetched yet"
+"""The reason of a connection that needs nobody's consent, until it has its first credential."""
+_UNFETCHED: Final = f"status = 'errored' AND status_reason = '{NOT_FETCHED}'"
+
+
 class Connection(Base):
     __tablename__ = "service_connections"
     __table_args__ = (
@@ -56,6 +61,7 @@ class Connection(Base):
         CheckConstraint("scope_type IN ('user', 'org')", name="scope_type"),
         # What waits for a person is a handful among many: reconcile reads only those.
         Index("ix_service_connections_watched", "id", postgresql_where=text(WATCHED)),
+        Index("ix_service_connections_unfetched", "created_at", postgresql_where=text(_UNFETCHED)),
         Index(None, "scope_type", "scope_id"),
         Index(None, "provider_id"),
     )

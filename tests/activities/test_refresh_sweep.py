@@ -32,7 +32,7 @@ from integrations.db.refresh_overdue import overdue
 from integrations.db.session import Sessions
 from integrations.db.surge_counts import Refusal, Watched, count
 from integrations.db.surge_tables import RefreshRefusal
-from integrations.db.tables import Connection, Credential, GrantEvent, OperatorTask, RefreshLease
+from integrations.db.tables import NOT_FETCHED, Connection, Credential, GrantEvent, OperatorTask, RefreshLease
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.errors import NotReadyError, TryAgainError
@@ -44,7 +44,7 @@ from integrations.keyring import GivenKeys
 from integrations.providers.oauth import Providers
 from tests.activities.connected import altered
 from tests.activities.test_refresh import Gate
-from tests.factories import add_credential, every, stored, tokens
+from tests.factories import add_connection, add_credential, every, stored, tokens
 from tests.providers.person import Person
 from tests.refresh.ground import active, add_due, make_due, statuses
 from worker.plugin import runbook_plugin
@@ -834,3 +834,21 @@ class TestRetiredCredentials:
             *[("active", True)] * 4,
             *[("retired", False)] * 2,
         ]
+
+
+class TestAFirstToken:
+    async def test_that_nobody_asked_for_is_asked_for_by_reconcile(
+        self, client: Client, sessions: Sessions, person: Person
+    ) -> None:
+        """Whoever added the connection died between its row and its workflow."""
+        given = {"status": Status.ERRORED, "status_reason": NOT_FETCHED, "grants": [], "account_id": None}
+        late, fresh = await add_connection(sessions, **given), await add_connection(sessions, **given)
+        async with sessions.begin() as session:
+            row = await session.get_one(Connection, late.id)
+            row.created_at = datetime.now(UTC) - timedelta(minutes=1)
+
+        reconciled = await ActivityEnvironment(client=client).run(ReconcileActivities(sessions, Terms()).reauth)
+
+        assert reconciled.first_tokens == 1
+        assert await left(client, late.id) is not None
+        assert await left(client, fresh.id) is None

@@ -27,6 +27,12 @@ def upgrade() -> None:
     op.execute(_FIRST)
     op.alter_column(_CREDENTIALS, "provider_id", nullable=False)
     op.create_index(
+        "ix_service_connections_unfetched",
+        "service_connections",
+        ["created_at"],
+        postgresql_where=sa.text("status = 'errored' AND status_reason = 'its first token was not fetched yet'"),
+    )
+    op.create_index(
         "ix_service_credentials_due",
         _CREDENTIALS,
         ["provider_id", "refresh_at"],
@@ -47,6 +53,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_service_connections_unfetched", "service_connections")
     op.drop_index("ix_service_credentials_retired", _CREDENTIALS)
     op.drop_index("ix_service_credentials_failing", _CREDENTIALS)
     op.drop_column(_CREDENTIALS, "failing_since")
