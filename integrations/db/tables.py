@@ -131,6 +131,7 @@ class Credential(Base):
         Index("ux_service_credentials_active", "connection_id", unique=True, postgresql_where=text("state = 'active'")),
         # One consent makes one credential: a repeated exchange finds the first one's.
         Index("ux_service_credentials_session", "session_id", unique=True),
+        CheckConstraint("refresh_at IS NULL OR provider_id IS NOT NULL", name="due_somewhere"),
         # What is due at one provider, in its order: whatever is overdue at another is not walked through.
         Index("ix_service_credentials_due", "provider_id", "refresh_at", postgresql_where=text(DUE)),
         # A handful, but in an outage.
@@ -142,7 +143,7 @@ class Credential(Base):
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     connection_id: Mapped[UUID] = mapped_column(ForeignKey(Connection.id))
-    provider_id: Mapped[str]
+    provider_id: Mapped[str | None]
     """The connection's, for the index of what is due."""
     version: Mapped[int]
     state: Mapped[str]

@@ -23,6 +23,7 @@ from integrations.domain.connection import Status
 from integrations.domain.errors import TryAgainError
 from integrations.domain.reauth import Detected, Expire, OpenLifecycle, Terms
 from integrations.domain.refresh import Refresh, RefreshStep
+from integrations.domain.verdict import Meaning
 from integrations.providers.oauth import Providers
 from tests.activities.connected import altered, connected
 from tests.activities.told import Told
@@ -194,10 +195,8 @@ class TestARefreshThatIsObserved:
         steps = RefreshActivities(sessions, vault, altered(providers, environment=wrong))
         await conduct(sessions, Conduct.OBSERVE)
 
-        found = [
-            (await ActivityEnvironment().run(steps.refresh, RefreshStep(connection_id=connection.id))).refresh
-            for _ in range(2)
-        ]
+        step = RefreshStep(connection_id=connection.id, known_version=1, meaning=Meaning.OPERATOR_MUST_ACT)
+        found = [(await ActivityEnvironment().run(steps.confirm, step)).refresh for _ in range(2)]
 
         assert found == [Refresh.OPERATOR_MUST_ACT] * 2
         assert (await stored(sessions, Connection, connection.id)).status == Status.ACTIVE

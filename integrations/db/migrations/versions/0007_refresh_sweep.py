@@ -25,7 +25,9 @@ def upgrade() -> None:
     op.add_column(_CREDENTIALS, sa.Column("refresh_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column(_CREDENTIALS, sa.Column("failing_since", sa.DateTime(timezone=True), nullable=True))
     op.execute(_FIRST)
-    op.alter_column(_CREDENTIALS, "provider_id", nullable=False)
+    op.create_check_constraint(
+        op.f("ck_service_credentials_due_somewhere"), _CREDENTIALS, "refresh_at IS NULL OR provider_id IS NOT NULL"
+    )
     op.create_index(
         "ix_service_connections_unfetched",
         "service_connections",
@@ -58,5 +60,6 @@ def downgrade() -> None:
     op.drop_index("ix_service_credentials_failing", _CREDENTIALS)
     op.drop_column(_CREDENTIALS, "failing_since")
     op.drop_index("ix_service_credentials_due", _CREDENTIALS)
+    op.drop_constraint(op.f("ck_service_credentials_due_somewhere"), _CREDENTIALS)
     op.drop_column(_CREDENTIALS, "refresh_at")
     op.drop_column(_CREDENTIALS, "provider_id")
