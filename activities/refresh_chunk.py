@@ -31,7 +31,7 @@ from integrations.domain.verdict import TERMINAL, Meaning, Trouble
 from integrations.providers.http import TIMEOUT
 from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
 
-AT_ONCE: Final = 16
+AT_ONCE: Final = 12
 """Calls of one chunk: what a kill at a bad moment leaves without an answer."""
 _AT_FIRST: Final = 4
 """Of these, until one shows that the provider is there: a storm is met with few."""

@@ -29,7 +29,7 @@ from integrations.domain.surge import Limits
 from integrations.providers.entry import Provider
 from integrations.providers.oauth import Providers
 
-LANES: Final = 4
+LANES: Final = 3
 """Chunks of one provider at the same time. The rest of its worker's slots is for calls that somebody waits for."""
 _BY: Final = "refresh-sweep"
 _GOES_ON: Final = timedelta(minutes=15)

@@ -22,9 +22,9 @@ CREATE TABLE IF NOT EXISTS bench.service_credentials (
 CREATE SEQUENCE IF NOT EXISTS bench.credential_ids;
 CREATE TABLE IF NOT EXISTS bench.service_refresh_leases (LIKE public.service_refresh_leases INCLUDING ALL);
 """
-LANES: Final = 4
+LANES: Final = 3
 CHUNK: Final = 50
-WIDTH: Final = 16
+WIDTH: Final = 12
 """Calls of one lane at once, as the product has them."""
 _CLAIM: Final = """
 INSERT INTO bench.service_refresh_leases AS lease (connection_id, token, until, sent_version, sent_at)

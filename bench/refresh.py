@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 from pydantic import SecretStr
 
+from activities.refresh_sweep import LANES
 from bench import bare_refresh as bare
 from bench.connections import GRANTS
 from bench.result import Result
@@ -47,7 +48,7 @@ class Ground:
         await self._add("public", await self._minted(count))
         start = time.perf_counter()
         handle = await temporal.start_sweep(
-            self.stage.temporal, SweepRequest(provider_id="simulator", lanes=bare.LANES)
+            self.stage.temporal, SweepRequest(provider_id="simulator", lanes=LANES)
         )
         done = await handle.result()
         if done.refreshed != count:
@@ -144,6 +145,6 @@ async def sweep(stage: Stage) -> Sequence[Result]:
             count * TURNS,
             count * TURNS / bound,
             REQUIRED,
-            "a plain loop with the same calls and rows: httpx, asyncpg, 64 calls at once, rows 50 at a time",
+            "a plain loop with the same calls and rows: httpx, asyncpg, 36 calls at once, rows 50 at a time",
         )
     ]
