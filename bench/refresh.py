@@ -47,9 +47,7 @@ class Ground:
         """Seconds from the start of a sweep until it says that nothing is due any more, and each has its version."""
         await self._add("public", await self._minted(count))
         start = time.perf_counter()
-        handle = await temporal.start_sweep(
-            self.stage.temporal, SweepRequest(provider_id="simulator", lanes=LANES)
-        )
+        handle = await temporal.start_sweep(self.stage.temporal, SweepRequest(provider_id="simulator", lanes=LANES))
         done = await handle.result()
         if done.refreshed != count:
             raise RuntimeError(f"of {count} due connections the sweep tells: {done.words}")

@@ -42,7 +42,7 @@ from integrations.providers.catalog import Catalog
 from integrations.providers.channels.channel import Channel
 from integrations.providers.channels.client import make_transport
 from integrations.providers.channels.registry import make as make_channels
-from integrations.providers.http import make_client
+from integrations.providers.http import make_client, make_renewing_client
 from integrations.providers.oauth import Providers
 from integrations.settings import Settings
 from worker import schedules
@@ -98,14 +98,18 @@ def build_workers(
     channels: Mapping[str, Channel],
     config: Settings,
     served: Iterable[str],
+    renewing: Providers | None = None,
 ) -> list[Worker]:
-    """One worker for workflows and database steps, one for drains, one for messages, one for each provider's calls."""
+    """One worker for workflows and database steps, one for drains, one for messages, one for each provider's calls.
+
+    `renewing`: what a sweep refreshes with, where that is another client.
+    """
     sessions = make_sessions(engine)
     vault = Vault(config.keys)
     reauth = ReauthActivities(sessions, vault, providers, config.web_url)
     waiting = WaitingActivities(sessions)
     refresh = RefreshActivities(sessions, vault, providers, config.surge_limits)
-    sweep = RefreshSweepActivities(sessions, vault, providers, config.terms, config.surge_limits)
+    sweep = RefreshSweepActivities(sessions, vault, renewing or providers, config.terms, config.surge_limits)
     jobs = JobActivities(sessions, vault, providers)
     reconcile = ReconcileActivities(
         sessions, config.terms, config.retrying, config.sending, config.calls_kept, config.credentials_kept
@@ -266,11 +270,13 @@ async def run(config: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(make_client())
+        many = await stack.enter_async_context(make_renewing_client())
         sending = await stack.enter_async_context(make_transport(config.webhook_internal))
         engine = make_engine(config.sqlalchemy_url, ask_first=False)
         stack.push_async_callback(engine.dispose)
         recorder = await stack.enter_async_context(recording(make_sessions(engine)))
         providers = Providers(catalog.load(config.providers, config.simulator_url), http, recorder)
+        renewing = Providers(providers.catalog, many, recorder)
         client = await temporal.connect(config, plugins=(runbook_plugin(sandboxed=False),))
         await check_attributes(client)
         await check_database(engine, config)
@@ -278,7 +284,7 @@ async def run(config: Settings) -> None:
         await schedules.ensure(client)
         await start_dispatchers(client, engine)
         served = await served_providers(engine, providers.catalog)
-        workers = build_workers(client, engine, providers, make_channels(config, sending), config, served)
+        workers = build_workers(client, engine, providers, make_channels(config, sending), config, served, renewing)
         running = asyncio.gather(*(worker.run() for worker in workers))
         # All at once: one after the other their graces would add up.
         stack.push_async_callback(_stop, workers, running)

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import aiohttp
 import httpx
+from httpx_aiohttp import AiohttpTransport
 
 from integrations.domain.answer import IN_WORDS, Reading, hear
 from integrations.domain.message import Message
@@ -22,6 +24,10 @@ TIMEOUT: Final = timedelta(seconds=8)
 _BODY_LIMIT: Final = 1024 * 1024
 _HOPS: Final = 3
 _NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NEVER_CONNECTED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+_KEPT: Final = 4.0
+"""Seconds that an idle connection is kept. Many servers close theirs after 5: what is sent on one that is just being
+closed is an answer lost."""
 _UNSENDABLE: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 _A_PIECE: Final = 8
 """Characters from which on a part of a secret counts as one."""
@@ -46,6 +52,27 @@ def make_client() -> httpx.AsyncClient:
         transport=httpx.AsyncHTTPTransport(retries=0, limits=_NO_LIMIT),
         headers={"User-Agent": "integrations-runbook"},
         # A proxy from the environment would see every token.
+        trust_env=False,
+    )
+
+
+def make_renewing_client() -> httpx.AsyncClient:
+    """For refreshes, which go out by the hundred: the same on aiohttp's connections (docs/decisions/0009).
+
+    For POST alone: aiohttp sends what it takes for idempotent a second time by itself.
+    """
+
+    def session() -> aiohttp.ClientSession:
+        """Made with the first request: aiohttp wants a running loop. The slots of workers bound its connections."""
+        connector = aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=_KEPT)
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+    context = httpx.create_ssl_context(trust_env=False)
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(TIMEOUT.total_seconds(), pool=4.0),
+        follow_redirects=False,
+        transport=AiohttpTransport(verify=context, client=session),
+        headers={"User-Agent": "integrations-runbook"},
         trust_env=False,
     )
 
@@ -75,8 +102,10 @@ async def ask(
                     break
                 request = onward
     except httpx.HTTPError as error:
-        sent = Trouble.NOT_SENT if isinstance(error, _NEVER_SENT) else Trouble.LOST
-        return _trouble(Trouble.OURS if isinstance(error, _UNSENDABLE) else sent, kind_of(error))
+        return _trouble(_what(error), kind_of(error))
+    except (aiohttp.ClientError, UnicodeError) as error:
+        # No HTTP, or none that the transport can tell: it was sent, and nothing that can be read came back.
+        return _trouble(Trouble.LOST, type(error).__name__)
     except httpx.InvalidURL:
         return _trouble(Trouble.OURS, "InvalidURL")
     except TimeoutError:
@@ -116,6 +145,20 @@ def _trouble(trouble: Trouble, kind: str) -> Response:
     return Response(heard=Heard(trouble=trouble, trouble_kind=kind))
 
 
+def _what(error: httpx.HTTPError) -> Trouble:
+    """May it have arrived? Only what ended before there was a connection was never sent."""
+    if isinstance(error, _UNSENDABLE):
+        return Trouble.OURS
+    beneath = _beneath(error)
+    # What aiohttp says counts: its transport calls every broken connection ConnectTimeout.
+    never = isinstance(beneath, _NEVER_CONNECTED) if beneath else isinstance(error, _NEVER_SENT)
+    return Trouble.NOT_SENT if never else Trouble.LOST
+
+
+def _beneath(error: BaseException) -> aiohttp.ClientError | None:
+    return next((cause for cause in causes(error) if isinstance(cause, aiohttp.ClientError)), None)
+
+
 def kind_of(error: httpx.HTTPError) -> str:
     """The transport error's class, or what lies behind it when that says more."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
@@ -124,6 +167,12 @@ def kind_of(error: httpx.HTTPError) -> str:
                 return "DnsFailure"
             if isinstance(cause, ssl.SSLError):
                 return "TlsFailure"
+        beneath = _beneath(error)
+        if isinstance(beneath, aiohttp.ClientConnectorError):
+            return httpx.ConnectError.__name__
+        if beneath is not None and not isinstance(beneath, _NEVER_CONNECTED):
+            # What that transport calls whatever ends a connection before an answer.
+            return "Disconnected"
     return type(error).__name__
 
 

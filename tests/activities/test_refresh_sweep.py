@@ -41,6 +41,7 @@ from integrations.domain.reauth import Terms
 from integrations.domain.refresh import Chunk, ChunkStep, Refresh, RefreshRequest, RefreshStep
 from integrations.domain.verdict import Meaning
 from integrations.keyring import GivenKeys
+from integrations.providers.http import make_renewing_client
 from integrations.providers.oauth import Providers
 from tests.activities.connected import altered
 from tests.activities.test_refresh import Gate
@@ -69,9 +70,11 @@ async def client(time_skipping: WorkflowEnvironment, sessions: Sessions) -> Asyn
             await client.get_workflow_handle(f"refresh:simulator:{row.id}").terminate()
 
 
-@pytest.fixture
-def steps(sessions: Sessions, vault: Vault, providers: Providers) -> RefreshSweepActivities:
-    return RefreshSweepActivities(sessions, vault, providers, Terms())
+@pytest_asyncio.fixture
+async def steps(sessions: Sessions, vault: Vault, providers: Providers) -> AsyncIterator[RefreshSweepActivities]:
+    """With the client that a worker gives them."""
+    async with make_renewing_client() as http:
+        yield RefreshSweepActivities(sessions, vault, altered(providers, http=http), Terms())
 
 
 async def chunk(steps: RefreshSweepActivities, client: Client, *, attempt: int = 1) -> Chunk:

@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from integrations.domain.verdict import Trouble
+from integrations.domain.verdict import Heard, Trouble
 from integrations.providers import http
-from integrations.providers.http import ask, make_client
+from integrations.providers.http import ask, make_client, make_renewing_client
 from tests.providers.serving import Handler, answering, self_signed, serving
 
 SECRET = "sim_at_a-very-secret-token"
@@ -245,3 +245,91 @@ class TestTheClient:
         async with make_client() as client:
             assert client.follow_redirects is False
             assert isinstance(client, httpx.AsyncClient)
+
+
+async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    linger = struct.pack("ii", 1, 0)  # close with a reset
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+
+async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def gibberish(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"\x16\x03\x01 what?\r\n\r\n")
+    await writer.drain()
+
+
+class TestTroubleOfARefreshInASweep:
+    """On the other transport, which has names of its own for all of it. What matters: may the token be used up?"""
+
+    async def test_before_anything_was_sent_is_told_apart(self) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            heard = await self._sent(f"http://127.0.0.1:{taken.getsockname()[1]}/")
+
+        assert (heard.trouble, heard.trouble_kind) == (Trouble.NOT_SENT, "ConnectError")
+
+    async def test_with_a_name_that_does_not_resolve_is_told_by_its_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def unresolved(*_: object, **__: object) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", unresolved)
+        heard = await self._sent("https://provider.invalid/")
+
+        assert (heard.trouble, heard.trouble_kind) == (Trouble.NOT_SENT, "DnsFailure")
+
+    async def test_with_a_certificate_that_nobody_vouches_for_is_told_by_its_name(self, tmp_path: Path) -> None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(self_signed(tmp_path))
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=tls)
+        async with server:
+            heard = await self._sent(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+
+        assert (heard.trouble, heard.trouble_kind) == (Trouble.NOT_SENT, "TlsFailure")
+
+    @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "nonsense", "http://", "http://[::1/"])
+    async def test_of_an_address_that_is_none_is_ours(self, url: str) -> None:
+        assert (await self._sent(url)).trouble is Trouble.OURS
+
+    @pytest.mark.parametrize(
+        "handler",
+        [
+            reset,
+            hang_up,
+            gibberish,
+            answering("200 OK", body=b'{"access', length=500),
+            answering("200 OK", "Content-Encoding: gzip", body=b"not gzip"),
+            answering("200 \xff\xfe", body=b"{}"),
+        ],
+    )
+    async def test_after_the_request_was_sent_means_that_the_answer_is_lost(self, handler: Handler) -> None:
+        async with serving(handler) as url:
+            heard = await self._sent(url)
+
+        assert (heard.status, heard.trouble) == (None, Trouble.LOST)
+
+    async def test_is_never_met_by_sending_again(self) -> None:
+        """A connection that is kept, and closed by the other side just then: what was sent on it may have arrived."""
+        came = 0
+
+        async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal came
+            came += 1
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            await reader.readuntil(b"\r\n\r\n")
+            came += 1
+            writer.close()
+
+        async with serving(once) as url, make_renewing_client() as client:
+            first = await ask(client, "POST", url, json={})
+            second = await ask(client, "POST", url, json={})
+
+        assert (first.heard.status, second.heard.trouble, came) == (200, Trouble.LOST, 2)
+
+    async def _sent(self, url: str) -> Heard:
+        async with make_renewing_client() as client:
+            response = await ask(client, "POST", url, data={"refresh_token": SECRET})
+        assert SECRET not in response.model_dump_json()
+        return response.heard

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from integrations.domain.verdict import Heard, Trouble, Verdict
 from integrations.providers import http
-from integrations.providers.http import make_client
+from integrations.providers.http import make_client, make_renewing_client
 from integrations.providers.oauth import OAuthClient, Providers
 from simulator.fault_kinds import KINDS
 from tests.activities.connected import altered
@@ -53,6 +53,13 @@ async def client(providers: Providers) -> AsyncIterator[OAuthClient]:
         yield altered(providers, http=own).client("simulator")
 
 
+@pytest.fixture
+async def renewing(providers: Providers) -> AsyncIterator[OAuthClient]:
+    """The one that sweeps refresh with."""
+    async with make_renewing_client() as own:
+        yield altered(providers, http=own).client("simulator")
+
+
 async def refreshed(client: OAuthClient, person: Person, order: dict[str, Any]) -> tuple[Heard, Verdict, list[str]]:
     granted = await person.connects(client)
     assert granted.refresh_token is not None
@@ -82,6 +89,17 @@ class TestEveryFault:
         assert (verdict.rule, heard.trouble) == (rule, trouble)
         told = f"{heard.model_dump_json()} {verdict.model_dump_json()} {heard.words}"
         assert not any(secret in told for secret in secrets)
+
+    @pytest.mark.parametrize(("order", "rule", "trouble"), [(o, token, t) for o, token, _, t in MET])
+    async def test_means_the_same_to_a_sweep(
+        self, renewing: OAuthClient, person: Person, order: dict[str, Any], rule: str, trouble: Trouble | None
+    ) -> None:
+        heard, verdict, secrets = await refreshed(renewing, person, order)
+
+        assert (verdict.rule, heard.trouble) == (rule, trouble)
+        told = f"{heard.model_dump_json()} {verdict.model_dump_json()} {heard.words}"
+        assert not any(secret in told for secret in secrets)
+        assert await person.refreshes() <= 1
 
     @pytest.mark.parametrize(("order", "rule"), [(o, api) for o, _, api, _ in MET if api])
     async def test_at_the_api_meets_its_rule(

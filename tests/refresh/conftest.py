@@ -11,7 +11,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from integrations.db.session import make_engine
-from integrations.providers.http import make_client
+from integrations.providers.http import make_client, make_renewing_client
 from integrations.providers.oauth import Providers
 from integrations.settings import load
 from tests.providers.person import Person, somebody
@@ -58,9 +58,11 @@ async def working(
             if number:
                 stack.push_async_callback(own.dispose)
             http = await stack.enter_async_context(make_client())
+            many = await stack.enter_async_context(make_renewing_client())
             # One client serves one worker of a queue.
             own_client = await connected(time_skipping)
-            workers += build_workers(own_client, own, Providers(several.catalog, http), {}, settings, SERVED)
+            own_providers, renewing = Providers(several.catalog, http), Providers(several.catalog, many)
+            workers += build_workers(own_client, own, own_providers, {}, settings, SERVED, renewing)
         running = asyncio.gather(*(worker.run() for worker in workers))
         yield Working(several)
         await asyncio.gather(*(worker.shutdown() for worker in workers))

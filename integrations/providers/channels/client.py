@@ -12,7 +12,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from integrations.providers.channels.places import Resolver
-from integrations.providers.http import causes, kind_of
+from integrations.providers.http import kind_of
 
 CONNECTIONS: Final = 100
 """At once, to all receivers together. More than are sent at once, so that nothing ever waits for one."""
@@ -39,9 +39,4 @@ def make_transport(internal: Collection[str] = ()) -> httpx.AsyncBaseTransport:
 
 def trouble_of(error: Exception) -> str:
     """A short name for what went wrong below HTTP."""
-    kind = kind_of(error) if isinstance(error, httpx.HTTPError) else "BadAnswer"
-    if kind != httpx.ConnectTimeout.__name__:
-        return kind
-    # What the transport calls whatever ends a connection before an answer. There is no such timeout here.
-    never = any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes(error))
-    return httpx.ConnectError.__name__ if never else "Disconnected"
+    return kind_of(error) if isinstance(error, httpx.HTTPError) else "BadAnswer"
