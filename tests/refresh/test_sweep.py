@@ -108,20 +108,20 @@ class TestASurge:
         person: Person,
         answer: tuple[int, str],
     ) -> None:
-        ground = await add_due(sessions, vault, person.http, 100, provider_id="large")
+        ground = await add_due(sessions, vault, person.http, 500, provider_id="large")
         status, error = answer
         await ground.breaks(kind="status", status=status, body={"error": error})
 
         await sweep(client)
 
         async def all_are_held_back() -> bool:
-            return len([row for row in await every(sessions, RefreshRefusal) if row.held_at]) == 100
+            return len([row for row in await every(sessions, RefreshRefusal) if row.held_at]) == 500
 
-        await until(all_are_held_back, "each is looked at twice, or found to be one of a surge", 100)
+        await until(all_are_held_back, "each is looked at twice, or found to be one of a surge")
         [task] = await every(sessions, OperatorTask)
         assert (task.provider_id, task.kind, task.status) == ("large", "surge", "open")
-        assert "100 of 100 connections" in task.cause
-        assert f"most often {status} {error} (100)" in task.cause
+        assert "500 of 500 connections" in task.cause
+        assert f"most often {status} {error} (500)" in task.cause
         assert set((await statuses(sessions)).values()) == {Status.ACTIVE}
         assert await every(sessions, GrantEvent) == []
         assert await every(sessions, Transition) == []
