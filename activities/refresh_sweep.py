@@ -127,7 +127,10 @@ class RefreshSweepActivities:
         going_on = [each for each in leaving if each.claim.connection.id not in held]
         await asyncio.gather(*(self._leave(each) for each in going_on))
         async with self._sessions.begin() as session:
-            late = [Late(each.claim, _GOES_ON, each.answered, failing=not each.is_refused) for each in leaving]
+            late = [
+                Late(each.claim, max(_GOES_ON, each.after or _SOON), each.answered, failing=not each.is_refused)
+                for each in leaving
+            ]
             late += [Late(each.claim, _behind(each), each.answered, failing=True) for each in behind]
             late += [Late(claim, None, answered=False, failing=False) for claim in outcome.hopeless]
             await refresh_due.put_off(session, late)

@@ -469,6 +469,9 @@ class TestAProviderInTrouble:
 
         assert await chunk(steps, client, attempt=2) == Chunk(taken=4, refreshed=3, left=1)
 
+        at = (await active(sessions))[one.ids[0]].refresh_at
+        assert at is not None
+        assert at > datetime.now(UTC) + timedelta(minutes=59)
         assert (await chunk(steps, client)).refreshed == 37
 
     async def test_is_left_alone_for_as_long_as_all_its_answers_ask(
