@@ -15,9 +15,10 @@ from integrations.domain.automation import FailureMode
 from integrations.domain.connection import Status, masked, reauth_id, refresh_id
 from integrations.domain.errors import StopError, WrongUsageError
 from integrations.domain.refresh import Refresh
-from integrations.temporal import ui_link
+from integrations.temporal import target, ui_link
 from starters import why
 from starters.client import ended
+from starters.pending import waiting
 from starters.reach import Reach, changing, reading, warn_without_worker
 from starters.shell import FAILED, By, Json, Reason, as_json, because, command, err, fail, fields, out, run, table
 from workflows.queues import WORKFLOWS, provider_queue
@@ -148,6 +149,11 @@ async def refresh(
         if not wait:
             as_json({"workflow_id": handle.id}) if json else out.print(f"Started: {handle.id}")
             return
+        if joined := waiting(await handle.describe()):
+            err.print(f"{handle.id} is under way and waits: {joined.why}", markup=False)
+            at = target(reach.settings)
+            where = f"--address {at.address} --namespace {at.namespace} -w {handle.id} -a {joined.activity_id}"
+            err.print(f"To have it tried at once: temporal activity reset {where}", soft_wrap=True)
         result = await _result(reach, handle, patience)
         async with reach.sessions.begin() as session:
             held = await automation.why_not(session, FailureMode.REAUTH)

@@ -1,7 +1,6 @@
 """Refreshes at a provider as a whole: what a surge of refusals holds back, and letting it be acted on."""
 
 import typer
-from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -9,6 +8,7 @@ from integrations.db.refresh_overdue import overdue
 from integrations.db.surge_status import held_back
 from integrations.domain.refresh import SweepRequest
 from integrations.temporal import TemporalUnreachableError
+from starters.pending import is_untaken, waiting
 from starters.reach import Reach, changing, reading, warn_without_worker
 from starters.shell import By, Json, Reason, as_json, because, command, out, run, table
 from workflows.queues import WORKFLOWS, provider_queue
@@ -67,12 +67,9 @@ async def _waits_for(reach: Reach, provider_id: str) -> str:
         return "its first sweep: does a worker run? runbook doctor"
     if described.status is not WorkflowExecutionStatus.RUNNING:
         return "the next sweep: does a worker run? runbook doctor"
-    pending = described.raw_description.pending_activities
-    said = [each.last_failure.message for each in pending if each.HasField("last_failure")]
-    if said:
-        return said[0]
-    untaken = any(each.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED for each in pending)
-    return f"a worker that serves {provider_id}: runbook doctor" if untaken else "nothing: it is at it"
+    if found := waiting(described):
+        return found.why
+    return f"a worker that serves {provider_id}: runbook doctor" if is_untaken(described) else "nothing: it is at it"
 
 
 @app.command()

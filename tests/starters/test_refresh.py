@@ -1,6 +1,8 @@
 """A surge on the running stack: what people see of it, and how they let it be acted on."""
 
 import asyncio
+import shlex
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
@@ -11,8 +13,9 @@ import pytest_asyncio
 from integrations.db import connections
 from integrations.db.vault import Vault
 from integrations.domain.refresh import Refresh, Refreshed
+from starters.pending import waiting
 from tests.refresh.ground import add_due
-from tests.starters.conftest import Runbook
+from tests.starters.conftest import RUNBOOK, Runbook
 from tests.starters.running import Running
 from workflows.refresh_sweep import SCHEDULE
 
@@ -84,6 +87,31 @@ class TestLateRefreshes:
             await platform.disconnect(each, by="the test", reason="done")
         assert "No refresh is late" in runbook("refresh", "late").out
         await platform.temporal.get_workflow_handle("refresh:github").terminate()
+
+
+class TestARefreshThatWaits:
+    async def test_is_joined_and_says_how_to_have_it_tried_at_once(self, runbook: Runbook, running: Running) -> None:
+        settings, platform = running.stack.settings, running.platform
+        async with httpx.AsyncClient(base_url=settings.simulator_url or "", trust_env=False, timeout=20) as simulator:
+            ground = await add_due(platform.sessions, Vault(settings.keys), simulator, 1, overdue=-timedelta(days=1))
+            [one] = ground.ids
+            await ground.breaks(one, kind="throttle", retry_after=600)
+            handle = await platform.refresh(one, by="ada", reason="a look")
+            async with asyncio.timeout(30):
+                while waiting(await handle.describe()) is None:
+                    await asyncio.sleep(0.1)
+
+            joined = runbook("connections", "refresh", str(one), "--timeout", "1")
+            (await simulator.delete("/admin/faults")).raise_for_status()
+        assert f"{handle.id} is under way and waits: Simulator: 429" in joined.err
+        [printed] = [line for line in joined.err.splitlines() if "temporal activity reset" in line]
+        words = shlex.split(printed.partition("temporal ")[2])
+        reset = await asyncio.to_thread(
+            subprocess.run, [RUNBOOK.with_name("temporal"), *words], capture_output=True, text=True, check=False
+        )
+        assert reset.returncode == 0, reset.stderr
+        assert (await asyncio.wait_for(handle.result(), 30)).refresh is Refresh.REFRESHED
+        await platform.disconnect(one, by="the test", reason="done")
 
 
 class TestASurge:
