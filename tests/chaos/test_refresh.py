@@ -4,6 +4,7 @@ Where the provider forgives a second try the connection survives. Where it does 
 demoted, and the owner is told the truth.
 """
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.chaos.waiting import until
 from tests.refresh.ground import Due, add_due
 from workflows.refresh_sweep import SCHEDULE
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(200)]
 STRICT = Path(__file__).with_name("strict.toml")
 _VERSIONS = "SELECT version FROM service_credentials WHERE connection_id = ANY(:ids) AND state = 'active'"
 _FIRST = "SELECT sent_version FROM service_refresh_leases WHERE connection_id = ANY(:ids) AND sent_version IS NOT NULL"
@@ -27,9 +28,10 @@ async def killed_before_it_stores(ground: Ground, due: Due) -> None:
     async def all_are_rotated() -> bool:
         return set(await due.asked()) == set(due.accounts.values())
 
-    async with row_locked(ground, min(due.ids), "state") as lock:
+    async with AsyncExitStack() as locks:
+        for connection_id in due.ids:
+            await locks.enter_async_context(row_locked(ground, connection_id, "state"))
         await ground.platform.temporal.get_schedule_handle(SCHEDULE).trigger()
-        await lock.is_waited_for()
         await until("the provider has rotated all of them", all_are_rotated)
         await ground.kill(Victim.WORKER)
     await ground.bring_back(Victim.WORKER)
