@@ -12,8 +12,9 @@ from starters.demo.simulator import Simulator
 
 SWEEP: Final = "refresh:simulator"
 _OK: Final = 200
-_ASKED_IN_A_STORM: Final = 25
-"""Of a hundred that are due: two chunks that begin beside each other, and one connection for each look after that."""
+_ASKED_IN_A_STORM: Final = 40
+"""Of a hundred that are due: eight for each of two chunks that begin beside each other, and four for each look after
+that, of which a slow machine has one more."""
 
 
 async def asked(simulator: Simulator, accounts: Mapping[UUID, str]) -> list[dict[str, Any]]:
