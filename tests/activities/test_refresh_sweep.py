@@ -459,6 +459,7 @@ class TestAProviderInTrouble:
 
         # By the policy: 2, 4, 8 and 16 s.
         assert raised <= 4
+        assert await due(sessions) == set(), "what no rule has is tried again and again"
 
     async def test_is_not_told_by_one_connections_quota(
         self, steps: RefreshSweepActivities, client: Client, sessions: Sessions, vault: Vault, person: Person

@@ -4,7 +4,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import credentials, surge, tasks
@@ -298,6 +298,17 @@ class TestARelease:
 
         assert {row.id for row in released or []} == set(bad[4:])
         assert [await decided(sessions, each) for each in bad] == [None] * 10
+
+    async def test_is_not_needed_for_whom_somebody_has_acted_on(self, sessions: Sessions, add: Adding) -> None:
+        """Held back, and made `errored` by a person's word: they keep no surge open when the last other one works."""
+        bad = await add(6)
+        assert len(await refused(sessions, bad)) == 6
+        async with sessions.begin() as session:
+            await session.execute(update(Connection).where(Connection.id.in_(bad[:5])).values(status="errored"))
+
+        await add.works(bad[5:])
+
+        assert await open_tasks(sessions) == []
 
     async def test_without_a_surge_changes_nothing(self, sessions: Sessions) -> None:
         async with sessions.begin() as session:
