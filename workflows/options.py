@@ -36,11 +36,16 @@ DATABASE_LOCALLY: Final = LocalTiming(
     retry_policy=RetryPolicy(maximum_attempts=1),
 )
 
+_OUTLASTS_AN_OUTAGE: Final = RetryPolicy(
+    # No maximum_attempts: an outage is waited for, not counted. Retry-After comes as next_retry_delay.
+    initial_interval=timedelta(seconds=2),
+    maximum_interval=timedelta(minutes=5),
+)
+
 PROVIDER_CALL: Final = Timing(
     # One HTTP call of at most 8 s and its database steps.
     start_to_close_timeout=timedelta(seconds=15),
-    # No maximum_attempts: an outage is waited for, not counted. Retry-After comes as next_retry_delay.
-    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=2), maximum_interval=timedelta(minutes=5)),
+    retry_policy=_OUTLASTS_AN_OUTAGE,
 )
 
 REFRESH_ENDS: Final = Timing(
@@ -61,8 +66,7 @@ REFRESH_CHUNK: Final = Timing(
     # Calls are begun for 15 s and take 8 s at most; then what failed gets workflows of its own.
     start_to_close_timeout=timedelta(minutes=1),
     heartbeat_timeout=timedelta(seconds=10),
-    # No maximum_attempts: an outage is waited for, not counted. Retry-After comes as next_retry_delay.
-    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=2), maximum_interval=timedelta(minutes=5)),
+    retry_policy=_OUTLASTS_AN_OUTAGE,
 )
 
 CONSENT: Final = Timing(
