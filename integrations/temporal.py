@@ -28,6 +28,7 @@ from integrations.domain.job import JobRequest
 from integrations.domain.keys import Reencrypted, ReencryptRequest
 from integrations.domain.mail import THIS_MACHINE
 from integrations.domain.notification_delivery import ChannelRequest, SendRequest, Sent
+from integrations.domain.outage import OutageRequest, OutageResult
 from integrations.domain.outbox import Delivered, DeliveryRequest, DispatchRequest
 from integrations.domain.reauth import ConsentDenied, ConsentReceived, Detection, ReauthRequest, Repaired
 from integrations.domain.refresh import Chunk, RefreshRequest, SweepRequest
@@ -356,6 +357,27 @@ async def start_sending(client: Client, request: SendRequest) -> WorkflowHandle[
         start_delay=None if left.waits_locally else left.wait or None,
         # Where a worker is in this process, the first task comes with the answer in place of by the queue.
         request_eager_start=True,
+    )
+
+
+async def start_outage(client: Client, request: OutageRequest) -> WorkflowHandle[Any, OutageResult]:
+    """Start an outage's workflow, or join the provider's open one."""
+    return await client.start_workflow(
+        "ProviderOutageWorkflow",
+        request,
+        id=request.key,
+        task_queue=WORKFLOWS,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=TypedSearchAttributes(
+            [
+                SearchAttributePair(FAILURE_MODE, "outage"),
+                SearchAttributePair(STEP, "scope"),
+                SearchAttributePair(PROVIDER, request.provider_id),
+                SearchAttributePair(CAUSE, request.reason[:CAUSE_LIMIT]),
+            ]
+        ),
+        static_summary=f"{request.provider_id}: {request.reason} (by {request.by})",
+        result_type=OutageResult,
     )
 
 

@@ -12,11 +12,19 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from integrations.db import automation_tables, call_tables, ledger_tables, notification_tables, surge_tables, tables
+from integrations.db import (
+    automation_tables,
+    call_tables,
+    ledger_tables,
+    notification_tables,
+    outage_tables,
+    surge_tables,
+    tables,
+)
 from integrations.db.base import Base
 from integrations.domain.errors import StopError
 
-_ALL: Final = (tables, ledger_tables, notification_tables, call_tables, automation_tables, surge_tables)
+_ALL: Final = (tables, ledger_tables, notification_tables, call_tables, automation_tables, surge_tables, outage_tables)
 """Imported for what they declare."""
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 _LOCK: Final = 0x72756E626F6F6B  # "runbook": any number that nobody else locks

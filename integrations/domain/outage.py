@@ -1,0 +1,245 @@
+"""A provider's outage: how far it reaches, what is done about it, and what its workflow is told and tells."""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from pydantic import Field
+
+from integrations.domain.message import Message
+
+OURS: Final = "ours"
+"""Stands in a provider's place when several unrelated ones fail at once: then it is our own way out."""
+DETECTOR: Final = "outage-detector"
+"""The detector's workflow, and the name that it acts under."""
+TASK: Final = "outage"
+"""The kind of the operators' task: one open per provider."""
+
+
+class Scope(StrEnum):
+    """How far an outage reaches. What it does not reach is let alone."""
+
+    PROVIDER = "provider"
+    ENDPOINT = "endpoint"
+    TENANT = "tenant"
+    OURS = "ours"
+
+
+class Step(StrEnum):
+    """Where an outage's workflow is, in the order of a run without surprises."""
+
+    SCOPE = "scope"
+    CONTAIN = "contain"
+    SHIELD = "shield"
+    HOLD = "hold"
+    PROBE = "probe"
+    RAMP = "ramp"
+    REPLAY = "replay"
+    VALIDATE = "validate"
+    CLOSE = "close"
+
+
+class Brake(StrEnum):
+    """What holds calls back, and what holds back what is done about their answers."""
+
+    QUEUE = "queue"
+    """The rate limit of a provider's task queue."""
+    CIRCUIT = "circuit"
+    """A row that the gate asks before each call of one endpoint."""
+    TENANT = "tenant"
+    """The limit of one fairness key of a provider's task queue."""
+    SHIELD = "shield"
+    """No terminal answer of the provider is acted on."""
+
+
+class Ended(StrEnum):
+    HEALED = "healed"
+    UNFOUNDED = "unfounded"
+    """Probes found nothing wrong: nothing was contained."""
+    BY_HAND = "by_hand"
+    """An operator closed it."""
+    PASSED = "passed"
+    """Seen while the platform does nothing by itself, and over by itself."""
+    ABANDONED = "abandoned"
+    """Its workflow was ended by hand: its leases ran out, and its brakes were released."""
+
+
+class Cell(Message):
+    """Calls of one endpoint for one tenant: a field of the failure matrix."""
+
+    endpoint: str
+    tenant: str
+    calls: int
+    failing: int
+    """Answered with trouble that is nobody's to mend: an outage, a throttle, a plea to come back."""
+
+
+class Finding(Message):
+    """What a look at recorded calls says of one provider, and the counts that say it."""
+
+    provider_id: str
+    scope: Scope
+    names: tuple[str, ...] = ()
+    """The endpoints, the tenants, or (of `ours`) the providers. Empty: the provider as a whole."""
+    why: str
+    window: timedelta | None = None
+    """None: the last calls, over any time."""
+    calls: int
+    failing: int
+    certain: bool = True
+    """False: too few calls to tell. Probes decide."""
+    matrix: tuple[Cell, ...] = ()
+    """The fields with the most failures first, and not all of them when there are many."""
+
+
+class Baseline(Message):
+    """How a provider did before its trouble began."""
+
+    since: datetime
+    until: datetime
+    rate: float
+    """Calls per second."""
+    refreshes: int
+    refreshed: int
+    uses: int
+    """Calls of capabilities."""
+    used: int
+    """Of these, answered as they should be."""
+
+
+class Target(Message):
+    """What one brake holds back."""
+
+    provider_id: str
+    brake: Brake
+    name: str = ""
+    """The endpoint or the tenant; empty for the provider's queue and its shield."""
+    full: float = 0.0
+    """Calls per second that are 100 % of the ramp: the smaller of the provider's limit and the rate before."""
+
+    @property
+    def words(self) -> str:
+        return _WORDS[self.brake].format(provider=self.provider_id, name=self.name)
+
+
+_WORDS: Final = {
+    Brake.QUEUE: "the queue of {provider}",
+    Brake.CIRCUIT: "{name} at {provider}",
+    Brake.TENANT: "{name} at {provider}",
+    Brake.SHIELD: "the shield over {provider}",
+}
+
+
+class Limits(Message):
+    """What is an outage, and how its end is felt for. All of it is a setting, RUNBOOK_OUTAGE_*."""
+
+    every: timedelta = timedelta(seconds=15)
+    """Between two looks of the detector."""
+    window: timedelta = timedelta(seconds=60)
+    calls: int = 20
+    share: int = 50
+    """Per cent of these that are failing."""
+    quiet_calls: int = 5
+    """Of a provider with fewer calls than that: so many of the last ones in a row, over any time."""
+    quiet_probes: int = 2
+    lease: timedelta = timedelta(minutes=2)
+    """For which a brake outlives its workflow."""
+    probe_first: timedelta = timedelta(seconds=15)
+    probe_most: timedelta = timedelta(minutes=2)
+    """To which the wait between two probes doubles while they fail."""
+    probes: int = 3
+    """Successes in a row before the first step of the ramp."""
+    step: timedelta = timedelta(seconds=30)
+    """The least time of a step of the ramp."""
+    step_calls: int = 10
+    """The sample that a step is judged by."""
+    step_share: int = 90
+    """Per cent of these that have to be fine."""
+    step_quiet: timedelta = timedelta(minutes=2)
+    """After this a step is over whose sample is too small, when nothing in it failed."""
+    slack: int = 2
+    """Points by which success may be under the baseline's when it is validated."""
+
+    def trickle(self, full: float) -> float:
+        """Calls per second while it is contained: a fiftieth, and one in two seconds at most."""
+        return min(max(full / 50, 0.02), 0.5)
+
+
+RAMP: Final = (5, 10, 25, 50, 100)
+"""Per cent of the full rate."""
+
+
+class Pin(Message):
+    """A rate by a person's word: nothing changes it until it is taken off."""
+
+    rate: float = Field(ge=0)
+    """Calls per second."""
+    by: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+
+
+class Word(Message):
+    """A person's word to an outage: who, and why."""
+
+    by: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+
+
+class Isolate(Word):
+    """Contain an endpoint or a tenant as well, or the whole provider when neither is named."""
+
+    endpoint: str = ""
+    tenant: str = ""
+
+
+class Progress(Message):
+    """Where an outage's workflow is: what a run hands on to the next one."""
+
+    outage_id: UUID
+    limits: Limits
+    step: Step
+    targets: tuple[Target, ...] = ()
+    ordered_until: datetime | None = None
+    """Contained by a person's word until then, whatever probes say."""
+    pin: Pin | None = None
+    percent: int = 0
+    """Where the ramp is."""
+    successes: int = 0
+    """Probes in a row that were fine."""
+    wait: timedelta | None = None
+    """Before the next probe."""
+    relapses: int = 0
+
+
+class OutageRequest(Message):
+    """Contain what is found at one provider, feel for its end, and bring everything back. A person may start one."""
+
+    provider_id: str
+    by: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+    endpoint: str = ""
+    tenant: str = ""
+    """With `hold`: what a person wants contained; neither: the whole provider."""
+    hold: timedelta | None = None
+    """By a person's word: contained for so long at least, without asking how the provider is."""
+    progress: Progress | None = None
+    """Of the run before."""
+
+    @property
+    def key(self) -> str:
+        return outage_id(self.provider_id)
+
+
+class OutageResult(Message):
+    outage_id: UUID
+    ended: Ended
+    why: str
+    relapses: int = 0
+    parked: int = 0
+    """Jobs that were parked, and done again afterwards."""
+
+
+def outage_id(provider_id: str) -> str:
+    """The workflow's id."""
+    return f"outage:{provider_id}"
