@@ -12,11 +12,12 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db import tasks
+from integrations.db.outage_parked import waited
 from integrations.db.outage_tables import Outage, ParkedJob
 from integrations.db.outbox import enqueue_apart
 from integrations.domain.connection import owner_of
 from integrations.domain.outage import DONE, TASK, Scope
-from integrations.domain.outage_words import providers, reach, title
+from integrations.domain.outage_words import reach, title
 
 OPENED = "provider.outage_opened"
 CLOSED = "provider.outage_closed"
@@ -93,11 +94,7 @@ async def _waited(session: AsyncSession, row: Outage, until: datetime) -> list[t
     }
     found = await session.execute(
         select(ParkedJob.provider_id, ParkedJob.tenant, *(each.label(name) for name, each in counts.items()))
-        .where(
-            ParkedJob.provider_id.in_(providers(row.provider_id, row.names)),
-            ParkedJob.parked_at <= until,
-            func.coalesce(ParkedJob.settled_at, until) >= row.opened_at,
-        )
+        .where(waited(row.provider_id, row.names, row.opened_at, until))
         .group_by(ParkedJob.provider_id, ParkedJob.tenant)
         .order_by(ParkedJob.provider_id, ParkedJob.tenant)
     )
