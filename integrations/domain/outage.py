@@ -15,6 +15,8 @@ DETECTOR: Final = "outage-detector"
 """The detector's workflow, and the name that it acts under."""
 TASK: Final = "outage"
 """The kind of the operators' task: one open per provider."""
+DONE: Final = "done"
+"""The outcome of a parked job that was carried out afterwards. Every other one says why it was not."""
 
 
 class Scope(StrEnum):
