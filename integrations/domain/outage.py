@@ -133,6 +133,23 @@ _WORDS: Final = {
 }
 
 
+class Cut(Message):
+    """A brake, and what it lets through."""
+
+    target: Target
+    rate: float | None = Field(default=None, ge=0)
+    """Calls per second. 0: none, but of a tenant, whose least is integrations/task_queues.py's. None: of a shield."""
+
+
+def comes_back(rate: float) -> tuple[timedelta, timedelta]:
+    """How soon, at the earliest and at the latest, a call is tried again that a circuit of this rate did not admit.
+
+    Some of those that wait are there whenever the next one may go, and no more of them than that.
+    """
+    soonest = min(max(5 / rate, 1.0), 10.0) if rate else 10.0
+    return timedelta(seconds=soonest), timedelta(seconds=3 * soonest)
+
+
 class Limits(Message):
     """What is an outage, and how its end is felt for. All of it is a setting, RUNBOOK_OUTAGE_*."""
 
