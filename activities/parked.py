@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -38,15 +39,19 @@ class ParkedActivities:
             await parked.settle(session, this_run(), outcome)
 
 
-async def release(client: Client, sessions: Sessions, provider_id: str, most: int, *, by: str) -> int:
+async def release(
+    client: Client, sessions: Sessions, provider_id: str, most: int, *, by: str, before: datetime | None = None
+) -> int:
     """Tell the next parked jobs of a provider to go on, those first that wait longest. How many were told.
+
+    `before`: only what was parked before that.
 
     First the signals, then their rows: whoever dies in between has some of them told twice, which a job that goes on
     does not mind. One that was ended by hand is settled so. Raises RPCError when Temporal does not answer: those that
     were told are written down all the same.
     """
     async with sessions.begin() as session:
-        rows = await parked.next_of(session, provider_id, most)
+        rows = await parked.next_of(session, provider_id, most, before)
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def told(job: Parked) -> bool:

@@ -20,6 +20,7 @@ from activities.keys import KeysActivities
 from activities.notification import NotificationActivities
 from activities.notification_ending import Ending
 from activities.notification_kit import Kit, put_together
+from activities.outage import OutageActivities
 from activities.outbox import OutboxActivities
 from activities.parked import ParkedActivities
 from activities.reauth import ReauthActivities
@@ -37,6 +38,7 @@ from integrations.domain.automation import Conduct
 from integrations.domain.errors import RunbookError, StopError
 from integrations.domain.ledger import PARTITIONS
 from integrations.domain.notification import CHANNELS
+from integrations.domain.outage import Limits
 from integrations.observability import scrubbed
 from integrations.providers import catalog
 from integrations.providers.catalog import Catalog
@@ -52,6 +54,7 @@ from worker.recorder import recording
 from workflows.job import ProviderJobWorkflow
 from workflows.keys import KeysReencryptWorkflow
 from workflows.notification import NotificationDeliveryWorkflow, NotificationDispatchWorkflow
+from workflows.outage import ProviderOutageWorkflow
 from workflows.outbox import OutboxDeliveryWorkflow, OutboxDispatchWorkflow
 from workflows.queues import DRAIN, NOTIFY, WORKFLOWS, provider_queue
 from workflows.reauth import ReauthWorkflow
@@ -67,6 +70,7 @@ CORE_WORKFLOWS: Final = (
     RefreshSweepWorkflow,
     ProviderRefreshWorkflow,
     ProviderJobWorkflow,
+    ProviderOutageWorkflow,
     ReconcileWorkflow,
     KeysReencryptWorkflow,
     OutboxDispatchWorkflow,
@@ -128,6 +132,7 @@ def build_workers(
     )
     messages = build_notifications(sessions, kit, config)
     replays = ReplayActivities(sessions)
+    outage = OutageActivities(sessions, vault, providers, Limits())
     core = Worker(
         client,
         task_queue=WORKFLOWS,
@@ -165,6 +170,17 @@ def build_workers(
             replays.repace,
             replays.approve,
             replays.end,
+            outage.open,
+            outage.scope,
+            outage.contain,
+            outage.shield,
+            outage.keep,
+            outage.probe,
+            outage.pace,
+            outage.sample,
+            outage.replay,
+            outage.validate,
+            outage.close,
         ],
         graceful_shutdown_timeout=_GRACE,
         sticky_queue_schedule_to_start_timeout=_STICKY,

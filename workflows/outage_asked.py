@@ -36,8 +36,8 @@ class OutageAsked:
         return "the rate is found by itself again"
 
     @workflow.update(
-        description="Press when it reaches further than what is contained: an endpoint, a tenant, or the whole provider "
-        'when neither is named. Data: {"by": "you", "reason": "why", "endpoint": "notes.read"}'
+        description="Press when it reaches further than what is contained: an endpoint, a tenant, or the whole "
+        'provider when neither is named. Data: {"by": "you", "reason": "why", "endpoint": "notes.read"}'
     )
     def isolate(self, wish: Isolate) -> str:
         self._heard = [*self._heard, wish]

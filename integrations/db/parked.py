@@ -16,12 +16,14 @@ from integrations.db.outage_tables import Outage, ParkedJob
 from integrations.db.refresh import REFRESHABLE
 from integrations.db.tables import FAILING
 from integrations.domain.outage import OURS
-from integrations.domain.parked import Parked, Parking, Waiting
+from integrations.domain.parked import Parked, Parking, Replaying, Waiting
 from integrations.domain.run import Run
 
 FORGOTTEN: Final = timedelta(minutes=1)
 """Parked for longer where no outage is open, a job has nobody who would tell it to go on but reconcile."""
 BATCH: Final = 100
+_OUTCOME_WITHIN: Final = timedelta(minutes=10)
+"""A replay waits so long for a job that went on: one that has trouble of its own holds up nobody."""
 _CAUSE_LIMIT: Final = 500
 _RECENT: Final = timedelta(minutes=10)
 """An attempt is made every five minutes at least; calls are indexed by their time alone."""
@@ -90,9 +92,16 @@ async def find(session: AsyncSession, workflow_id: str) -> Parked | None:
     return None if row is None or row.settled_at is not None else _told(row)
 
 
-async def next_of(session: AsyncSession, provider_id: str, most: int) -> Sequence[Parked]:
-    """The next jobs of a provider that are to go on, those first that wait longest."""
+async def next_of(
+    session: AsyncSession, provider_id: str, most: int, before: datetime | None = None
+) -> Sequence[Parked]:
+    """The next jobs of a provider that are to go on, those first that wait longest.
+
+    `before`: not what was parked later, as one that went on and was parked anew.
+    """
     query = select(ParkedJob).where(ParkedJob.provider_id == provider_id, _WAITS)
+    if before is not None:
+        query = query.where(ParkedJob.parked_at < before)
     return [
         _told(row)
         for row in await session.scalars(query.order_by(ParkedJob.parked_at, ParkedJob.workflow_id).limit(most))
@@ -127,6 +136,23 @@ async def waiting(session: AsyncSession, provider_id: str, since: datetime) -> W
             going_on += count
     late = await session.scalar(_LATE_REFRESHES, {"provider": provider_id, "refreshable": list(REFRESHABLE)})
     return Waiting(parked=parked, released=going_on, outcomes=outcomes, refreshes=late or 0)
+
+
+async def replaying(session: AsyncSession, provider_id: str, since: datetime) -> Replaying:
+    """How far a replay is that began at `since`: of what was parked before it, and of what went on since."""
+    mine = and_(ParkedJob.provider_id == provider_id, ParkedJob.parked_at < since)
+    told = ParkedJob.released_at >= since
+    unsettled = ParkedJob.settled_at.is_(None)
+    row = await session.execute(
+        select(
+            func.count().filter(unsettled, ParkedJob.released_at.is_(None)),
+            func.count().filter(unsettled, told, ParkedJob.released_at > func.now() - _OUTCOME_WITHIN),
+            func.count().filter(unsettled, told, ParkedJob.released_at <= func.now() - _OUTCOME_WITHIN),
+            func.count().filter(ParkedJob.settled_at.is_not(None), told),
+        ).where(mine)
+    )
+    parked, going, late, settled = row.one()
+    return Replaying(parked=parked, going=going, late=late, done=settled)
 
 
 async def refreshes_due(session: AsyncSession, provider_id: str, rate: float) -> int:

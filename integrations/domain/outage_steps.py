@@ -89,6 +89,8 @@ class Releasing(Message):
     request: OutageRequest
     progress: Progress
     most: int
+    since: datetime
+    """When the replay began: what is parked anew after it is left for later."""
 
 
 class Released(Message):
@@ -98,8 +100,13 @@ class Released(Message):
     going: int = 0
     """Told to go on, and without an outcome yet."""
     done: int = 0
+    late: int = 0
+    """Told to go on long ago: nobody waits for these."""
     released: int = 0
     """By this very step."""
+
+    def __add__(self, other: "Released") -> "Released":
+        return Released(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
 
     @property
     def is_over(self) -> bool:
@@ -107,7 +114,8 @@ class Released(Message):
 
     @property
     def words(self) -> str:
-        return f"{self.done:,} parked jobs done, {self.going:,} under way, {self.parked:,} wait for their turn"
+        said = f"{self.done:,} parked jobs done, {self.going:,} under way, {self.parked:,} wait for their turn"
+        return f"{said}, {self.late:,} take long" if self.late else said
 
 
 class Validated(Message):

@@ -42,6 +42,17 @@ class Parked(Message):
         return told if self.released_at is None else f"{told}; it goes on since {self.released_at:%H:%M} UTC"
 
 
+class Replaying(Message):
+    """How far the replay of one provider's parked jobs is."""
+
+    parked: int
+    going: int
+    """Told to go on, and without an outcome yet."""
+    late: int
+    """Told so long ago that nobody waits for it any more."""
+    done: int
+
+
 class Waiting(Message):
     """What waits at one provider for its outage to be over, and what became of what went on."""
 

@@ -55,6 +55,7 @@ from integrations.domain.reauth import (
 )
 from integrations.domain.refresh import Chunk, ChunkStep, Refresh, Refreshed, RefreshStep, SweepRequest, Swept
 from integrations.domain.verdict import Meaning
+from tests.workflows.fake_outage import FakeOutage
 from tests.workflows.fake_replay import FakeReplay
 from worker.wiring import CORE_WORKFLOWS, NOTIFY_WORKFLOWS
 from workflows.queues import DRAIN, NOTIFY, WORKFLOWS, provider_queue
@@ -423,6 +424,7 @@ async def workers(
     notification: FakeNotification | None = None,
     waiting: FakeWaiting | None = None,
     replay: FakeReplay | None = None,
+    outage: FakeOutage | None = None,
     cached: int = 100,
 ) -> AsyncIterator[None]:
     """The production's workflows and queues, with fake steps. `cached=0` replays every workflow at every task."""
@@ -462,6 +464,7 @@ async def workers(
                     outbox.deliver,
                     outbox.bury,
                     *replay.steps,
+                    *(outage or FakeOutage()).steps,
                 ],
                 max_cached_workflows=cached,
                 # A bug in a workflow fails its test at once instead of its task again and again.
