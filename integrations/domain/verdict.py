@@ -42,6 +42,8 @@ class Meaning(StrEnum):
 
 TERMINAL: Final = frozenset({Meaning.OWNER_MUST_ACT, Meaning.OPERATOR_MUST_ACT})
 """Of a token endpoint: the same request will never succeed, until somebody acts."""
+TRANSIENT: Final = frozenset({Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED})
+"""Nobody has to act: the provider is in trouble, or asks for time. Everything else is an answer."""
 
 
 class Endpoint(StrEnum):
@@ -133,7 +135,7 @@ class Verdict(Message):
     @property
     def is_transient(self) -> bool:
         """May the same call succeed later, without anybody acting?"""
-        return self.meaning in {Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED}
+        return self.meaning in TRANSIENT
 
     @property
     def refuses_token(self) -> bool:
