@@ -72,9 +72,16 @@ class Cell(Message):
 
     endpoint: str
     tenant: str
+    """Empty: of several tenants who are counted together, since each of them is a small part of the trouble."""
     calls: int
     failing: int
     """Answered with trouble that is nobody's to mend: an outage, a throttle, a plea to come back."""
+    tenants: int = 1
+    """How many these are."""
+
+    @property
+    def who(self) -> str:
+        return self.tenant or f"{self.tenants:,} others"
 
 
 class Finding(Message):

@@ -42,6 +42,8 @@ class Meaning(StrEnum):
 
 TERMINAL: Final = frozenset({Meaning.OWNER_MUST_ACT, Meaning.OPERATOR_MUST_ACT})
 """Of a token endpoint: the same request will never succeed, until somebody acts."""
+TRANSIENT: Final = frozenset({Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED})
+"""Nobody has to act: the provider is in trouble, or asks for time. Everything else is an answer."""
 
 
 TRANSIENT: Final = frozenset({Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED})

@@ -1,0 +1,109 @@
+"""Recorded calls of one provider, counted: its failure matrix, and how it did before its trouble began."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from integrations.domain.call import KEPT
+from integrations.domain.outage import Baseline, Cell
+from integrations.domain.verdict import TRANSIENT
+
+WORST: Final = 50
+"""Cells of a matrix that stand for themselves. The others are small parts of the trouble, counted together."""
+FAILING: Final = f"outcome IN ({', '.join(repr(str(each)) for each in sorted(TRANSIENT))})"
+"""Of a recorded call, in SQL."""
+_ALL: Final = 1_000_000
+_LOOKED_BACK: Final = (timedelta(hours=1), KEPT)
+_SPANS: Final = (timedelta(minutes=10), timedelta(hours=1), timedelta(days=1), KEPT)
+_ENOUGH: Final = 20
+"""Calls that say how it was. With fewer, a longer time is looked at."""
+
+# The small ones at an endpoint keep their number: a tenant's trouble is told by how many others have none.
+_MATRIX: Final = text(f"""
+WITH cell AS (
+  SELECT endpoint, tenant, count(*) AS calls, count(*) FILTER (WHERE {FAILING}) AS failing
+  FROM service_provider_calls
+  WHERE at >= :since AND provider_id = :provider
+  GROUP BY endpoint, tenant
+), ranked AS (
+  SELECT *, row_number() OVER (ORDER BY failing DESC, calls DESC, endpoint, tenant) <= :worst AS stands FROM cell
+)
+SELECT endpoint, CASE WHEN stands THEN tenant ELSE '' END AS tenant, cast(sum(calls) AS bigint) AS calls,
+  cast(sum(failing) AS bigint) AS failing, count(*) AS tenants
+FROM ranked
+GROUP BY 1, 2
+ORDER BY failing DESC, calls DESC, 1, 2
+""")  # noqa: S608 - our own words
+# The call from which on failing ones outweigh the answered ones most: each failing one pulls the beginning to itself,
+# each answered one away. So a time-out of an hour ago is no beginning, and one success in an outage is no end.
+_BEGAN: Final = text(f"""
+SELECT (array_agg(at ORDER BY weight DESC, at DESC) FILTER (WHERE weight > 0))[1] AS at, count(*) AS calls FROM (
+  SELECT at, sum(CASE WHEN {FAILING} THEN 1 ELSE -1 END) OVER (ORDER BY at DESC, id DESC) AS weight
+  FROM service_provider_calls
+  WHERE at BETWEEN cast(:until AS timestamptz) - cast(:back AS interval) AND :until AND provider_id = :provider
+) AS each
+""")  # noqa: S608
+_BEFORE: Final = text("""
+SELECT count(*) AS calls,
+  count(*) FILTER (WHERE purpose = 'refresh') AS refreshes,
+  count(*) FILTER (WHERE purpose = 'refresh' AND outcome = 'ok') AS refreshed,
+  count(*) FILTER (WHERE purpose = 'use') AS uses,
+  count(*) FILTER (WHERE purpose = 'use' AND outcome = 'ok') AS used
+FROM service_provider_calls
+WHERE at >= :since AND at < :until AND provider_id = :provider
+""")
+# Minutes are counted back from the beginning, so that each of them is a whole one.
+_BUSIEST: Final = text("""
+SELECT coalesce(max(calls), 0) FROM (
+  SELECT count(*) AS calls FROM service_provider_calls
+  WHERE at >= :since AND at < :until AND provider_id = :provider
+  GROUP BY floor(extract(epoch FROM cast(:until AS timestamptz) - at) / 60)
+) AS each
+""")
+
+
+async def matrix(session: AsyncSession, provider_id: str, since: datetime, worst: int = WORST) -> list[Cell]:
+    """Its calls at or after `since` by endpoint and tenant, the most failures first.
+
+    Beyond the worst ones an endpoint's cells are counted together, as a cell without a tenant's name.
+    """
+    asked = {"provider": provider_id, "since": since, "worst": worst}
+    return [Cell(**row) for row in (await session.execute(_MATRIX, asked)).mappings()]
+
+
+async def since(session: AsyncSession, provider_id: str, moment: datetime) -> list[Cell]:
+    """The same since any moment, each cell for itself. Of the last half second nothing is written yet."""
+    return await matrix(session, provider_id, moment, worst=_ALL)
+
+
+async def began(session: AsyncSession, provider_id: str, until: datetime) -> datetime:
+    """When the trouble that is there at `until` began: its first failing call. `until` itself, when none failed.
+
+    Looked for in the hour before, or in the week when it is called so seldom.
+    """
+    for back in _LOOKED_BACK:
+        asked = {"provider": provider_id, "until": until, "back": back}
+        found = (await session.execute(_BEGAN, asked)).one()
+        if found.calls >= _ENOUGH:
+            break
+    return found.at or until
+
+
+async def baseline(session: AsyncSession, provider_id: str, until: datetime) -> Baseline:
+    """How it did before the trouble that is there at `until`.
+
+    Of the ten minutes before the first failing call, or of the hour, the day or the week, when it is called so seldom.
+    The rate is the busiest minute's: a mean over quiet minutes would hold back a sweep that it took each minute, and
+    more than it took is nobody's to promise. 0.0: it was never called.
+    """
+    start = await began(session, provider_id, until)
+    for span in _SPANS:
+        asked = {"provider": provider_id, "since": start - span, "until": start}
+        before = (await session.execute(_BEFORE, asked)).mappings().one()
+        if before["calls"] >= _ENOUGH:
+            break
+    busiest = await session.scalar(_BUSIEST, asked) or 0
+    counts = {name: count for name, count in before.items() if name != "calls"}
+    return Baseline(since=start - span, until=start, rate=busiest / 60, **counts)

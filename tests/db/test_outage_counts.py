@@ -1,0 +1,128 @@
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from integrations.db import calls, outage_counts
+from integrations.db.session import Sessions
+from integrations.domain.call import Caller, ProviderCall
+from integrations.domain.gate import Purpose
+from integrations.domain.outage import Baseline, Cell
+from integrations.domain.verdict import Meaning
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+NUMBERS = itertools.count(1)
+MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+
+
+def made(ago: timedelta, outcome: Meaning = Meaning.OK, tenant: str = "org:acme", **changes: Any) -> calls.Numbered:
+    """A refresh at the simulator, so long before NOW."""
+    purpose = changes.pop("purpose", Purpose.REFRESH)
+    given: dict[str, Any] = {
+        "caller": Caller(tenant=tenant, connection_id=uuid4(), purpose=purpose, attempt=1),
+        "provider_id": "simulator",
+        "endpoint": "token",
+        "outcome": outcome,
+        "rule": "a-rule",
+        "status": 200,
+        "duration_ms": 12,
+        "at": NOW - ago,
+    }
+    return next(NUMBERS), ProviderCall(**(given | changes))
+
+
+async def add(sessions: Sessions, *some: calls.Numbered) -> None:
+    async with sessions.begin() as session:
+        await calls.add(session, some)
+
+
+async def matrix(sessions: Sessions, **worst: int) -> list[Cell]:
+    async with sessions.begin() as session:
+        return await outage_counts.matrix(session, "simulator", NOW - MINUTE, **worst)
+
+
+async def baseline(sessions: Sessions) -> Baseline:
+    async with sessions.begin() as session:
+        return await outage_counts.baseline(session, "simulator", NOW)
+
+
+class TestAMatrix:
+    async def test_counts_what_is_nobodys_to_mend_as_failing(self, sessions: Sessions) -> None:
+        await add(sessions, *(made(SECOND, meaning) for meaning in Meaning), made(SECOND, endpoint="identity"))
+
+        assert await matrix(sessions) == [
+            Cell(endpoint="token", tenant="org:acme", calls=7, failing=3),
+            Cell(endpoint="identity", tenant="org:acme", calls=1, failing=0),
+        ]
+
+    async def test_is_of_that_provider_since_that_moment(self, sessions: Sessions) -> None:
+        await add(sessions, made(MINUTE), made(MINUTE + SECOND), made(SECOND, provider_id="github"))
+
+        assert await matrix(sessions) == [Cell(endpoint="token", tenant="org:acme", calls=1, failing=0)]
+
+    async def test_counts_small_parts_of_the_trouble_together(self, sessions: Sessions) -> None:
+        small = [made(SECOND, Meaning.OUTAGE if n < 2 else Meaning.OK, f"org:{n}") for n in range(5)]
+        await add(sessions, *(made(SECOND, Meaning.OUTAGE) for _ in range(3)), *small)
+
+        worst, others = await matrix(sessions, worst=1)
+
+        assert worst == Cell(endpoint="token", tenant="org:acme", calls=3, failing=3)
+        assert others == Cell(endpoint="token", tenant="", calls=5, failing=2, tenants=5)
+        assert others.who == "5 others"
+
+    async def test_since_a_moment_names_everybody(self, sessions: Sessions) -> None:
+        await add(sessions, *(made(SECOND, tenant=f"org:{n}") for n in range(60)))
+
+        async with sessions.begin() as session:
+            found = await outage_counts.since(session, "simulator", NOW - MINUTE)
+
+        assert len({each.tenant for each in found}) == 60
+
+
+class TestABaseline:
+    async def test_is_of_the_ten_minutes_before_the_first_failing_call(self, sessions: Sessions) -> None:
+        began = timedelta(minutes=5)
+        healthy = [made(began + n * 10 * SECOND) for n in range(1, 61)]
+        used = [made(began + n * MINUTE, purpose=Purpose.USE, endpoint="notes.read") for n in range(1, 5)]
+        refused = made(began + SECOND, Meaning.OWNER_MUST_ACT)
+        failing = [made(n * 10 * SECOND, Meaning.OUTAGE) for n in range(1, 31)]
+        await add(sessions, *healthy, *used, refused, *failing, made(timedelta(minutes=16)))
+
+        found = await baseline(sessions)
+
+        assert (found.since, found.until) == (NOW - timedelta(minutes=15), NOW - began)
+        assert (found.refreshes, found.refreshed, found.uses, found.used) == (61, 60, 4, 4)
+
+    async def test_rate_is_the_busiest_minutes(self, sessions: Sessions) -> None:
+        """A sweep comes once a minute or seldomer: the provider took all of it."""
+        burst = [made(timedelta(minutes=4, seconds=5) + n * SECOND / 4) for n in range(60)]
+        await add(sessions, *burst, *(made(n * MINUTE) for n in range(2, 9)), made(SECOND, Meaning.OUTAGE))
+
+        assert (await baseline(sessions)).rate == pytest.approx(61 / 60)
+
+    async def test_looks_at_a_longer_time_where_calls_are_rare(self, sessions: Sessions) -> None:
+        """One call each five minutes; the last five failed."""
+        seldom = [made(n * 5 * MINUTE, Meaning.OUTAGE if n <= 5 else Meaning.OK) for n in range(1, 60)]
+        await add(sessions, *seldom)
+
+        found = await baseline(sessions)
+
+        assert found.until == NOW - timedelta(minutes=25)
+        assert found.until - found.since == timedelta(days=1)
+        assert (found.rate, found.refreshes, found.refreshed) == (1 / 60, 54, 54)
+
+    async def test_is_not_bent_by_a_stray_failure_before_and_a_stray_success_within(self, sessions: Sessions) -> None:
+        healthy = [made(timedelta(minutes=2) + n * 5 * SECOND) for n in range(1, 60)]
+        stray = made(timedelta(minutes=6, seconds=1), Meaning.RETRY)
+        failing = [made(n * 2 * SECOND, Meaning.OUTAGE) for n in range(61)]
+        await add(sessions, *healthy, stray, *failing, made(timedelta(seconds=61)))
+
+        assert (await baseline(sessions)).until == NOW - timedelta(minutes=2)
+
+    async def test_of_a_provider_that_was_never_called_is_empty(self, sessions: Sessions) -> None:
+        found = await baseline(sessions)
+
+        assert (found.until, found.rate, found.refreshes) == (NOW, 0.0, 0)
