@@ -117,6 +117,15 @@ class Baseline(Message):
     """Of these, answered as they should be."""
 
 
+class Success(Message):
+    """How the connections of a provider do: each counts once, by its last call."""
+
+    refreshes: int
+    refreshed: int
+    uses: int
+    used: int
+
+
 class Target(Message):
     """What one brake holds back."""
 
@@ -267,6 +276,7 @@ class Progress(Message):
     next_probe: datetime | None = None
     looked_at: datetime | None = None
     relapses: int = 0
+    replaying_since: datetime | None = None
     turns: int = 0
     """Batches of parked jobs that were told to go on."""
 
