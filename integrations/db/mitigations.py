@@ -115,6 +115,11 @@ async def of_provider(session: AsyncSession, provider_id: str) -> Sequence[Mitig
     return (await session.scalars(query.execution_options(populate_existing=True))).all()
 
 
+def tenants(lines: Sequence[Mitigation]) -> list[str]:
+    """Those of them that are held back alone."""
+    return [line.name for line in lines if line.brake == Brake.TENANT]
+
+
 async def tenants_ever(session: AsyncSession, provider_id: str) -> set[str]:
     """Those that were held back at a provider at any time."""
     query = select(Mitigation.name).where(Mitigation.provider_id == provider_id, Mitigation.brake == Brake.TENANT)
