@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from integrations.domain.refresh import Refreshed, RefreshRequest
     from workflows.options import DATABASE, PROVIDER_CALL, REFRESH_ENDS
     from workflows.patches import Patch
-    from workflows.queues import provider_queue
+    from workflows.queues import First, priority, provider_queue
     from workflows.story import Story
 
 
@@ -52,6 +52,7 @@ class ProviderJobWorkflow:
             task_queue=provider_queue(request.provider_id),
             summary=f"{activity_id} for {request.tenant}",
             activity_id=activity_id,
+            priority=priority(First.LIVE, request.tenant),
             **PROVIDER_CALL,
         )
 
