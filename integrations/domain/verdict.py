@@ -44,6 +44,10 @@ TERMINAL: Final = frozenset({Meaning.OWNER_MUST_ACT, Meaning.OPERATOR_MUST_ACT})
 """Of a token endpoint: the same request will never succeed, until somebody acts."""
 
 
+TRANSIENT: Final = frozenset({Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED})
+"""The same call may succeed later, without anybody acting."""
+
+
 class Endpoint(StrEnum):
     """Who answered. Only the token endpoint's OAuth errors say something about a grant."""
 
@@ -133,7 +137,7 @@ class Verdict(Message):
     @property
     def is_transient(self) -> bool:
         """May the same call succeed later, without anybody acting?"""
-        return self.meaning in {Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED}
+        return self.meaning in TRANSIENT
 
     @property
     def refuses_token(self) -> bool:
