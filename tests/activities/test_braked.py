@@ -27,7 +27,7 @@ from integrations.domain.refresh import Chunk, ChunkStep, Refresh, Refreshed, Re
 from integrations.providers.oauth import Providers
 from tests.activities.connected import altered, connected
 from tests.activities.test_job import called, changed, job
-from tests.factories import add_outage
+from tests.outage_rows import add_outage
 from tests.providers.person import Person
 from tests.refresh.ground import Due, active, add_due
 
