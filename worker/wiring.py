@@ -25,6 +25,7 @@ from activities.outbox import OutboxActivities
 from activities.parked import ParkedActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities
+from activities.reconcile_brakes import ReconcileBrakesActivities
 from activities.refresh import RefreshActivities
 from activities.refresh_sweep import RefreshSweepActivities
 from activities.replay import ReplayActivities
@@ -120,6 +121,7 @@ def build_workers(
     reconcile = ReconcileActivities(
         sessions, config.terms, config.retrying, config.sending, config.calls_kept, config.credentials_kept
     )
+    reconcile_brakes = ReconcileBrakesActivities(sessions, providers.catalog)
     sealing = KeysActivities(sessions, vault)
     detection = DetectionActivities(sessions, config.terms)
     kit = put_together(config, vault, channels, providers.catalog)
@@ -158,6 +160,7 @@ def build_workers(
             reconcile.outbox,
             reconcile.notifications,
             reconcile.old,
+            reconcile_brakes.mitigations,
             sealing.left,
             sealing.reencrypt,
             outbox.deliver,

@@ -14,7 +14,6 @@ from datetime import timedelta
 from typing import Final, TypeVar
 
 from temporalio import workflow
-from temporalio.common import Priority
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -32,12 +31,11 @@ with workflow.unsafe.imports_passed_through():
     from integrations.domain.refresh import Refreshed, RefreshRequest
     from workflows.options import DATABASE, PROVIDER_CALL, REFRESH_ENDS
     from workflows.patches import Patch
-    from workflows.queues import provider_queue
+    from workflows.queues import First, priority, provider_queue
     from workflows.story import Story
 
 T = TypeVar("T")
 _HEARD_OUT: Final = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
-_BEHIND_LIVE_TRAFFIC: Final = Priority(priority_key=5)
 
 
 class _OutOfPatienceError(Exception):
@@ -106,7 +104,7 @@ class ProviderJobWorkflow:
                 summary=f"{activity_id} for {request.tenant}" + self._after_parking,
                 activity_id=activity_id + self._after_parking,
                 cancellation_type=_HEARD_OUT,
-                priority=_BEHIND_LIVE_TRAFFIC if self._parkings else Priority.default,
+                priority=priority(First.REPLAY if self._parkings else First.LIVE, request.tenant),
                 **PROVIDER_CALL,
             )
         )

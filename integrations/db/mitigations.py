@@ -115,6 +115,11 @@ async def of_provider(session: AsyncSession, provider_id: str) -> Sequence[Mitig
     return (await session.scalars(query.execution_options(populate_existing=True))).all()
 
 
+def tenants(lines: Sequence[Mitigation]) -> list[str]:
+    """Those of them that are held back alone."""
+    return [line.name for line in lines if line.brake == Brake.TENANT]
+
+
 async def tenants_ever(session: AsyncSession, provider_id: str) -> set[str]:
     """Those that were held back at a provider at any time."""
     query = select(Mitigation.name).where(Mitigation.provider_id == provider_id, Mitigation.brake == Brake.TENANT)
@@ -151,8 +156,11 @@ async def holder(session: AsyncSession, row: Mitigation) -> Outage:
     return await session.get_one(Outage, row.outage_id)
 
 
-async def lapsed(session: AsyncSession) -> Sequence[tuple[Outage, datetime]]:
-    """Outages that nobody seems to look after, and since when: a lease ran out, or there is none and nobody writes."""
+async def lapsed(session: AsyncSession) -> Sequence[tuple[Outage, datetime | None]]:
+    """Outages that nobody seems to look after, and since when a lease of theirs has run out.
+
+    None: they have no brake on, and nobody has written of them for minutes.
+    """
     ran_out = (
         select(Mitigation.outage_id, func.min(Mitigation.lease_until).label("since"))
         .where(_ON, Mitigation.lease_until < func.now())
@@ -162,7 +170,7 @@ async def lapsed(session: AsyncSession) -> Sequence[tuple[Outage, datetime]]:
     unbraked = ~exists().where(Mitigation.outage_id == Outage.id, _ON)
     untold = and_(Outage.closed_at.is_(None), ~Outage.observed, Outage.seen_at < func.now() - _LOST_AFTER, unbraked)
     query = (
-        select(Outage, func.coalesce(ran_out.c.since, Outage.seen_at))
+        select(Outage, ran_out.c.since)
         .outerjoin(ran_out, ran_out.c.outage_id == Outage.id)
         .where(or_(ran_out.c.outage_id.is_not(None), untold))
         .order_by(Outage.opened_at)

@@ -4,24 +4,27 @@ Operators hear of both, by a task and an event; owners whose jobs had to wait he
 its outage's own: an activity that is repeated tells nothing twice.
 """
 
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import tasks
+from integrations.db import outages, tasks
 from integrations.db.outage_parked import waited
-from integrations.db.outage_tables import Outage, ParkedJob
+from integrations.db.outage_tables import Outage, OutageNote, ParkedJob
 from integrations.db.outbox import enqueue_apart
 from integrations.domain.connection import owner_of
-from integrations.domain.outage import DONE, TASK, Scope
+from integrations.domain.outage import DONE, TASK, Scope, Step
+from integrations.domain.outage import outage_id as workflow_id
 from integrations.domain.outage_words import reach, title
 
 OPENED = "provider.outage_opened"
+UNATTENDED = "provider.outage_unattended"
 CLOSED = "provider.outage_closed"
 RECOVERED = "provider.recovered"
+_SECOND_SIGHT: Final = timedelta(seconds=30)
 
 
 async def opened(session: AsyncSession, outage_id: UUID, *, name: str, done: str) -> None:
@@ -77,6 +80,39 @@ async def closed(session: AsyncSession, outage_id: UUID, *, name: str, refreshes
             scope_id=scope_id,
             order_key=f"outage:{provider_id}:{tenant}",
         )
+
+
+async def unattended(session: AsyncSession, outage_id: UUID, *, name: str, since: datetime) -> None:
+    """Call the operators to an outage whose workflow runs and renews no lease since then. Once for each such time.
+
+    Not at the first sight of it: workers that were down for long are up again a moment before their workflows go on.
+    """
+    row = await _locked(session, outage_id)
+    key = f"unattended since {since.isoformat()}"
+    if row.closed_at is not None or not await _seen_before(session, row, key):
+        return
+    workflow = workflow_id(row.provider_id)
+    told = {
+        "title": f"{title(name, Scope(row.scope), row.names)}, and nobody looks after it",
+        "cause": f"{workflow} runs, and has renewed none of its brakes since {since:%H:%M} UTC; they stay on",
+        "way_out": f"is a worker up? runbook doctor. If it is: temporal workflow terminate --workflow-id {workflow} "
+        "--reason stuck; its brakes are released within a minute, and the detector begins anew",
+    }
+    task = await tasks.of_provider(session, row.provider_id, TASK)
+    if task is None:
+        task = await tasks.open_for_provider(session, row.provider_id, TASK, **told)
+    else:
+        task.title, task.cause, task.way_out = told["title"], told["cause"], told["way_out"]
+    payload = _about(row) | {"title": told["title"], "why": told["cause"], "way_out": told["way_out"]}
+    await _tell(session, row, key, UNATTENDED, payload | {"task": str(task.id)})
+
+
+async def _seen_before(session: AsyncSession, row: Outage, key: str) -> bool:
+    await outages.note(session, row.id, key, Step(row.step), "its workflow runs, and renews no lease: brakes stay on")
+    query = select(OutageNote.at < func.now() - _SECOND_SIGHT).where(
+        OutageNote.outage_id == row.id, OutageNote.key == key
+    )
+    return bool(await session.scalar(query))
 
 
 async def _locked(session: AsyncSession, outage_id: UUID) -> Outage:

@@ -18,7 +18,8 @@ from integrations.db.outage_tables import Mitigation
 from integrations.db.session import Sessions
 from integrations.domain.outage import OURS, Brake, Cut, Target
 from integrations.task_queues import IDENTITY, provider_queue
-from tests.factories import add_outage, every
+from tests.factories import every
+from tests.outage_rows import add_outage
 
 LEASE = timedelta(minutes=2)
 TOLD = {"reason": "Simulator answers 503", "by": "outage-detector"}

@@ -55,6 +55,7 @@ class TestTheBuiltInDefinitions:
             "declined": ("operators.primary", ("reauth.declined",)),
             "refresh_surge": ("operators.primary", ("refresh.surge",)),
             "outage_opened": ("operators.primary", ("provider.outage_opened",)),
+            "outage_unattended": ("operators.primary", ("provider.outage_unattended",)),
             "outage_closed": ("operators.primary", ("provider.outage_closed",)),
             "recovered": ("owner", ("provider.recovered",)),
             "dead_letters": ("operators.primary", ("notification.dead_letters",)),

@@ -24,6 +24,7 @@ from activities.outbox import OutboxActivities
 from activities.parked import ParkedActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities, Reconciled
+from activities.reconcile_brakes import ReconcileBrakesActivities
 from activities.refresh import RefreshActivities
 from activities.refresh_sweep import RefreshSweepActivities
 from activities.waiting import WaitingActivities
@@ -385,6 +386,15 @@ class FakeReconcile(ReconcileActivities):
         return Reconciled(lifecycles=1)
 
 
+class FakeReconcileBrakes(ReconcileBrakesActivities):
+    def __init__(self) -> None:
+        pass
+
+    @activity.defn(name="reconcile.mitigations")
+    async def mitigations(self) -> Reconciled:
+        return Reconciled(outages=1, queues=2)
+
+
 class FakeKeys(KeysActivities):
     """Counts and steps from a script; the last count is repeated, and a step without a script finds nothing to do."""
 
@@ -459,6 +469,7 @@ async def workers(
                     reconcile.outbox,
                     reconcile.notifications,
                     reconcile.old,
+                    FakeReconcileBrakes().mitigations,
                     keys.left,
                     keys.reencrypt,
                     outbox.deliver,
