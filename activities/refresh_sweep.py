@@ -15,7 +15,7 @@ from activities.refresh_call import meaning_of
 from activities.refresh_chunk import ChunkRun, Failed, Outcome
 from activities.refused import is_known, refusal_of, watched
 from integrations import temporal
-from integrations.db import refresh_due, surge
+from integrations.db import refresh_due, shield, surge
 from integrations.db.credentials import opened
 from integrations.db.refresh import Claim, Settled
 from integrations.db.refresh_due import Late
@@ -99,7 +99,7 @@ class RefreshSweepActivities:
             raise
 
     async def _counted(self, outcome: Outcome, provider: Provider) -> frozenset[UUID]:
-        """Count what was answered. Those that need no second look: a surge holds them back, or it is no news."""
+        """Count what was answered. Those that need no second look: set aside, held back by a surge, or no news."""
         known: set[UUID] = set()
         refused = []
         for each in outcome.failed:
@@ -112,7 +112,9 @@ class RefreshSweepActivities:
                 refused.append(refusal_of(each.claim, each.answer, meaning))
         async with self._sessions.begin() as session:
             at = watched(provider, self._limits)
-            return await surge.tried(session, at, worked=outcome.refreshed, refused=refused) | known
+            aside = await shield.set_aside(session, provider.name, refused)
+            counted = [each for each in refused if each.connection_id not in aside]
+            return await surge.tried(session, at, worked=outcome.refreshed, refused=counted) | aside | known
 
     async def _ended(self, outcome: Outcome, held: frozenset[UUID], *, few: bool, rotates: bool) -> int:
         """Give each of those that were not refreshed its next step. How many have one of their own."""
