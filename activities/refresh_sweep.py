@@ -16,7 +16,11 @@ from activities.refresh_call import meaning_of
 from activities.refresh_chunk import ChunkRun, Failed, Outcome
 from activities.refused import is_known, refusal_of, watched
 from integrations import temporal
+<<<<<<< HEAD
 from integrations.db import mitigations, refresh_due, surge
+=======
+from integrations.db import refresh_due, shield, surge
+>>>>>>> help-jobs
 from integrations.db.credentials import opened
 from integrations.db.outage_tables import Mitigation
 from integrations.db.refresh import Claim, Settled
@@ -113,7 +117,7 @@ class RefreshSweepActivities:
             raise
 
     async def _counted(self, outcome: Outcome, provider: Provider) -> frozenset[UUID]:
-        """Count what was answered. Those that need no second look: a surge holds them back, or it is no news."""
+        """Count what was answered. Those that need no second look: set aside, held back by a surge, or no news."""
         known: set[UUID] = set()
         refused = []
         for each in outcome.failed:
@@ -126,7 +130,9 @@ class RefreshSweepActivities:
                 refused.append(refusal_of(each.claim, each.answer, meaning))
         async with self._sessions.begin() as session:
             at = watched(provider, self._limits)
-            return await surge.tried(session, at, worked=outcome.refreshed, refused=refused) | known
+            aside = await shield.set_aside(session, provider.name, refused)
+            counted = [each for each in refused if each.connection_id not in aside]
+            return await surge.tried(session, at, worked=outcome.refreshed, refused=counted) | aside | known
 
     async def _ended(
         self, outcome: Outcome, held: frozenset[UUID], *, few: bool, rotates: bool, soon: timedelta | None

@@ -108,6 +108,13 @@ async def _show(json: bool, limit: int) -> None:
         )
     elif not found.pauses:
         out.print("The platform acts by itself, and nothing is paused.", markup=False)
+    for shield in found.shields:
+        whose = f"{shield.tenant} at {shield.provider_id}" if shield.tenant else shield.provider_id
+        out.print(
+            f"{whose} is shielded since {moment(shield.since)}: nobody is demoted for what it says while its outage is "
+            f"contained. See: runbook outage status {shield.provider_id}",
+            markup=False,
+        )
     for each in found.pauses:
         out.print(_told(each), markup=False)
     if not found.held:

@@ -28,7 +28,7 @@ with workflow.unsafe.imports_passed_through():
         was_about_an_older,
     )
     from integrations.domain.parked import BY_HAND, FAILED, Parking
-    from integrations.domain.refresh import Refreshed, RefreshRequest
+    from integrations.domain.refresh import Refresh, Refreshed, RefreshRequest
     from workflows.options import DATABASE, PROVIDER_CALL, REFRESH_ENDS
     from workflows.patches import Patch
     from workflows.queues import First, priority, provider_queue
@@ -39,7 +39,7 @@ _HEARD_OUT: Final = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETE
 
 
 class _OutOfPatienceError(Exception):
-    """The patience is over, and the provider has neither done it nor refused it. The text is what it said last."""
+    """The provider neither did it nor refused it in time, or is not believed now. The text is what it said last."""
 
 
 @workflow.defn(name="ProviderJobWorkflow")
@@ -89,6 +89,8 @@ class ProviderJobWorkflow:
         refreshed = await self._refresh(request, result, "refresh")
         if was_about_an_older(result, refreshed):
             refreshed = await self._refresh(request, result, "refresh again")
+        if refreshed.refresh is Refresh.SET_ASIDE and self._patience is not None:
+            raise _OutOfPatienceError(refreshed.why)
         if not has_newer_token(result, refreshed):
             return not_renewed(result, refreshed)
         self._story.at("call again", doing=f"with version {refreshed.version}")
@@ -163,8 +165,8 @@ class ProviderJobWorkflow:
         self._story = Story(["parked", "call", "refresh", "call again"], now=self._story.step)
         self._story.at(
             "parked",
-            doing=f"not done within {request.patience}; it waits until its provider is back",
-            facts=[("the last attempt", cause)] if cause else [],
+            doing="it waits until its provider is back, and then for its turn",
+            facts=[("patience", f"{request.patience}"), *([("the last attempt", cause)] if cause else [])],
             unblock=f"runbook outage status {request.provider_id}",
         )
         await workflow.execute_activity_method(
@@ -177,7 +179,7 @@ class ProviderJobWorkflow:
                 cause=cause,
                 times=self._parkings,
             ),
-            summary=f"not done within {request.patience}: park it",
+            summary="its provider is not back in time: park it",
             activity_id=f"park {self._parkings}",
             **DATABASE,
         )

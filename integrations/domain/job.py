@@ -15,6 +15,14 @@ from integrations.domain.verdict import Meaning
 
 _NEWER: Final = frozenset({Refresh.REFRESHED, Refresh.ROTATED_MEANWHILE})
 
+_MEANINGS: Final = {
+    Refresh.OPERATOR_MUST_ACT: Meaning.OPERATOR_MUST_ACT,
+    # Of a surge no owner is asked either: operators look first.
+    Refresh.SUSPECT: Meaning.OPERATOR_MUST_ACT,
+    Refresh.SET_ASIDE: Meaning.OUTAGE,
+}
+"""Of a refresh that did not help, where that says more than the refused token."""
+
 
 class JobRequest(Message):
     connection_id: UUID
@@ -89,11 +97,9 @@ def not_renewed(refused: JobResult, refreshed: Refreshed) -> JobResult:
     """How a job ends whose token was refused, and whose connection got no other one."""
     asked = "; the owner is asked to consent again" if refreshed.detection_id and not refreshed.waits else ""
     asked += "; nothing is done about it by itself just now: runbook automation" if refreshed.waits else ""
-    # Of a surge no owner is asked either: operators look first.
-    ours = refreshed.refresh in {Refresh.OPERATOR_MUST_ACT, Refresh.SUSPECT}
     return refused.model_copy(
         update={
-            "meaning": Meaning.OPERATOR_MUST_ACT if ours else refused.meaning,
+            "meaning": _MEANINGS.get(refreshed.refresh, refused.meaning),
             "because": f"{refused.because}, and no refresh helped: {refreshed.why}{asked}",
             "refresh": refreshed.refresh,
         }
