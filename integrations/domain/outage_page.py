@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from integrations.domain.message import Message
-from integrations.domain.outage import OURS, Baseline, Brake, Ended, Finding, Scope, Step
+from integrations.domain.outage import OURS, Baseline, Brake, Ended, Finding, Scope, Step, Target
 from integrations.domain.outage_words import reach
 
 
@@ -95,6 +95,11 @@ class Braked(Message):
     released_at: datetime | None
     released_by: str | None
     released_reason: str | None
+
+    @property
+    def words(self) -> str:
+        what = Target(provider_id=self.provider, brake=self.brake, name=self.name).words
+        return what if self.rate is None else f"{what} ({self.rate:.3g}/s)"
 
 
 class Traffic(Message):
