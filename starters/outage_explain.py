@@ -97,7 +97,7 @@ def _decided(finding: Finding | None, before: Baseline | None) -> None:
         window = f"within {finding.window.total_seconds():.0f} s" if finding.window else "the last ones, over any time"
         sure = "" if finding.certain else "; too few to tell, so probes decided"
         counts = f"{finding.failing:,} of {finding.calls:,} calls failed ({share}), {window}{sure}"
-        _section("What decided", [counts, finding.why])
+        _section("What decided", [finding.why, counts])
         _matrix(finding.matrix)
     if before is not None:
         _section(
@@ -136,7 +136,7 @@ def _matrix(cells: tuple[Cell, ...]) -> None:
 def _tables(told: Explained) -> None:
     _section("Timeline", [])
     lines = [
-        (each.at, each.step, each.what, f"{each.percent} %" if each.percent is not None else "")
+        (each.at, each.step, each.what, let_through(each) if each.percent is not None else "")
         for each in told.timeline
     ]
     table(("AT", "STEP", "WHAT", "LET THROUGH"), lines, none="Nothing was done yet.")

@@ -19,7 +19,6 @@ from integrations.providers.catalog import Catalog
 from integrations.temporal import start_outage
 from starters.known import known_providers
 from starters.outage_asked import ask, is_open
-from starters.outage_words import let_through
 from starters.reach import Reach, changing, warn_without_worker
 from starters.shell import By, Reason, because, command, out
 from workflows.queues import WORKFLOWS, provider_queue
@@ -115,9 +114,9 @@ async def unpin(provider: str, by: By, reason: Reason = "") -> None:
     """
     said = Word(by=by, reason=because(reason, "runbook outage unpin"))
     async with changing() as reach:
-        at = await _open_one(reach, provider)
+        await _open_one(reach, provider)
         _answer(await ask(await reach.client(), provider, "unpin", said))
-    out.print(f"Unpinned: it goes on from {let_through(at)}. See: runbook outage status {provider}", markup=False)
+    out.print(f"Unpinned: its own ramp moves the rate again. See: runbook outage status {provider}", markup=False)
 
 
 @command

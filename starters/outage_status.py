@@ -53,8 +53,8 @@ def standing_in_words(at: Standing) -> str:
     if at.observed:
         return f"{where}; only observed, nothing is touched: {at.why_not}"
     told = f"{where}; {at.step}, {let_through(at)} let through"
-    told += f", {at.relapses} relapses" if at.relapses else ""
-    told += f", {at.parked:,} jobs parked" if at.parked else ""
+    told += f"; relapses: {at.relapses}" if at.relapses else ""
+    told += f"; parked jobs: {at.parked:,}" if at.parked else ""
     return told + (f"; its lease {lease(at)}" if at.is_forgotten(datetime.now(UTC)) else "")
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from temporalio.service import RPCError
 
-from integrations.domain.outage_page import Standing
+from integrations.domain.outage_page import Note, Standing
 from integrations.temporal import TemporalUnreachableError
 from starters.page import age
 from starters.reach import Reach, no_worker_since
@@ -12,12 +12,12 @@ from starters.shell import ago, err
 from workflows.queues import WORKFLOWS
 
 
-def let_through(at: Standing) -> str:
-    """`5 % (2.5/s)`, of a trickle its rate; `all` where nothing is slowed down."""
-    rate = f"{at.rate:.3g}/s" if at.rate is not None else ""
-    if not at.percent:
-        return f"a trickle ({rate})" if rate else "all"
-    return f"{at.percent} % ({rate})" if rate else f"{at.percent} %"
+def let_through(at: Standing | Note) -> str:
+    """`5 % (2.5/s)`; of a trickle its rate; `all` where nobody has slowed anything down."""
+    if at.percent is None and at.rate is None:
+        return "all"
+    rate = f" ({at.rate:.3g}/s)" if at.rate is not None else ""
+    return f"{at.percent} %{rate}" if at.percent else f"a trickle{rate}"
 
 
 def lease(at: Standing) -> str:

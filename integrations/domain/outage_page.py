@@ -164,10 +164,10 @@ _NEXT = {
 }
 
 
-def span(since: datetime, until: datetime) -> tuple[datetime, datetime]:
-    """What a chart shows: the outage, and a little of before and after."""
-    around = max((until - since) / 10, timedelta(seconds=15))
-    return since - around, until + around
+def span(since: datetime, until: datetime | None, now: datetime) -> tuple[datetime, datetime]:
+    """What a chart shows: the outage, a little of before, and a little of after where that is known."""
+    around = max(((until or now) - since) / 10, timedelta(seconds=15))
+    return since - around, min((until or now) + around, now)
 
 
 def concerns(standing: Sequence[Standing], provider: str) -> list[Standing]:

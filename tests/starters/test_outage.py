@@ -76,7 +76,7 @@ class TestTheStatus:
         line = next(line for line in told.out.splitlines() if line.startswith("outage "))
         for word in (
             "trouble",
-            "github: the whole provider; ramp, 5 % (1.25/s) let through, 1 relapses, 1 jobs parked",
+            "github: the whole provider; ramp, 5 % (1.25/s) let through; relapses: 1; parked jobs: 1",
         ):
             assert word in line
         assert ["outage", "explain", GITHUB] in told.printed_commands
