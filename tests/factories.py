@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from integrations.db import consents, contact_addresses, credentials
+from integrations.db import consents, contact_addresses, credentials, outages
 from integrations.db.base import Base
 from integrations.db.credentials import Tokens
 from integrations.db.session import Sessions
@@ -17,6 +17,7 @@ from integrations.db.tables import Connection, ConsentSession, Credential
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.keyring import Ring
+from integrations.domain.outage import DETECTOR, Scope
 from integrations.keyring import KeysFile
 
 Row = TypeVar("Row", bound=Base)
@@ -62,6 +63,14 @@ async def add_invitation(
     options: dict[str, Any] = {"asked": EVERYTHING, "why": "revoked", "expires_at": soon()} | changes
     async with sessions.begin() as session:
         return await consents.invite(session, vault, connection, lifecycle_id=lifecycle_id, **options)
+
+
+async def add_outage(sessions: Sessions, provider_id: str = "simulator", **changes: Any) -> UUID:
+    """An open outage of a provider as a whole."""
+    given: dict[str, Any] = {"scope": Scope.PROVIDER, "names": [], "reason": "5xx", "by": DETECTOR} | changes
+    async with sessions.begin() as session:
+        outage_id, _ = await outages.found(session, provider_id, **given)
+    return outage_id
 
 
 async def add_address(

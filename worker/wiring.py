@@ -21,6 +21,7 @@ from activities.notification import NotificationActivities
 from activities.notification_ending import Ending
 from activities.notification_kit import Kit, put_together
 from activities.outbox import OutboxActivities
+from activities.parked import ParkedActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities
 from activities.refresh import RefreshActivities
@@ -111,6 +112,7 @@ def build_workers(
     refresh = RefreshActivities(sessions, vault, providers, config.surge_limits)
     sweep = RefreshSweepActivities(sessions, vault, renewing or providers, config.terms, config.surge_limits)
     jobs = JobActivities(sessions, vault, providers)
+    parked = ParkedActivities(sessions)
     reconcile = ReconcileActivities(
         sessions, config.terms, config.retrying, config.sending, config.calls_kept, config.credentials_kept
     )
@@ -144,6 +146,8 @@ def build_workers(
             detection.tell_repaired,
             jobs.start_refresh,
             jobs.refresh_ended,
+            parked.park,
+            parked.unparked,
             sweep.start,
             reconcile.reauth,
             reconcile.outbox,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -26,6 +27,8 @@ class JobRequest(Message):
     """The body of the call. It stands in the history: no secrets."""
     by: str
     reason: str
+    patience: timedelta | None = None
+    """For which it waits for its provider before it is parked. None: as long as it takes."""
 
     @property
     def key(self) -> str:
@@ -65,6 +68,11 @@ class JobResult(Message):
     @property
     def done(self) -> bool:
         return self.meaning is Meaning.OK
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, in a word: `done`, `blocked` by the gate, or what the answer means."""
+        return "done" if self.done else self.meaning or "blocked"
 
 
 def has_newer_token(refused: JobResult, refreshed: Refreshed) -> bool:

@@ -21,6 +21,7 @@ from activities.job import JobActivities
 from activities.keys import KeysActivities
 from activities.notification import NotificationActivities, went_on
 from activities.outbox import OutboxActivities
+from activities.parked import ParkedActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities, Reconciled
 from activities.refresh import RefreshActivities
@@ -33,6 +34,7 @@ from integrations.domain.job import JobRequest, JobResult
 from integrations.domain.keys import Left, Pass, ReencryptRequest, ReencryptStep
 from integrations.domain.notification_delivery import ChannelRequest, Sending, SendStep, Sent
 from integrations.domain.outbox import Delivered, DeliveryStep, DispatchRequest, Drained
+from integrations.domain.parked import Parking
 from integrations.domain.reauth import (
     Activation,
     Candidate,
@@ -248,9 +250,13 @@ def token_refused(version: int) -> JobResult:
 class FakeJob(JobActivities):
     """Calls answer from a script, and are good without one. The refresh is started and waited for as it really is."""
 
-    def __init__(self, *answers: Exception | JobResult) -> None:
+    def __init__(self, *answers: Exception | JobResult, slow: int = 0) -> None:
+        """`slow`: the number of the call that is answered when `may_answer` is set."""
         self._answers = list(answers)
+        self._slow = slow
         self.keys: list[str] = []
+        self.priorities: list[int | None] = []
+        self.under_way, self.may_answer = asyncio.Event(), asyncio.Event()
 
     @property
     def calls(self) -> int:
@@ -259,10 +265,30 @@ class FakeJob(JobActivities):
     @activity.defn(name="job.call")
     async def call(self, job: JobRequest) -> JobResult:
         self.keys.append(job.idempotency_key)
+        self.priorities.append(activity.info().priority.priority_key)
         answer = self._answers.pop(0) if self._answers else CALLED
+        if len(self.keys) == self._slow:
+            self.under_way.set()
+            await self.may_answer.wait()
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+class FakeParked(ParkedActivities):
+    """Keeps what it is told in the order of its being told."""
+
+    def __init__(self) -> None:
+        self.parked: list[Parking] = []
+        self.outcomes: list[str] = []
+
+    @activity.defn(name="job.park")
+    async def park(self, parking: Parking) -> None:
+        self.parked.append(parking)
+
+    @activity.defn(name="job.unparked")
+    async def unparked(self, outcome: str) -> None:
+        self.outcomes.append(outcome)
 
 
 class FakeOutbox(OutboxActivities):
@@ -390,6 +416,7 @@ async def workers(
     sweep: FakeSweep | None = None,
     detection: FakeDetection | None = None,
     job: FakeJob | None = None,
+    parked: FakeParked | None = None,
     reconcile: FakeReconcile | None = None,
     keys: FakeKeys | None = None,
     outbox: FakeOutbox | None = None,
@@ -402,7 +429,7 @@ async def workers(
     reauth, refresh, sweep = reauth or FakeReauth(), refresh or FakeRefresh(), sweep or FakeSweep()
     detection, job, reconcile = detection or FakeDetection(), job or FakeJob(), reconcile or FakeReconcile()
     keys, waiting, outbox = keys or FakeKeys(), waiting or FakeWaiting(), outbox or FakeOutbox()
-    replay, notification = replay or FakeReplay(), notification or FakeNotification()
+    replay, notification, parked = replay or FakeReplay(), notification or FakeNotification(), parked or FakeParked()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
             Worker(
@@ -423,6 +450,8 @@ async def workers(
                     detection.tell_repaired,
                     job.start_refresh,
                     job.refresh_ended,
+                    parked.park,
+                    parked.unparked,
                     sweep.start,
                     reconcile.reauth,
                     reconcile.outbox,
