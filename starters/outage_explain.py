@@ -136,8 +136,7 @@ def _matrix(cells: tuple[Cell, ...]) -> None:
 def _tables(told: Explained) -> None:
     _section("Timeline", [])
     lines = [
-        (each.at, each.step, each.what, let_through(each) if each.percent is not None else "")
-        for each in told.timeline
+        (each.at, each.step, each.what, let_through(each) if each.percent is not None else "") for each in told.timeline
     ]
     table(("AT", "STEP", "WHAT", "LET THROUGH"), lines, none="Nothing was done yet.")
     if told.journal:

@@ -81,8 +81,8 @@ async def close(provider: str, by: By, reason: Reason = "") -> None:
         client = await reach.client()
         answer = await ask(client, provider, "close", Word(by=by, reason=because(reason, "runbook outage close")))
     _answer(answer)
-    lifted = [each.words for each in known.journal if each.released_at is None]
-    out.print(f"Lifted: {'; '.join(lifted) or 'nothing was slowed down'}.", markup=False)
+    on = [each.words for each in known.journal if each.released_at is None]
+    out.print(f"Coming off: {'; '.join(on) or 'nothing, nothing was slowed down'}.", markup=False)
     out.print(
         f"If calls still fail, the detector opens it again. To keep it from that for a while: {_PAUSE}", markup=False
     )
@@ -103,7 +103,7 @@ async def pin(
     async with changing() as reach:
         await _open_one(reach, provider)
         _answer(await ask(await reach.client(), provider, "pin", said))
-    out.print(f"Pinned at {said.rate:g}/s until: runbook outage unpin {provider}", markup=False)
+    out.print(f"To take it off: runbook outage unpin {provider}", markup=False)
 
 
 @command
@@ -116,7 +116,7 @@ async def unpin(provider: str, by: By, reason: Reason = "") -> None:
     async with changing() as reach:
         await _open_one(reach, provider)
         _answer(await ask(await reach.client(), provider, "unpin", said))
-    out.print(f"Unpinned: its own ramp moves the rate again. See: runbook outage status {provider}", markup=False)
+    out.print(f"See: runbook outage status {provider}", markup=False)
 
 
 @command
@@ -132,7 +132,7 @@ async def isolate(
     async with changing() as reach:
         await _open_one(reach, provider)
         _answer(await ask(await reach.client(), provider, "isolate", said))
-    out.print(f"Contained: {endpoint or tenant or 'the whole provider'}. See: runbook outage status {provider}")
+    out.print(f"See: runbook outage status {provider}", markup=False)
 
 
 def _answer(told: str) -> None:
