@@ -13,7 +13,7 @@ from starters.shell import By, Json, Reason, as_json, because, command, moment, 
 
 app = typer.Typer(invoke_without_command=True)
 Mode = Annotated[FailureMode | None, typer.Argument(help="A failure mode. Default: all of them.")]
-_NOTHING_YET: Final = frozenset({FailureMode.OUTAGE, FailureMode.WEBHOOK, FailureMode.OUTBOX, FailureMode.NOTIFICATION})
+_NOTHING_YET: Final = frozenset({FailureMode.WEBHOOK, FailureMode.OUTBOX, FailureMode.NOTIFICATION})
 """Of these the platform does nothing by itself in this release that a pause would hold back."""
 
 

@@ -36,7 +36,7 @@ async def explained(sessions: Sessions, standing: Standing) -> Explained:
         notes = (await session.scalars(_of(OutageNote, standing).order_by(OutageNote.id))).all()
         brakes = (await session.scalars(_of(Mitigation, standing).order_by(Mitigation.id))).all()
         parked = await _parked(session, standing)
-    start, end = span(standing.since, standing.closed_at or now)
+    start, end = span(standing.since, standing.closed_at, now)
     return Explained(
         standing=standing,
         finding=Finding.model_validate(row.finding) if row.finding else None,

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from integrations.domain.message import Message
-from integrations.domain.outage import OURS, Baseline, Brake, Ended, Finding, Scope, Step
+from integrations.domain.outage import OURS, Baseline, Brake, Ended, Finding, Scope, Step, Target
 from integrations.domain.outage_words import reach
 
 
@@ -96,6 +96,11 @@ class Braked(Message):
     released_by: str | None
     released_reason: str | None
 
+    @property
+    def words(self) -> str:
+        what = Target(provider_id=self.provider, brake=self.brake, name=self.name).words
+        return what if self.rate is None else f"{what} ({self.rate:.3g}/s)"
+
 
 class Traffic(Message):
     """Calls that were made in one column of the chart."""
@@ -159,10 +164,10 @@ _NEXT = {
 }
 
 
-def span(since: datetime, until: datetime) -> tuple[datetime, datetime]:
-    """What a chart shows: the outage, and a little of before and after."""
-    around = max((until - since) / 10, timedelta(seconds=15))
-    return since - around, until + around
+def span(since: datetime, until: datetime | None, now: datetime) -> tuple[datetime, datetime]:
+    """What a chart shows: the outage, a little of before, and a little of after where that is known."""
+    around = max(((until or now) - since) / 10, timedelta(seconds=15))
+    return since - around, min((until or now) + around, now)
 
 
 def concerns(standing: Sequence[Standing], provider: str) -> list[Standing]:

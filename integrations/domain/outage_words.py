@@ -1,10 +1,13 @@
 """How an outage is put into words: the same in a task, a mail, a line of `runbook status` and the page for 3 a.m."""
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
+from integrations.domain.errors import WrongUsageError
 from integrations.domain.outage import OURS, Scope
 
-_NAMED = 3
+_NAMED: Final = 3
 
 
 def reach(scope: Scope, names: Sequence[str]) -> str:
@@ -34,3 +37,11 @@ def listed(names: Sequence[str]) -> str:
     """Three of them, and how many more."""
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def read_rate(text: str) -> float:
+    """Calls per second: `2/s`, `0.5/s`, `0/s`. Raises WrongUsageError for anything else."""
+    match = re.fullmatch(r"([0-9]{1,5}(?:\.[0-9]{1,4})?)(/s)?", text.strip())
+    if match is None:
+        raise WrongUsageError(f"--rate {text[:40]!r} is no rate: write calls a second, as 2/s or 0.5/s")
+    return float(match[1])

@@ -212,8 +212,8 @@ class TestAnExplanation:
 
         assert found.traffic is not None
         assert [(each.calls, each.failing) for each in found.traffic] == [(3, 3), (2, 1)]
-        # A chart of twelve minutes has a minute before the outage.
-        assert [each.column for each in found.traffic] == [5, 52]
+        # A chart of eleven minutes has a minute before the outage.
+        assert [each.column for each in found.traffic] == [5, 57]
 
     async def test_counts_the_calls_of_its_scope_alone(self, sessions: Sessions) -> None:
         endpoint = await add_outage(sessions, scope=Scope.ENDPOINT, names=("token",))
