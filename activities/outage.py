@@ -12,7 +12,7 @@ from activities.brakes import Brakes
 from activities.heart import beating
 from activities.outage_probe import Prober
 from activities.outage_scope import Scoper
-from integrations.db import outage_counts, outage_told, outages
+from integrations.db import outage_counts, outage_told, outages, shield
 from integrations.db import parked as parked_jobs
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
@@ -173,7 +173,7 @@ class OutageActivities:
         known, word = closing.progress, closing.word
         await self._brakes.release(activity.client(), known.outage_id, by=word.by, reason=word.reason)
         async with self._sessions.begin() as session:
-            due = 0
+            due = await shield.lifted(session, known.outage_id)
             what = f"{closing.ended} ({word.by}): {word.reason}"
             await _note(session, known.outage_id, Step.CLOSE, what, percent=100 if known.targets else None)
             if await outages.close(session, known.outage_id, closing.ended, by=word.by, reason=word.reason):

@@ -16,11 +16,7 @@ from activities.refresh_call import meaning_of
 from activities.refresh_chunk import ChunkRun, Failed, Outcome
 from activities.refused import is_known, refusal_of, watched
 from integrations import temporal
-<<<<<<< HEAD
-from integrations.db import mitigations, refresh_due, surge
-=======
-from integrations.db import refresh_due, shield, surge
->>>>>>> help-jobs
+from integrations.db import mitigations, refresh_due, shield, surge
 from integrations.db.credentials import opened
 from integrations.db.outage_tables import Mitigation
 from integrations.db.refresh import Claim, Settled

@@ -46,10 +46,6 @@ TRANSIENT: Final = frozenset({Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED})
 """Nobody has to act: the provider is in trouble, or asks for time. Everything else is an answer."""
 
 
-TRANSIENT: Final = frozenset({Meaning.OUTAGE, Meaning.RETRY, Meaning.THROTTLED})
-"""The same call may succeed later, without anybody acting."""
-
-
 class Endpoint(StrEnum):
     """Who answered. Only the token endpoint's OAuth errors say something about a grant."""
 
