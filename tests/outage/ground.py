@@ -86,7 +86,7 @@ class Ground:
             rows = (await session.scalars(select(Connection).where(Connection.id.in_(ids)))).all()
         number = 0
         async for _ in _each(1 / rate):
-            row, key, number = random.choice(rows), secrets.token_hex(8), number + 1
+            row, key, number = random.choice(rows), secrets.token_hex(8), number + 1  # noqa: S311 - of a test
             capability = capabilities[number % len(capabilities)]
             request = JobRequest(
                 connection_id=row.id,

@@ -65,7 +65,7 @@ async def add_due(
     grants: Sequence[str] = tuple(EVERYTHING),
     tenants: Sequence[str] = ("acme",),
 ) -> Due:
-    """Grants that live at the simulator and connections that hold them, of these tenants in turn, overdue for so long."""
+    """Grants that live at the simulator and connections that hold them, of these tenants in turn, overdue so long."""
     minted = (
         (await http.post("/admin/grants/mint", json={"count": count, "scopes": list(grants)})).raise_for_status().json()
     )
