@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 from integrations.domain.automation import Conduct
 from integrations.domain.call import KEPT as CALLS_KEPT
 from integrations.domain.durations import duration
+from integrations.domain.job import PATIENCE as JOB_PATIENCE
 from integrations.domain.keyring import KEY_ID, Ring, key_of, root_of
 from integrations.domain.mail import MailServer, Sender
 from integrations.domain.notification_delivery import BATCH as NOTIFY_BATCH
@@ -113,6 +114,7 @@ class Settings(BaseSettings):
     surge_window: Duration = Field(default=_SURGE.window, description="in which terminal answers are counted, as 10m")
     surge_connections: int = Field(default=_SURGE.connections, ge=1, description="so many are a surge, if they are")
     surge_share: int = Field(default=_SURGE.share, ge=0, le=100, description="per cent of those that were answered too")
+    job_patience: Duration = Field(default=JOB_PATIENCE, description="then a job that waits is parked, as 1h")
     database_cores: int | None = Field(default=None, ge=1, description="of the database's machine, when it is another")
     approve_above: int = Field(default=10_000, ge=0, description="a replay of more items needs another person's word")
     mode: Conduct = Field(default=Conduct.ACT, description="`observe`: the worker does nothing by itself")
@@ -148,6 +150,7 @@ class Settings(BaseSettings):
         "calls_kept",
         "credentials_kept",
         "surge_window",
+        "job_patience",
     )
     @classmethod
     def _is_some_time(cls, value: timedelta) -> timedelta:
