@@ -38,6 +38,7 @@ from integrations.domain.notification_delivery import SendRequest
 from integrations.domain.outbox import DeliveryRequest, Retrying
 from integrations.domain.reauth import ConsentReceived, Repaired, Terms
 from integrations.domain.refresh import RETIRED_KEPT, RefreshRequest
+from integrations.observability import scrubbed
 
 
 class Reconciled(Message):

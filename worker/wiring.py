@@ -39,7 +39,6 @@ from integrations.domain.automation import Conduct
 from integrations.domain.errors import RunbookError, StopError
 from integrations.domain.ledger import PARTITIONS
 from integrations.domain.notification import CHANNELS
-from integrations.domain.outage import Limits
 from integrations.observability import scrubbed
 from integrations.providers import catalog
 from integrations.providers.catalog import Catalog
@@ -134,7 +133,7 @@ def build_workers(
     )
     messages = build_notifications(sessions, kit, config)
     replays = ReplayActivities(sessions)
-    outage = OutageActivities(sessions, vault, providers, Limits())
+    outage = OutageActivities(sessions, vault, providers, config.outage_limits)
     core = Worker(
         client,
         task_queue=WORKFLOWS,
