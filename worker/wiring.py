@@ -20,6 +20,7 @@ from activities.keys import KeysActivities
 from activities.notification import NotificationActivities
 from activities.notification_ending import Ending
 from activities.notification_kit import Kit, put_together
+from activities.outage_detector import OutageDetectorActivities
 from activities.outbox import OutboxActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities
@@ -51,6 +52,7 @@ from worker.recorder import recording
 from workflows.job import ProviderJobWorkflow
 from workflows.keys import KeysReencryptWorkflow
 from workflows.notification import NotificationDeliveryWorkflow, NotificationDispatchWorkflow
+from workflows.outage_detector import OutageDetectorWorkflow
 from workflows.outbox import OutboxDeliveryWorkflow, OutboxDispatchWorkflow
 from workflows.queues import DRAIN, NOTIFY, WORKFLOWS, provider_queue
 from workflows.reauth import ReauthWorkflow
@@ -70,6 +72,7 @@ CORE_WORKFLOWS: Final = (
     KeysReencryptWorkflow,
     OutboxDispatchWorkflow,
     OutboxDeliveryWorkflow,
+    OutageDetectorWorkflow,
     ReplayWorkflow,
     NotificationDispatchWorkflow,
 )
@@ -114,6 +117,7 @@ def build_workers(
     reconcile = ReconcileActivities(
         sessions, config.terms, config.retrying, config.sending, config.calls_kept, config.credentials_kept
     )
+    detector = OutageDetectorActivities(sessions, config.outage_limits, providers.catalog.families)
     sealing = KeysActivities(sessions, vault)
     detection = DetectionActivities(sessions, config.terms)
     kit = put_together(config, vault, channels, providers.catalog)
@@ -153,6 +157,7 @@ def build_workers(
             sealing.reencrypt,
             outbox.deliver,
             outbox.bury,
+            detector.look,
             replays.begin,
             replays.release,
             replays.watch,
@@ -226,13 +231,14 @@ async def served_providers(engine: AsyncEngine, known: Catalog) -> list[str]:
 
 
 async def start_dispatchers(client: Client, engine: AsyncEngine) -> None:
-    """Start those that do not run; reconcile does so later, whenever one was ended by hand."""
+    """Start what is always on and does not run; reconcile does so later, whenever one was ended by hand."""
     async with make_sessions(engine).begin() as session:
         wished = await dispatchers.wished(session, "outbox")
     for number in range(wished):
         await temporal.start_dispatcher(client, number)
     for channel in CHANNELS:
         await temporal.start_channel(client, channel)
+    await temporal.start_detector(client)
 
 
 async def check_attributes(client: Client) -> None:
