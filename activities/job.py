@@ -7,6 +7,7 @@ from typing import Any, Final
 from temporalio import activity
 from temporalio.client import WorkflowFailureError
 
+from activities import braked
 from activities.caller import caller
 from integrations import temporal
 from integrations.db import connections, credentials
@@ -37,7 +38,8 @@ class JobActivities:
     @activity.defn(name="job.call")
     async def call(self, job: JobRequest) -> JobResult:
         """Ask the gate, then the provider. Trouble on the way is raised and retried with the same idempotency key."""
-        capability = self._providers.catalog.provider(job.provider_id).capability(job.capability)
+        provider = self._providers.catalog.provider(job.provider_id)
+        capability = provider.capability(job.capability)
         async with self._sessions.begin() as session:
             connection = await connections.find(session, job.connection_id)
             if (connection.provider_id, connection.tenant) != (job.provider_id, job.tenant):
@@ -46,18 +48,19 @@ class JobActivities:
                     f"and the job says {job.provider_id} for {job.tenant}"
                 )
             kept = await credentials.active(session, connection.id)
-        decision = decide(
-            Purpose.USE,
-            Status(connection.status),
-            capability.access,
-            requires=capability.requires,
-            optional=capability.optional,
-            granted=frozenset(connection.grants),
-        )
-        if decision.may_go and kept is None:
-            decision = Decision(answer=Answer.BLOCKED, reason="there is no active credential")
-        if not decision.may_go or kept is None:
-            return JobResult(decision=decision, because=decision.reason)
+            decision = decide(
+                Purpose.USE,
+                Status(connection.status),
+                capability.access,
+                requires=capability.requires,
+                optional=capability.optional,
+                granted=frozenset(connection.grants),
+            )
+            if decision.may_go and kept is None:
+                decision = Decision(answer=Answer.BLOCKED, reason="there is no active credential")
+            if not decision.may_go or kept is None:
+                return JobResult(decision=decision, because=decision.reason)
+            await braked.ask(session, provider.id, provider.name_of(capability.call))
         values = credentials.values(connection, kept)
         client = self._providers.client(job.provider_id, values, caller(connection, Purpose.USE))
         token = credentials.opened(self._vault, kept).access_token

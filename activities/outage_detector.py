@@ -49,8 +49,7 @@ class OutageDetectorActivities:
         seen = await look(session, self._limits)
         spared = _spared(acted_on)
         found = await self._found(session, seen, spared)
-        suspected = {each.provider_id for each in (*seen.suspects, *found)}
-        await outage_detected.seen(session, suspected & set(acted_on))
+        await outage_detected.seen(session, {each.provider_id for each in seen.suspects} & set(acted_on))
         for each in found:
             await self._write(session, each, why_not)
         for outage in are_open.values():

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from temporalio import activity
 
+from activities import braked
 from activities.caller import caller
 from activities.heart import beating
 from activities.refresh_call import refresh_at
@@ -64,8 +65,9 @@ class ReauthActivities:
         The code is marked as sent, and that is committed, before it goes out. Found marked without a credential, it
         may have been used or not: it is never sent again, and the owner is invited afresh.
 
-        The proof follows at once, since a person waits. When the provider has trouble with it just then, the answer
-        has none, and proving is a step of its own that is repeated.
+        The proof follows at once, since a person waits. When the provider has trouble with it just then, or is spared
+        such calls, the answer has none, and proving is a step of its own that is repeated. The code itself passes every
+        circuit: it is one call, and does not live for long.
         """
         async with beating():
             try:
@@ -249,14 +251,16 @@ class ReauthActivities:
     async def _proven(self, candidate: Candidate) -> tuple[Proof, dict[str, Any]]:
         async with self._sessions.begin() as session:
             found = await credentials.with_connection(session, candidate.connection_id, candidate.version)
-        if found is None:
-            return _GONE, {}
-        connection, kept = found
+            if found is None:
+                return _GONE, {}
+            connection, kept = found
+            provider = self._providers.catalog.provider(connection.provider_id)
+            granted = frozenset(kept.grants)
+            probes = {c.probe for c in provider.capabilities.values() if c.requires <= granted}
+            await braked.ask(session, provider.id, *map(provider.name_of, probes))
         values = credentials.values(connection, kept)
         client = self._providers.client(connection.provider_id, values, caller(connection, Purpose.PROBE))
         token = credentials.opened(self._vault, kept).access_token
-        granted = frozenset(kept.grants)
-        probes = {c.probe for c in client.provider.capabilities.values() if c.requires <= granted}
         if not probes:
             why = f"{client.provider.name} accepted the consent, and it allows nothing that could be called"
             await self._invite_again(candidate, why)

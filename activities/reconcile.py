@@ -1,16 +1,16 @@
 """Finding what fell between two commits, and giving it its next step."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.detection import announce
+from activities.reconcile_kit import each, is_running
 from integrations import temporal
 from integrations.db import (
     automation,
@@ -30,7 +30,6 @@ from integrations.db.tables import NOT_FETCHED, Connection, ConsentSession
 from integrations.domain.automation import FailureMode
 from integrations.domain.call import KEPT
 from integrations.domain.connection import BLOCKED, connection_of, reauth_id
-from integrations.domain.errors import RunbookError
 from integrations.domain.message import Message
 from integrations.domain.notification import CHANNELS
 from integrations.domain.notification_delivery import RETRYING as SENDING
@@ -38,9 +37,6 @@ from integrations.domain.notification_delivery import SendRequest
 from integrations.domain.outbox import DeliveryRequest, Retrying
 from integrations.domain.reauth import ConsentReceived, Repaired, Terms
 from integrations.domain.refresh import RETIRED_KEPT, RefreshRequest
-from integrations.observability import scrubbed
-
-T = TypeVar("T")
 
 
 class Reconciled(Message):
@@ -59,6 +55,10 @@ class Reconciled(Message):
     """Of providers, old enough to be forgotten."""
     credentials: int = 0
     """Retired ones, as old."""
+    outages: int = 0
+    """Whose workflow was ended by hand: their brakes are released."""
+    queues: int = 0
+    """Of providers, that did not let out what the journal of brakes says."""
 
 
 class ReconcileActivities:
@@ -104,17 +104,17 @@ class ReconcileActivities:
         The detector of outages too, which is as always on as they are.
         """
         client = activity.client()
-        await self._each([client], temporal.start_detector)
+        await each([client], temporal.start_detector)
         async with self._sessions.begin() as session:
             numbers = range(await dispatchers.wished(session, "outbox"))
-        await self._each(numbers, lambda number: temporal.start_dispatcher(client, number))
+        await each(numbers, lambda number: temporal.start_dispatcher(client, number))
         async with self._sessions.begin() as session:
             lost = await outbox_lost.deliveries(session)
             holds = await outbox_lost.release_orphans(session)
             replays = await replay_plans.begun(session)
         # Joined, where it runs.
-        await self._each(replays, lambda request: temporal.start_replay(client, request))
-        return Reconciled(deliveries=await self._each(lost, lambda found: self._deliver(client, found)), holds=holds)
+        await each(replays, lambda request: temporal.start_replay(client, request))
+        return Reconciled(deliveries=await each(lost, lambda found: self._deliver(client, found)), holds=holds)
 
     @activity.defn(name="reconcile.notifications")
     async def notifications(self) -> Reconciled:
@@ -123,11 +123,11 @@ class ReconcileActivities:
         Operators are told of those that were given up.
         """
         client = activity.client()
-        await self._each(CHANNELS, lambda channel: temporal.start_channel(client, channel))
+        await each(CHANNELS, lambda channel: temporal.start_channel(client, channel))
         async with self._sessions.begin() as session:
             lost = await notification_lost.deliveries(session)
             holds = await notification_lost.release_orphans(session)
-        messages = await self._each(lost, lambda found: self._send(client, found))
+        messages = await each(lost, lambda found: self._send(client, found))
         async with self._sessions.begin() as session:
             alerts = int(await notification_alert.raised(session))
         return Reconciled(messages=messages, holds=holds, alerts=alerts)
@@ -168,7 +168,7 @@ class ReconcileActivities:
     async def _detections(self, client: Client, *, ordered_only: bool) -> int:
         async with self._sessions.begin() as session:
             ids = await reconcile.unhandled_detections(session, ordered_only=ordered_only)
-        return await self._each(ids, lambda detection_id: self._announce(client, detection_id))
+        return await each(ids, lambda detection_id: self._announce(client, detection_id))
 
     async def _announce(self, client: Client, detection_id: UUID) -> None:
         if await announce(client, self._sessions, self._terms, detection_id) is not None:
@@ -185,7 +185,7 @@ class ReconcileActivities:
             # A task for a connection that works may be closed by hand, and stays so.
             unseen = {row.id for row in page if row.status in BLOCKED} & untold
             lost = [row for row in page if row.id in unseen or not await self._lives(client, running, row)]
-            restarted += await self._each(lost, lambda row: self._restart(client, row))
+            restarted += await each(lost, lambda row: self._restart(client, row))
             if len(page) < reconcile.BATCH:
                 return restarted
             last = page[-1].id
@@ -193,7 +193,7 @@ class ReconcileActivities:
     async def _lives(self, client: Client, running: set[str], row: Connection) -> bool:
         """The list may lag behind: only the workflow itself can say that it does not live."""
         workflow_id = reauth_id(row.provider_id, row.id)
-        return workflow_id in running or await _is_running(client, workflow_id)
+        return workflow_id in running or await is_running(client, workflow_id)
 
     async def _restart(self, client: Client, connection: Connection) -> None:
         async with self._sessions.begin() as session:
@@ -205,7 +205,7 @@ class ReconcileActivities:
     async def _consents(self, client: Client) -> int:
         async with self._sessions.begin() as session:
             waiting = await reconcile.unsignalled_consents(session)
-        return await self._each(waiting, lambda row: self._tell(client, row))
+        return await each(waiting, lambda row: self._tell(client, row))
 
     async def _tell(self, client: Client, row: ConsentSession) -> None:
         async with self._sessions.begin() as session:
@@ -220,7 +220,7 @@ class ReconcileActivities:
         """Connections that need nobody's consent, added by somebody who died before asking for their token."""
         async with self._sessions.begin() as session:
             rows = await refresh_first.unfetched(session)
-        return await self._each(rows, lambda row: self._fetch(client, row))
+        return await each(rows, lambda row: self._fetch(client, row))
 
     async def _fetch(self, client: Client, row: Connection) -> None:
         request = RefreshRequest(
@@ -236,24 +236,12 @@ class ReconcileActivities:
         for start in range(0, len(ids), reconcile.BATCH):
             async with self._sessions.begin() as session:
                 rows = await reconcile.settled_elsewhere(session, ids[start : start + reconcile.BATCH])
-            count += await self._each(rows, lambda row: self._tell_ended(client, row))
+            count += await each(rows, lambda row: self._tell_ended(client, row))
         return count
 
     async def _tell_ended(self, client: Client, row: Connection) -> None:
         repaired = Repaired(by="ReconcileWorkflow", reason=f"{row.status}: {row.status_reason}")
         await temporal.signal_repaired(client, reauth_id(row.provider_id, row.id), repaired)
-
-    async def _each(self, found: Sequence[T], step: Callable[[T], Awaitable[object]]) -> int:
-        """One that fails does not stop the others; it is met again in the next sweep. How many went well."""
-        done = 0
-        for each in found:
-            try:
-                await step(each)
-                done += 1
-            except (RPCError, RunbookError) as error:
-                activity.logger.error("reconcile.failed", extra={"why": scrubbed(str(error))})
-            activity.heartbeat()
-        return done
 
 
 async def _unless_ended(signal: Awaitable[None]) -> None:
@@ -265,13 +253,3 @@ async def _unless_ended(signal: Awaitable[None]) -> None:
 
 
 _RUNNING = "WorkflowType = 'ReauthWorkflow' AND ExecutionStatus = 'Running'"
-
-
-async def _is_running(client: Client, workflow_id: str) -> bool:
-    try:
-        found = await client.get_workflow_handle(workflow_id).describe()
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return False
-        raise
-    return found.status is WorkflowExecutionStatus.RUNNING

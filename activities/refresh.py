@@ -2,7 +2,7 @@
 
 from temporalio import activity
 
-from activities import refresh_first
+from activities import braked, refresh_first
 from activities.caller import caller
 from activities.refresh_call import renews, sending
 from activities.refresh_store import renewed_by, stored
@@ -11,7 +11,6 @@ from activities.run import this_run
 from integrations.db import connections, credentials, leases, refresh, surge
 from integrations.db.refresh import Claim
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from integrations.domain.errors import RunbookError, TryAgainError
@@ -20,6 +19,7 @@ from integrations.domain.reauth import Detected
 from integrations.domain.refresh import Refresh, Refreshed, RefreshStep
 from integrations.domain.surge import Limits
 from integrations.domain.verdict import TERMINAL, Meaning, Trouble
+from integrations.providers.entry import Provider
 from integrations.providers.oauth import OAuthClient, Providers, TokenAnswer
 
 
@@ -48,7 +48,7 @@ class RefreshActivities:
         return await self._attempt(step, confirming=True)
 
     async def _attempt(self, step: RefreshStep, *, confirming: bool) -> Refreshed:
-        claimed = await self._claim(step)
+        claimed = await self._claim(step, confirming=confirming)
         if isinstance(claimed, Refreshed):
             return claimed
         try:
@@ -68,9 +68,7 @@ class RefreshActivities:
             await self._release(claimed, answered=False)
             return Refreshed(refresh=Refresh.NOT_CONNECTED, why=f"{provider.name} gave no refresh token")
         token = renews(provider, tokens)
-        # It knows of grants, and nothing of our registration.
-        asks = provider.introspect_url and step.meaning is not Meaning.OPERATOR_MUST_ACT
-        if confirming and asks and token is not None:
+        if confirming and _introspects(provider, step) and token is not None:
             looked = await self._refusals.introspected(claimed, client, token)
             if looked is not None:
                 return looked
@@ -79,7 +77,7 @@ class RefreshActivities:
         answer = await send()
         return await self._settle(claimed, client, answer, confirming=confirming)
 
-    async def _claim(self, step: RefreshStep) -> Claim | Refreshed:
+    async def _claim(self, step: RefreshStep, *, confirming: bool) -> Claim | Refreshed:
         async with self._sessions.begin() as session:
             connection = await connections.find(session, step.connection_id)
             if connection.status not in refresh.ON_DEMAND:
@@ -89,7 +87,13 @@ class RefreshActivities:
             before = await credentials.active(session, connection.id)
             if before is not None:
                 claimed = await refresh.claim(session, connection, before)
-        if before is None and connection.status == Status.ERRORED and self._needs_nobody(connection):
+            provider = self._providers.catalog.provider(connection.provider_id)
+            is_first = before is None and connection.status == Status.ERRORED and provider.needs_nobody
+            if claimed is not None or is_first:
+                # With the lease: whoever is not let through does not take it.
+                looks = confirming and _introspects(provider, step)
+                await braked.ask(session, provider.id, braked.TOKEN, *([braked.INTROSPECT] if looks else []))
+        if is_first:
             asking = caller(connection, Purpose.REFRESH)
             client = self._providers.client(connection.provider_id, connection.variables, asking)
             return await refresh_first.fetch(self._sessions, self._vault, client, connection.id)
@@ -106,9 +110,6 @@ class RefreshActivities:
                 version = now.version if now else None
                 return Refreshed(refresh=Refresh.ROTATED_MEANWHILE, version=version, why="a newer version is active")
         return claimed
-
-    def _needs_nobody(self, connection: Connection) -> bool:
-        return self._providers.catalog.provider(connection.provider_id).needs_nobody
 
     async def _mark_sent(self, claimed: Claim) -> None:
         async with self._sessions.begin() as session:
@@ -169,3 +170,8 @@ class RefreshActivities:
     async def _release(self, claimed: Claim, *, answered: bool) -> None:
         async with self._sessions.begin() as session:
             await leases.release(session, claimed.connection.id, claimed.token, answered=answered)
+
+
+def _introspects(provider: Provider, step: RefreshStep) -> bool:
+    """Is the provider asked about what it refused? It knows of grants, and nothing of our registration."""
+    return provider.introspect_url is not None and step.meaning is not Meaning.OPERATOR_MUST_ACT

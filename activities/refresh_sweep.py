@@ -9,20 +9,23 @@ from uuid import UUID
 
 from temporalio import activity
 
+from activities import braked
 from activities.detection import announce
 from activities.heart import beating, finished
 from activities.refresh_call import meaning_of
 from activities.refresh_chunk import ChunkRun, Failed, Outcome
 from activities.refused import is_known, refusal_of, watched
 from integrations import temporal
-from integrations.db import refresh_due, surge
+from integrations.db import mitigations, refresh_due, shield, surge
 from integrations.db.credentials import opened
+from integrations.db.outage_tables import Mitigation
 from integrations.db.refresh import Claim, Settled
 from integrations.db.refresh_due import Late
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
 from integrations.domain.connection import reauth_id
 from integrations.domain.errors import RunbookError, TryAgainError
+from integrations.domain.outage import Brake
 from integrations.domain.reauth import Repaired, Terms
 from integrations.domain.refresh import CHUNK, Chunk, ChunkStep, Refresh, Refreshed, RefreshRequest, SweepRequest, Swept
 from integrations.domain.surge import Limits
@@ -39,6 +42,8 @@ _A_FEW: Final = 4
 _LONGEST: Final = timedelta(minutes=15)
 """For which a whole provider is let alone when it asks for more: each answer is about one connection's quota."""
 _SOON: Final = timedelta(seconds=2)
+_SPARED: Final = timedelta(seconds=20)
+"""After this a provider whose calls are held back is tried again: a brake spares it, and its end is noticed soon."""
 
 
 class RefreshSweepActivities:
@@ -74,16 +79,25 @@ class RefreshSweepActivities:
 
     async def _chunk(self, step: ChunkStep, *, few: bool) -> Chunk:
         async with self._sessions.begin() as session:
+            brakes = await mitigations.of_provider(session, step.provider_id)
+            counted = _counts_refreshes(brakes)
+            few = few or counted
+            # Where a brake counts calls, a chunk is one of them.
+            most = 1 if counted else min(step.most, _A_FEW) if few else step.most
             claims, taken = await refresh_due.claim_due(
-                session, step.provider_id, min(step.most, _A_FEW) if few else step.most
+                session, step.provider_id, most, without=mitigations.tenants(brakes)
             )
+            if claims:
+                # With the leases: whoever is not let through takes none.
+                await braked.ask(session, step.provider_id, braked.TOKEN)
         if not claims:
             return Chunk(taken=taken)
         await self._asking(step.provider_id, claims)
         run = ChunkRun(self._sessions, self._vault, self._providers, step.provider_id)
         outcome = await run.refresh(claims)
         held = await self._counted(outcome, run.provider)
-        left = await self._ended(outcome, held, few=few, rotates=run.provider.rotates_refresh_token)
+        soon = _SPARED if counted else None
+        left = await self._ended(outcome, held, few=few, rotates=run.provider.rotates_refresh_token, soon=soon)
         return Chunk(taken=taken, refreshed=len(outcome.refreshed), left=left, held=len(held))
 
     async def _asking(self, provider_id: str, claims: list[Claim]) -> None:
@@ -99,7 +113,7 @@ class RefreshSweepActivities:
             raise
 
     async def _counted(self, outcome: Outcome, provider: Provider) -> frozenset[UUID]:
-        """Count what was answered. Those that need no second look: a surge holds them back, or it is no news."""
+        """Count what was answered. Those that need no second look: set aside, held back by a surge, or no news."""
         known: set[UUID] = set()
         refused = []
         for each in outcome.failed:
@@ -112,10 +126,17 @@ class RefreshSweepActivities:
                 refused.append(refusal_of(each.claim, each.answer, meaning))
         async with self._sessions.begin() as session:
             at = watched(provider, self._limits)
-            return await surge.tried(session, at, worked=outcome.refreshed, refused=refused) | known
+            aside = await shield.set_aside(session, provider.name, refused)
+            counted = [each for each in refused if each.connection_id not in aside]
+            return await surge.tried(session, at, worked=outcome.refreshed, refused=counted) | aside | known
 
-    async def _ended(self, outcome: Outcome, held: frozenset[UUID], *, few: bool, rotates: bool) -> int:
-        """Give each of those that were not refreshed its next step. How many have one of their own."""
+    async def _ended(
+        self, outcome: Outcome, held: frozenset[UUID], *, few: bool, rotates: bool, soon: timedelta | None
+    ) -> int:
+        """Give each of those that were not refreshed its next step. How many have one of their own.
+
+        `soon`: when a provider in trouble is tried again that asks for nothing itself. None: by the policy.
+        """
         for claim, settled in outcome.followed_up:
             await self._tell(claim, settled)
         transient = [each for each in outcome.failed if each.is_transient]
@@ -139,7 +160,7 @@ class RefreshSweepActivities:
             tried = len(outcome.refreshed) + len(outcome.failed)
             raise TryAgainError(
                 f"{trouble[0].why} ({len(trouble)} of {tried} refreshes); what is due there waits, and none is demoted",
-                after=_asked_of_all(trouble),
+                after=_asked_of_all(trouble) or soon,
             )
         return len(going_on)
 
@@ -172,6 +193,12 @@ class RefreshSweepActivities:
             await temporal.signal_repaired(
                 activity.client(), reauth_id(connection.provider_id, connection.id), repaired
             )
+
+
+def _counts_refreshes(brakes: Sequence[Mitigation]) -> bool:
+    """Is a brake on by which refreshes are counted? The queue's counts tasks, and the circuit whoever asks it."""
+    circuit = (Brake.CIRCUIT, braked.TOKEN)
+    return any(each.brake == Brake.QUEUE or (each.brake, each.name) == circuit for each in brakes)
 
 
 def _behind(failed: Failed) -> timedelta:

@@ -1,6 +1,7 @@
 """What is done about a terminal answer to a refresh, and what is kept of it."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 from pydantic import SecretStr
@@ -28,7 +29,7 @@ Acting = Callable[[AsyncSession], Awaitable[Refreshed]]
 
 
 class Refusals:
-    """Each is looked at twice; then it is acted on, unless it is one of a surge."""
+    """Each is looked at twice; then it is acted on, unless it is one of a surge. Under a shield it is not believed."""
 
     def __init__(self, sessions: Sessions, limits: Limits) -> None:
         self._sessions = sessions
@@ -46,7 +47,7 @@ class Refusals:
         cause = f"{client.provider.name} refused the refresh, and its introspection says that the grant is {alive}"
         refused = refusal_of(claimed, answer, Meaning.OWNER_MUST_ACT, f"refused, and {alive} by introspection")
         if answer.active:
-            return await self._contested(claimed, client, cause, refused)
+            return await self._contested(claimed, client, cause, replace(refused, contested=True))
         evidence = evidence_of(claimed, answer) | {"confirmed_by": "introspection"}
         return await self._dead(claimed, client, cause, evidence, refused)
 
@@ -64,17 +65,25 @@ class Refusals:
             return Refreshed(refresh=Refresh.OPERATOR_MUST_ACT, version=version, why=why)
         refused = refusal_of(claimed, answer, meaning)
         if not confirming:
-            async with self._sessions.begin() as session:
-                held = await refresh.refuse(session, claimed, self.at(client.provider), refused)
-            if held:
-                why = f"{answer.heard.words}; held back, one of a surge: runbook tasks list"
-                return Refreshed(refresh=Refresh.SUSPECT, version=version, why=why)
-            return Refreshed(refresh=Refresh.REFUSED, version=version, why=answer.heard.words, meaning=meaning)
+            return await self._at_first(claimed, client, answer, refused)
         if meaning is Meaning.OPERATOR_MUST_ACT:
             return await self._errored(claimed, client, answer, refused)
         cause = f"{name} refused the refresh twice: {answer.heard.words}"
         evidence = evidence_of(claimed, answer) | {"confirmed_by": "a second refresh with the newest credential"}
         return await self._dead(claimed, client, cause, evidence, refused)
+
+    async def _at_first(self, claimed: Claim, client: OAuthClient, answer: TokenAnswer, refused: Refusal) -> Refreshed:
+        """What follows from the first look: a second one, unless it is set aside or known for one of many."""
+        version, at = refused.version, self.at(client.provider)
+        async with self._sessions.begin() as session:
+            aside = await refresh.set_aside(session, claimed, at, refused)
+            held = aside is None and await refresh.refuse(session, claimed, at, refused)
+        if aside is not None:
+            return _set_aside(version, f"{client.provider.name} refused the refresh: {answer.heard.words}", aside)
+        if held:
+            why = f"{answer.heard.words}; held back, one of a surge: runbook tasks list"
+            return Refreshed(refresh=Refresh.SUSPECT, version=version, why=why)
+        return Refreshed(refresh=Refresh.REFUSED, version=version, why=answer.heard.words, meaning=refused.meaning)
 
     async def _dead(
         self, claimed: Claim, client: OAuthClient, cause: str, evidence: dict[str, object], refused: Refusal
@@ -114,11 +123,20 @@ class Refusals:
         self, claimed: Claim, client: OAuthClient, cause: str, refused: Refusal, act: Acting
     ) -> Refreshed:
         """Decide and act in one transaction: between the two nobody else's refusal may be overlooked."""
+        at = self.at(client.provider)
         async with self._sessions.begin() as session:
-            held = await refresh.held_back(session, claimed, self.at(client.provider), refused)
-            if held is None:
+            aside = await refresh.set_aside(session, claimed, at, refused)
+            held = None if aside is not None else await refresh.held_back(session, claimed, at, refused)
+            if aside is None and held is None:
                 return await act(session)
+        if aside is not None:
+            return _set_aside(refused.version, cause, aside)
         return Refreshed(refresh=Refresh.SUSPECT, version=refused.version, why=f"{cause}; {held}")
+
+
+def _set_aside(version: int, cause: str, aside: str) -> Refreshed:
+    why = f"{cause}; set aside, {aside}: it is asked again when that is over"
+    return Refreshed(refresh=Refresh.SET_ASIDE, version=version, why=why)
 
 
 def watched(provider: Provider, limits: Limits) -> Watched:

@@ -33,6 +33,7 @@ from integrations.domain.outbox import Delivered, DeliveryRequest, DispatchReque
 from integrations.domain.reauth import ConsentDenied, ConsentReceived, Detection, ReauthRequest, Repaired
 from integrations.domain.refresh import Chunk, RefreshRequest, SweepRequest
 from integrations.domain.replay import Outcome, ReplayRequest
+from integrations.domain.run import Run
 from integrations.settings import Settings
 
 WORKFLOWS: Final = "runbook"
@@ -423,6 +424,18 @@ async def signal_repaired(client: Client, workflow_id: str, repaired: Repaired) 
     """Have a lifecycle look again. False when none is open."""
     try:
         await client.get_workflow_handle(workflow_id).signal("connection_repaired", repaired)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return False
+    return True
+
+
+async def signal_go_on(client: Client, job: Run) -> bool:
+    """Tell a parked job to call once more. False when its run has ended."""
+    try:
+        handle = client.get_workflow_handle(job.workflow_id, run_id=job.run_id)
+        await handle.signal("go_on", rpc_timeout=_SIGNAL_PATIENCE)
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise

@@ -10,6 +10,7 @@ from starters import (
     doctor,
     keys,
     notifications,
+    outage,
     outbox,
     processes,
     providers,
@@ -44,6 +45,7 @@ app.add_typer(connections.app, name="connections")
 app.add_typer(reauth.app, name="reauth")
 app.add_typer(refresh.app, name="refresh")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(outage.app, name="outage")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(notifications.app, name="notifications")
 app.add_typer(replay.app, name="replays")

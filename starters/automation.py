@@ -13,7 +13,7 @@ from starters.shell import By, Json, Reason, as_json, because, command, moment, 
 
 app = typer.Typer(invoke_without_command=True)
 Mode = Annotated[FailureMode | None, typer.Argument(help="A failure mode. Default: all of them.")]
-_NOTHING_YET: Final = frozenset({FailureMode.OUTAGE, FailureMode.WEBHOOK, FailureMode.OUTBOX, FailureMode.NOTIFICATION})
+_NOTHING_YET: Final = frozenset({FailureMode.WEBHOOK, FailureMode.OUTBOX, FailureMode.NOTIFICATION})
 """Of these the platform does nothing by itself in this release that a pause would hold back."""
 
 
@@ -108,6 +108,13 @@ async def _show(json: bool, limit: int) -> None:
         )
     elif not found.pauses:
         out.print("The platform acts by itself, and nothing is paused.", markup=False)
+    for shield in found.shields:
+        whose = f"{shield.tenant} at {shield.provider_id}" if shield.tenant else shield.provider_id
+        out.print(
+            f"{whose} is shielded since {moment(shield.since)}: nobody is demoted for what it says while its outage is "
+            f"contained. See: runbook outage status {shield.provider_id}",
+            markup=False,
+        )
     for each in found.pauses:
         out.print(_told(each), markup=False)
     if not found.held:

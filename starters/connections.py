@@ -156,7 +156,8 @@ async def refresh(
             err.print(f"To have it tried at once: temporal activity reset {where}", soft_wrap=True)
         result = await _result(reach, handle, patience)
         async with reach.sessions.begin() as session:
-            held = await automation.why_not(session, FailureMode.REAUTH)
+            row = await rows.find(session, connection_id)
+            held = await automation.why_not(session, FailureMode.REAUTH, row)
     if json:
         as_json(result)
     else:
@@ -166,6 +167,8 @@ async def refresh(
         err.print(f"Nothing is done about it by itself: {held}. See: runbook automation", markup=False)
     elif result.detection_id is not None:
         err.print(f"The owner is invited again: runbook reauth status {connection_id}")
+    if result.refresh is Refresh.SET_ASIDE:
+        err.print(f"Nothing was changed, and it is asked again later: runbook outage status {row.provider_id}")
     if result.refresh is Refresh.SUSPECT:
         err.print("Nothing was changed. The operators' task says what to do: runbook tasks list")
     if result.refresh not in {Refresh.REFRESHED, Refresh.ROTATED_MEANWHILE}:

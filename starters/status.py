@@ -7,6 +7,7 @@ from temporalio.service import RPCError
 
 from integrations.db import automation, calls
 from integrations.db.notification_status import page as notification_page
+from integrations.db.outage_status import standing
 from integrations.db.outbox_status import page
 from integrations.db.refresh_overdue import Overdue, overdue
 from integrations.db.status import ReauthStatus, reauth_status
@@ -15,6 +16,7 @@ from integrations.domain.automation import Automation, Conduct
 from integrations.domain.notification_page import Page as NotificationPage
 from integrations.domain.notification_verdict import NOBODY_YET
 from integrations.domain.notification_verdict import troubles as notification_troubles
+from integrations.domain.outage_page import Standing
 from integrations.domain.outbox_page import Page
 from integrations.domain.outbox_verdict import troubles
 from integrations.domain.trouble import Trouble
@@ -22,12 +24,13 @@ from integrations.temporal import TemporalUnreachableError
 from starters.automation import in_words
 from starters.calls import HEADINGS, WINDOW, by_outcome, lines
 from starters.notification_kit import unready
+from starters.outage_status import standing_in_words
 from starters.reach import Reach, no_worker_since, reading
 from starters.shell import FAILED, UNREACHABLE, Json, as_json, command, moment, table
 from workflows.queues import WORKFLOWS
 
 Line = tuple[str, str, str, str, str]
-NOT_WATCHED = ("outage", "webhook")
+NOT_WATCHED = ("webhook",)
 """Failure modes that this release does not watch yet: said, so that silence is not taken for health."""
 
 
@@ -40,6 +43,7 @@ async def status(json: Json = False) -> None:
     async with reading() as reach:
         async with reach.sessions.begin() as session:
             found = await reauth_status(session)
+            outages = await standing(session)
             held, late = await surges(session), await overdue(session)
             called = by_outcome(await calls.counts(session, datetime.now(UTC) - WINDOW))
             conduct = await automation.look(session, limit=1)
@@ -48,19 +52,27 @@ async def status(json: Json = False) -> None:
         told = await notification_page(reach.sessions, await unready(reach.settings))
         untold = notification_troubles(told, reach.settings.notify_backlog_slo)
         platform, unreachable = await _platform(reach)
-    trouble = bool(found.blocked or found.errored or held or late or stuck or untold or platform)
+    down = [each for each in outages if each.is_open]
+    trouble = bool(down or found.blocked or found.errored or held or late or stuck or untold or platform)
     if json:
         ledgers = {
             "outbox": {"trouble": stuck} | outbox.model_dump(),
             "notification": {"trouble": untold} | told.model_dump(),
         }
         told_of = {"trouble": trouble, "platform": platform, "automation": conduct, "reauth": found}
+        told_of |= {"outage": {"trouble": bool(down), "open": [each.shown() for each in down]}}
         refused = {"refresh": {"trouble": bool(held or late), "surges": held, "overdue": late}}
         as_json(told_of | refused | ledgers | {"provider_calls": called, "not_watched": NOT_WATCHED})
     else:
         rows = [("platform", "trouble" if platform else "fine", "", platform or "worker and Temporal answer", "")]
         rows += [_automation(conduct)] if conduct.held else []
-        rows += [_line(found), _refresh(held, late), _outbox(outbox, stuck), _notifications(told, untold)]
+        rows += [
+            _outage(down, outages),
+            _line(found),
+            _refresh(held, late),
+            _outbox(outbox, stuck),
+            _notifications(told, untold),
+        ]
         rows += [(mode, "-", "", "not watched by this release", "") for mode in NOT_WATCHED]
         table(("MODE", "", "SINCE", "WHAT", "NEXT COMMAND"), rows, none="")
         if called:
@@ -78,6 +90,15 @@ def _automation(found: Automation) -> Line:
     what = f"{in_words(found)}. Held back: {found.undone_total}; {found.waiting} detections wait"
     observes = found.conduct is Conduct.OBSERVE
     return "automation", "observes" if observes else "paused", moment(since), what, "runbook automation"
+
+
+def _outage(down: list[Standing], outages: list[Standing]) -> Line:
+    if not down:
+        over = len(outages)
+        return "outage", "fine", "", "no provider is down" + (f"; {over} ended within a day" if over else ""), ""
+    what = "; ".join([standing_in_words(each) for each in down[:2]] + [f"{len(down) - 2} more"] * (len(down) > 2))  # noqa: PLR2004
+    following = down[0].next if len(down) == 1 else "runbook outage status"
+    return "outage", "trouble", moment(min(each.since for each in down)), what, following
 
 
 def _line(found: ReauthStatus) -> Line:

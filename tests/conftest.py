@@ -46,6 +46,10 @@ _DYNAMIC = {
     "history.timerProcessorMaxTimeShift": '"10ms"',
     "history.transferProcessorMaxPollRPS": "200",
     "history.timerProcessorMaxPollRPS": "200",
+    # As the embedded server has it: who goes first, and how fast, is exact within one partition.
+    "matching.enableFairness": "true",
+    "matching.numTaskqueueReadPartitions": "1",
+    "matching.numTaskqueueWritePartitions": "1",
 }
 
 

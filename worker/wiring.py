@@ -20,10 +20,13 @@ from activities.keys import KeysActivities
 from activities.notification import NotificationActivities
 from activities.notification_ending import Ending
 from activities.notification_kit import Kit, put_together
+from activities.outage import OutageActivities
 from activities.outage_detector import OutageDetectorActivities
 from activities.outbox import OutboxActivities
+from activities.parked import ParkedActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities
+from activities.reconcile_brakes import ReconcileBrakesActivities
 from activities.refresh import RefreshActivities
 from activities.refresh_sweep import RefreshSweepActivities
 from activities.replay import ReplayActivities
@@ -52,6 +55,7 @@ from worker.recorder import recording
 from workflows.job import ProviderJobWorkflow
 from workflows.keys import KeysReencryptWorkflow
 from workflows.notification import NotificationDeliveryWorkflow, NotificationDispatchWorkflow
+from workflows.outage import ProviderOutageWorkflow
 from workflows.outage_detector import OutageDetectorWorkflow
 from workflows.outbox import OutboxDeliveryWorkflow, OutboxDispatchWorkflow
 from workflows.queues import DRAIN, NOTIFY, WORKFLOWS, provider_queue
@@ -68,6 +72,7 @@ CORE_WORKFLOWS: Final = (
     RefreshSweepWorkflow,
     ProviderRefreshWorkflow,
     ProviderJobWorkflow,
+    ProviderOutageWorkflow,
     ReconcileWorkflow,
     KeysReencryptWorkflow,
     OutboxDispatchWorkflow,
@@ -114,10 +119,12 @@ def build_workers(
     refresh = RefreshActivities(sessions, vault, providers, config.surge_limits)
     sweep = RefreshSweepActivities(sessions, vault, renewing or providers, config.terms, config.surge_limits)
     jobs = JobActivities(sessions, vault, providers)
+    parked = ParkedActivities(sessions)
     reconcile = ReconcileActivities(
         sessions, config.terms, config.retrying, config.sending, config.calls_kept, config.credentials_kept
     )
     detector = OutageDetectorActivities(sessions, config.outage_limits, providers.catalog.families)
+    reconcile_brakes = ReconcileBrakesActivities(sessions, providers.catalog)
     sealing = KeysActivities(sessions, vault)
     detection = DetectionActivities(sessions, config.terms)
     kit = put_together(config, vault, channels, providers.catalog)
@@ -130,6 +137,7 @@ def build_workers(
     )
     messages = build_notifications(sessions, kit, config)
     replays = ReplayActivities(sessions)
+    outage = OutageActivities(sessions, vault, providers, config.outage_limits)
     core = Worker(
         client,
         task_queue=WORKFLOWS,
@@ -148,11 +156,14 @@ def build_workers(
             detection.tell_repaired,
             jobs.start_refresh,
             jobs.refresh_ended,
+            parked.park,
+            parked.unparked,
             sweep.start,
             reconcile.reauth,
             reconcile.outbox,
             reconcile.notifications,
             reconcile.old,
+            reconcile_brakes.mitigations,
             sealing.left,
             sealing.reencrypt,
             outbox.deliver,
@@ -166,6 +177,17 @@ def build_workers(
             replays.repace,
             replays.approve,
             replays.end,
+            outage.open,
+            outage.scope,
+            outage.contain,
+            outage.shield,
+            outage.keep,
+            outage.probe,
+            outage.pace,
+            outage.sample,
+            outage.replay,
+            outage.validate,
+            outage.close,
         ],
         graceful_shutdown_timeout=_GRACE,
         sticky_queue_schedule_to_start_timeout=_STICKY,

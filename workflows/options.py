@@ -77,6 +77,22 @@ REFRESH_CHUNK: Final = Timing(
     retry_policy=_OUTLASTS_AN_OUTAGE,
 )
 
+OUTAGE_STEP: Final = Timing(
+    # Some statements, a word to a task queue, and while it is scoped a few probes of at most 8 s beside each other.
+    start_to_close_timeout=timedelta(minutes=1),
+    # A killed worker's step is begun again soon: until then nobody renews the leases.
+    heartbeat_timeout=timedelta(seconds=10),
+    # No maximum_attempts: the database or Temporal may be down for long, and what is on has to come off.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15)),
+)
+
+OUTAGE_PROBE: Final = Timing(
+    start_to_close_timeout=timedelta(seconds=30),
+    heartbeat_timeout=timedelta(seconds=10),
+    # A failed probe is an answer: the next one is the workflow's, by a durable timer.
+    retry_policy=RetryPolicy(maximum_attempts=1),
+)
+
 CONSENT: Final = Timing(
     # Two or three HTTP calls (token and identity, or the probes) and their database steps, while a person waits.
     start_to_close_timeout=timedelta(seconds=30),

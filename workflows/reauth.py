@@ -47,7 +47,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.options import CONSENT, DATABASE, DATABASE_LOCALLY
     from workflows.patches import Patch
     from workflows.pressing import Pressing
-    from workflows.queues import provider_queue
+    from workflows.queues import First, priority, provider_queue
     from workflows.story import Story
 
 
@@ -258,6 +258,8 @@ class ReauthWorkflow(Asked):
             task_queue=self._provider_queue,
             summary=f"send the code to {self._request.provider_id}, check account and grants, prove it",
             activity_id=f"exchange-{nth}",
+            # Of no tenant: where that is held back alone, the code would not live long enough to wait for its turn.
+            priority=priority(First.PERSON),
             **CONSENT,
         )
         if exchanged.exchange is Exchange.STALE and workflow.patched(Patch.STALE_MAY_COME_AGAIN):
@@ -283,6 +285,7 @@ class ReauthWorkflow(Asked):
                 task_queue=self._provider_queue,
                 summary=f"call {self._request.provider_id} with version {candidate.version}; if it works, activate it",
                 activity_id=f"prove-{nth}",
+                priority=priority(First.PERSON, self._request.tenant),
                 **CONSENT,
             )
         else:
@@ -303,6 +306,7 @@ class ReauthWorkflow(Asked):
             task_queue=self._provider_queue,
             summary=f"call {self._request.provider_id} with candidate version {candidate.version}",
             activity_id=f"prove-{nth}",
+            priority=priority(First.PERSON, self._request.tenant),
             **CONSENT,
         )
         if not proof.works:

@@ -6,6 +6,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.reconcile import ReconcileActivities, Reconciled
+    from activities.reconcile_brakes import ReconcileBrakesActivities
     from workflows.options import RECONCILE
     from workflows.patches import Patch
 
@@ -52,4 +53,13 @@ class ReconcileWorkflow:
             activity_id="old",
             **RECONCILE,
         )
-        return found.model_copy(update={"calls": old.calls, "credentials": old.credentials})
+        found = found.model_copy(update={"calls": old.calls, "credentials": old.credentials})
+        if not workflow.patched(Patch.RELEASES_BRAKES):
+            return found
+        brakes = await workflow.execute_activity_method(
+            ReconcileBrakesActivities.mitigations,
+            summary="brakes that nobody holds any more, queues that do not let out what the journal says",
+            activity_id="mitigations",
+            **RECONCILE,
+        )
+        return found.model_copy(update={"outages": brakes.outages, "queues": brakes.queues})

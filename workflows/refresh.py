@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from integrations.domain.reauth import Detection, RepairedElsewhere
     from integrations.domain.refresh import Refresh, Refreshed, RefreshRequest, RefreshStep
     from workflows.options import ANNOUNCE, PROVIDER_CALL
-    from workflows.queues import provider_queue
+    from workflows.queues import First, priority, provider_queue
     from workflows.story import Story
 
 
@@ -27,6 +27,7 @@ class RefreshWorkflow:
     def __init__(self, request: RefreshRequest) -> None:
         self._story = Story(["refresh", "confirm", "announce"])
         self._queue = provider_queue(request.provider_id)
+        self._priority = priority(First.REFRESH, request.tenant)
 
     @workflow.run
     async def run(self, request: RefreshRequest) -> Refreshed:
@@ -66,6 +67,7 @@ class RefreshWorkflow:
             task_queue=self._queue,
             summary=f"refresh at {request.provider_id}",
             activity_id="refresh",
+            priority=self._priority,
             **PROVIDER_CALL,
         )
 
@@ -78,5 +80,6 @@ class RefreshWorkflow:
             task_queue=self._queue,
             summary=f"confirm at {request.provider_id} what was refused",
             activity_id="confirm",
+            priority=self._priority,
             **PROVIDER_CALL,
         )

@@ -12,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.refresh_sweep import RefreshSweepActivities
     from integrations.domain.refresh import Chunk, ChunkStep, SweepRequest, Swept
     from workflows.options import REFRESH_CHUNK, SWEEP
-    from workflows.queues import provider_queue
+    from workflows.queues import First, priority, provider_queue
 
 
 SCHEDULE: Final = "refresh-sweep"
@@ -60,6 +60,7 @@ class ProviderRefreshWorkflow:
                 task_queue=self._queue,
                 summary=f"refresh what is due at {self._request.provider_id}",
                 activity_id=f"chunk-{self._chunks}",
+                priority=priority(First.SWEEP),
                 **REFRESH_CHUNK,
             )
             if not chunk.taken:

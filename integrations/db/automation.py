@@ -5,16 +5,18 @@ a row for whoever announces it, and what a refresh says is said by the next one 
 """
 
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, cast
 
 from sqlalchemy import and_, delete, func, literal, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from integrations.db import shield
 from integrations.db.automation_tables import AutomationPause, WouldHaveDone
+from integrations.db.outage_tables import Mitigation
 from integrations.db.tables import Connection, Deployment, GrantEvent
-from integrations.domain.automation import Automation, Conduct, FailureMode, Pause, Step, Undone
+from integrations.domain.automation import Automation, Conduct, FailureMode, Pause, Step, Undone, shielded
 from integrations.domain.ledger import Failure
 
 KEPT: Final = timedelta(days=30)
@@ -25,25 +27,31 @@ _CAUSE_LIMIT: Final = 500
 _LASTS: Final = AutomationPause.until > func.now()
 
 
-async def why_not(session: AsyncSession, mode: FailureMode) -> str | None:
+async def why_not(session: AsyncSession, mode: FailureMode, row: Connection | None = None) -> str | None:
     """What keeps the platform from acting by itself, in words. None: it may.
 
-    One look without a lock: what was asked a moment before somebody paused is still done.
+    `row`: on this connection, which the shield of its provider's outage may cover. One look without a lock: what was
+    asked a moment before somebody paused is still done.
     """
     once = select(literal(1).label("once")).subquery()
     pause = and_(AutomationPause.mode == mode, _LASTS)
     query = (
-        select(Deployment.conduct, AutomationPause)
+        select(Deployment.conduct, AutomationPause, Mitigation.put_at)
         .select_from(once)
         .outerjoin(Deployment, true())
         .outerjoin(AutomationPause, pause)
-        .order_by(AutomationPause.until.desc())
+        .outerjoin(Mitigation, literal(False) if row is None else shield.over(row))
+        .order_by(AutomationPause.until.desc(), Mitigation.put_at)
         .limit(1)
     )
     # An outer join's halves may be missing, which their types do not tell.
-    conduct, found = cast("tuple[str | None, AutomationPause | None]", (await session.execute(query)).one())
+    conduct, found, shielded_since = cast(
+        "tuple[str | None, AutomationPause | None, datetime | None]", (await session.execute(query)).one()
+    )
     if conduct == Conduct.OBSERVE:
         return OBSERVES
+    if row is not None and shielded_since is not None:
+        return shielded(row.provider_id, shielded_since)
     if found is None:
         return None
     return f"{mode} is paused by {found.paused_by} until {found.until:%Y-%m-%d %H:%M} UTC: {found.reason}"
@@ -51,7 +59,7 @@ async def why_not(session: AsyncSession, mode: FailureMode) -> str | None:
 
 async def may(session: AsyncSession, row: Connection, mode: FailureMode, step: Step, *, cause: str) -> bool:
     """Whether the platform may do this to a connection by itself. What it may not, it is noted to have wanted."""
-    if await why_not(session, mode) is None:
+    if await why_not(session, mode, row) is None:
         return True
     failure = Failure.of(step, cause)
     told = {"mode": mode, "cause": cause[:_CAUSE_LIMIT], "last_at": func.now()}
@@ -108,6 +116,7 @@ async def look(session: AsyncSession, limit: int = _LISTED) -> Automation:
     pauses = await _pauses(session)
     observes = deployment is not None and deployment.conduct == Conduct.OBSERVE
     held = [and_(WouldHaveDone.mode == each.mode, WouldHaveDone.last_at >= each.since) for each in pauses]
+    held.append(shield.over_each(at=WouldHaveDone.last_at))
     if deployment is not None and observes:
         held.append(WouldHaveDone.last_at >= deployment.conduct_since)
     undone = (
@@ -124,6 +133,7 @@ async def look(session: AsyncSession, limit: int = _LISTED) -> Automation:
         conduct=Conduct.OBSERVE if observes else Conduct.ACT,
         conduct_since=deployment.conduct_since if deployment is not None and observes else None,
         pauses=tuple(pauses),
+        shields=tuple(await shield.up(session)),
         undone=tuple(_undone(row, connection) for row, connection, _ in undone),
         undone_total=undone[0][2] if undone else 0,
         waiting=await session.scalar(waiting) or 0,

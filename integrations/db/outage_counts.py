@@ -1,5 +1,6 @@
 """Recorded calls of one provider, counted: its failure matrix, and how it did before its trouble began."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -8,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.calls import FAILING
 from integrations.domain.call import KEPT
-from integrations.domain.outage import Baseline, Cell
+from integrations.domain.outage import Baseline, Cell, Success
 
 WORST: Final = 50
 """Cells of a matrix that stand for themselves. The others are small parts of the trouble, counted together."""
@@ -62,6 +63,28 @@ SELECT coalesce(max(calls), 0) FROM (
 """)
 
 
+_LET_THROUGH: Final = text(f"""
+SELECT endpoint, tenant, count(*) AS calls, count(*) FILTER (WHERE {FAILING}) AS failing
+FROM service_provider_calls
+WHERE at >= :since AND provider_id = :provider AND purpose <> 'probe'
+GROUP BY endpoint, tenant
+""")  # noqa: S608
+# One revoked grant is refused twice before it is believed, and one wrong request may be sent all day.
+_SUCCESS: Final = text("""
+WITH last AS (
+  SELECT DISTINCT ON (connection_id, purpose) purpose, outcome
+  FROM service_provider_calls
+  WHERE at >= :since AND provider_id = ANY (:providers) AND purpose IN ('refresh', 'use')
+  ORDER BY connection_id, purpose, at DESC, id DESC
+)
+SELECT count(*) FILTER (WHERE purpose = 'refresh') AS refreshes,
+  count(*) FILTER (WHERE purpose = 'refresh' AND outcome = 'ok') AS refreshed,
+  count(*) FILTER (WHERE purpose = 'use') AS uses,
+  count(*) FILTER (WHERE purpose = 'use' AND outcome = 'ok') AS used
+FROM last
+""")
+
+
 async def matrix(session: AsyncSession, provider_id: str, since: datetime, worst: int = WORST) -> list[Cell]:
     """Its calls at or after `since` by endpoint and tenant, the most failures first.
 
@@ -74,6 +97,20 @@ async def matrix(session: AsyncSession, provider_id: str, since: datetime, worst
 async def since(session: AsyncSession, provider_id: str, moment: datetime) -> list[Cell]:
     """The same since any moment, each cell for itself. Of the last half second nothing is written yet."""
     return await matrix(session, provider_id, moment, worst=_ALL)
+
+
+async def let_through(session: AsyncSession, provider_id: str, since: datetime) -> list[Cell]:
+    """The same matrix without probes: what came of the calls that a brake has let through."""
+    return [
+        Cell(**row)
+        for row in (await session.execute(_LET_THROUGH, {"provider": provider_id, "since": since})).mappings()
+    ]
+
+
+async def success(session: AsyncSession, provider_ids: Sequence[str], since: datetime) -> Success:
+    """How refreshes and capabilities went since: a connection counts once for each of the two, by its last call."""
+    asked = {"providers": list(provider_ids), "since": since}
+    return Success(**(await session.execute(_SUCCESS, asked)).mappings().one())
 
 
 async def began(session: AsyncSession, provider_id: str, until: datetime) -> datetime:

@@ -18,6 +18,10 @@ async def open_of(session: AsyncSession, provider_id: str) -> Outage | None:
     return await session.scalar(query.execution_options(populate_existing=True))
 
 
+async def find(session: AsyncSession, outage_id: UUID) -> Outage:
+    return await session.get_one(Outage, outage_id, populate_existing=True)
+
+
 async def found(
     session: AsyncSession,
     provider_id: str,

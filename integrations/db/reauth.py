@@ -40,7 +40,7 @@ async def open_lifecycle(
     from the catalog keeps nobody from a repair.
     """
     row = await connections.lock(session, wanted.connection_id)
-    held = await automation.why_not(session, FailureMode.REAUTH)
+    held = await automation.why_not(session, FailureMode.REAUTH, row)
     live = await _take_detections(session, row, wanted.lifecycle_id, ordered_only=held is not None)
     mine = row.lifecycle_id == wanted.lifecycle_id
     account = masked(row.account_name)

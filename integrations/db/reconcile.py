@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import connections, credentials
+from integrations.db import connections, credentials, shield
 from integrations.db.tables import WATCHED, Connection, ConsentSession, GrantEvent, OperatorTask
 from integrations.domain.connection import BLOCKED, Status
 from integrations.domain.reauth import Detected
@@ -32,6 +32,9 @@ async def unhandled_detections(session: AsyncSession, *, ordered_only: bool = Fa
     )
     if ordered_only:
         query = query.where(GrantEvent.ordered)
+    else:
+        # So do those that wait for their provider's outage to be over.
+        query = query.join(Connection).where(GrantEvent.ordered | ~shield.over_each())
     return (await session.scalars(query.order_by(GrantEvent.noticed_at).limit(BATCH))).all()
 
 

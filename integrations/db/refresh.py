@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import automation, connections, credentials, ending, leases, surge, tasks
+from integrations.db import automation, connections, credentials, ending, leases, shield, surge, tasks
 from integrations.db.credentials import Tokens
 from integrations.db.leases import LEASE
 from integrations.db.surge_counts import Refusal, Watched
@@ -199,6 +199,18 @@ async def refuse(session: AsyncSession, claim: Claim, at: Watched, refused: Refu
     if not await leases.release(session, row.id, claim.token, answered=claim.certain):
         return False
     return bool(await surge.tried(session, at, refused=[refused]))
+
+
+async def set_aside(session: AsyncSession, claim: Claim, at: Watched, refused: Refusal) -> str | None:
+    """Ask whether a refusal came under a shield, in the transaction that would count or act on it. None: it did not.
+
+    Otherwise why it is not believed, in words; the lease is given back, and the connection stays as it is.
+    """
+    row = await connections.lock(session, claim.connection.id)
+    why = await shield.why(session, row)
+    if why is not None and await leases.release(session, row.id, claim.token, answered=claim.certain):
+        await shield.set_aside(session, at.name, [refused])
+    return why
 
 
 async def held_back(session: AsyncSession, claim: Claim, at: Watched, refused: Refusal) -> str | None:

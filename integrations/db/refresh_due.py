@@ -4,7 +4,7 @@ A connection is due by its active credential's `refresh_at`. Whoever claims hold
 what it refreshes with only then, and looks again whether it is due: another's refresh may have ended in between.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -28,13 +28,16 @@ SELECT provider_id, (SELECT count(*) FROM (
 FROM unnest(cast(:providers AS text[])) AS asked (provider_id)
 """)  # noqa: S608 - ours
 # Rows that another claim is taking are passed over; those whose lease lives are somebody's already. Each lease is
-# looked up by its key: as a join the planner reads all there are.
+# looked up by its key: as a join the planner reads all there are. So is each tenant, when some are left out.
 _CLAIMED: Final = text(f"""
 WITH due AS (
   SELECT kept.connection_id FROM service_credentials AS kept
   WHERE kept.provider_id = :provider_id AND {DUE} AND kept.refresh_at <= now()
     AND coalesce((SELECT lease.until < now() FROM service_refresh_leases AS lease
                   WHERE lease.connection_id = kept.connection_id), true)
+    AND (cardinality(cast(:without AS text[])) = 0
+      OR (SELECT scope_type || ':' || scope_id FROM service_connections WHERE id = kept.connection_id)
+        <> ALL (cast(:without AS text[])))
   ORDER BY kept.refresh_at LIMIT :most
   FOR NO KEY UPDATE OF kept SKIP LOCKED
 )
@@ -101,13 +104,16 @@ async def providers_due(session: AsyncSession, providers: Sequence[str], most: i
     return {provider_id: due for provider_id, due in found if due}
 
 
-async def claim_due(session: AsyncSession, provider_id: str, most: int) -> tuple[list[Claim], int]:
-    """Take the leases of at most `most` connections that are due, the longest overdue first.
+async def claim_due(
+    session: AsyncSession, provider_id: str, most: int, *, without: Collection[str] = ()
+) -> tuple[list[Claim], int]:
+    """Take the leases of at most `most` connections that are due, the longest overdue first, of all but some tenants.
 
     What can be refreshed of them, and how many were taken in all. The others, whose status forbids it or who are not
     due any more, are given back: no more due for the sweep until they have another credential.
     """
-    taken = (await session.execute(_CLAIMED, {"provider_id": provider_id, "most": most, "lease": LEASE})).all()
+    values = {"provider_id": provider_id, "most": most, "lease": LEASE, "without": list(without)}
+    taken = (await session.execute(_CLAIMED, values)).all()
     if not taken:
         return [], 0
     leases = {row.connection_id: row for row in taken}

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.surge_tables import RefreshRefusal
 from integrations.db.tables import Connection
+from integrations.domain.automation import Step
 from integrations.domain.surge import TASK, Counted, Limits
 from integrations.domain.verdict import Meaning
 
@@ -37,6 +38,15 @@ class Refusal:
     """OWNER_MUST_ACT or OPERATOR_MUST_ACT."""
     rule: str
     answer: str
+    contested: bool = False
+    """The provider's own introspection says otherwise."""
+
+    @property
+    def leads_to(self) -> Step:
+        """What would be done, were it believed."""
+        if self.contested:
+            return Step.CONTEST
+        return Step.BLOCK if self.meaning is Meaning.OWNER_MUST_ACT else Step.ERRORED
 
 
 _LOCK_CLASS: Final = 0x73757267

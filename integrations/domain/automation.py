@@ -55,6 +55,11 @@ _WORDS: Final = {
 }
 
 
+def shielded(provider_id: str, since: datetime) -> str:
+    """What keeps the platform from acting on a provider's word while its outage is contained."""
+    return f"shielded: outage of {provider_id} since {since:%H:%M} UTC"
+
+
 def step_of(kind: str) -> Step:
     """What a detection of this kind leads to."""
     return Step.BLOCK if kind == Detected.REVOKED else Step.ASK
@@ -68,6 +73,15 @@ class Pause(Message):
     until: datetime
     by: str
     reason: str
+
+
+class Shield(Message):
+    """Over the connections of a provider, or of one tenant there, while its outage is contained."""
+
+    provider_id: str
+    tenant: str
+    """Empty: all of them."""
+    since: datetime
 
 
 class Undone(Message):
@@ -92,6 +106,7 @@ class Automation(Message):
     conduct_since: datetime | None
     """Since when it observes; None while it acts."""
     pauses: tuple[Pause, ...]
+    shields: tuple[Shield, ...] = ()
     undone: tuple[Undone, ...]
     """The latest first, and not all of them when there are many: of what is held back now."""
     undone_total: int
@@ -100,4 +115,4 @@ class Automation(Message):
 
     @property
     def held(self) -> bool:
-        return self.conduct is Conduct.OBSERVE or bool(self.pauses)
+        return self.conduct is Conduct.OBSERVE or bool(self.pauses) or bool(self.shields)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,6 +14,14 @@ from integrations.domain.refresh import Refresh, Refreshed
 from integrations.domain.verdict import Meaning
 
 _NEWER: Final = frozenset({Refresh.REFRESHED, Refresh.ROTATED_MEANWHILE})
+
+_MEANINGS: Final = {
+    Refresh.OPERATOR_MUST_ACT: Meaning.OPERATOR_MUST_ACT,
+    # Of a surge no owner is asked either: operators look first.
+    Refresh.SUSPECT: Meaning.OPERATOR_MUST_ACT,
+    Refresh.SET_ASIDE: Meaning.OUTAGE,
+}
+"""Of a refresh that did not help, where that says more than the refused token."""
 
 
 class JobRequest(Message):
@@ -26,6 +35,8 @@ class JobRequest(Message):
     """The body of the call. It stands in the history: no secrets."""
     by: str
     reason: str
+    patience: timedelta | None = None
+    """For which it waits for its provider before it is parked. None: as long as it takes."""
 
     @property
     def key(self) -> str:
@@ -66,6 +77,11 @@ class JobResult(Message):
     def done(self) -> bool:
         return self.meaning is Meaning.OK
 
+    @property
+    def outcome(self) -> str:
+        """How it ended, in a word: `done`, `blocked` by the gate, or what the answer means."""
+        return "done" if self.done else self.meaning or "blocked"
+
 
 def has_newer_token(refused: JobResult, refreshed: Refreshed) -> bool:
     """Is there another access token to call with than the refused one?"""
@@ -81,11 +97,9 @@ def not_renewed(refused: JobResult, refreshed: Refreshed) -> JobResult:
     """How a job ends whose token was refused, and whose connection got no other one."""
     asked = "; the owner is asked to consent again" if refreshed.detection_id and not refreshed.waits else ""
     asked += "; nothing is done about it by itself just now: runbook automation" if refreshed.waits else ""
-    # Of a surge no owner is asked either: operators look first.
-    ours = refreshed.refresh in {Refresh.OPERATOR_MUST_ACT, Refresh.SUSPECT}
     return refused.model_copy(
         update={
-            "meaning": Meaning.OPERATOR_MUST_ACT if ours else refused.meaning,
+            "meaning": _MEANINGS.get(refreshed.refresh, refused.meaning),
             "because": f"{refused.because}, and no refresh helped: {refreshed.why}{asked}",
             "refresh": refreshed.refresh,
         }

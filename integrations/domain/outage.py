@@ -15,6 +15,8 @@ DETECTOR: Final = "outage-detector"
 """The detector's workflow, and the name that it acts under."""
 TASK: Final = "outage"
 """The kind of the operators' task: one open per provider."""
+DONE: Final = "done"
+"""The outcome of a parked job that was carried out afterwards. Every other one says why it was not."""
 
 
 class Scope(StrEnum):
@@ -128,6 +130,15 @@ class Looked(Message):
     """What keeps the platform from acting on them."""
 
 
+class Success(Message):
+    """How the connections of a provider do: each counts once, by its last call."""
+
+    refreshes: int
+    refreshed: int
+    uses: int
+    used: int
+
+
 class Target(Message):
     """What one brake holds back."""
 
@@ -149,6 +160,23 @@ _WORDS: Final = {
     Brake.TENANT: "{name} at {provider}",
     Brake.SHIELD: "the shield over {provider}",
 }
+
+
+class Cut(Message):
+    """A brake, and what it lets through."""
+
+    target: Target
+    rate: float | None = Field(default=None, ge=0)
+    """Calls per second. 0: none, but of a tenant, whose least is integrations/task_queues.py's. None: of a shield."""
+
+
+def comes_back(rate: float) -> tuple[timedelta, timedelta]:
+    """How soon, at the earliest and at the latest, a call is tried again that a circuit of this rate did not admit.
+
+    Some of those that wait are there whenever the next one may go, and no more of them than that.
+    """
+    soonest = min(max(5 / rate, 1.0), 10.0) if rate else 10.0
+    return timedelta(seconds=soonest), timedelta(seconds=3 * soonest)
 
 
 class Limits(Message):
@@ -195,20 +223,18 @@ RAMP: Final = (5, 10, 25, 50, 100)
 """Per cent of the full rate."""
 
 
-class Pin(Message):
-    """A rate by a person's word: nothing changes it until it is taken off."""
-
-    rate: float = Field(ge=0)
-    """Calls per second."""
-    by: str = Field(min_length=1)
-    reason: str = Field(min_length=1)
-
-
 class Word(Message):
     """A person's word to an outage: who, and why."""
 
     by: str = Field(min_length=1)
     reason: str = Field(min_length=1)
+
+
+class Pin(Word):
+    """A rate by a person's word: nothing changes it until it is taken off."""
+
+    rate: float = Field(ge=0)
+    """Calls per second."""
 
 
 class Isolate(Word):
@@ -218,23 +244,63 @@ class Isolate(Word):
     tenant: str = ""
 
 
+class Sample(Message):
+    """What came of the calls that were let through."""
+
+    calls: int = 0
+    failing: int = 0
+
+    def __add__(self, other: "Sample") -> "Sample":
+        return Sample(calls=self.calls + other.calls, failing=self.failing + other.failing)
+
+    @property
+    def words(self) -> str:
+        return f"{self.calls - self.failing:,} of {self.calls:,} calls fine"
+
+    def is_fine(self, limits: Limits) -> bool:
+        return (self.calls - self.failing) * 100 >= limits.step_share * self.calls
+
+    def is_relapse(self, limits: Limits) -> bool:
+        return self.failing >= SOME and self.failing * 100 >= limits.share * self.calls
+
+
+SOME: Final = 3
+"""Failures that say something: one or two are met every day."""
+
+
 class Progress(Message):
     """Where an outage's workflow is: what a run hands on to the next one."""
 
     outage_id: UUID
     limits: Limits
-    step: Step
+    step: Step = Step.SCOPE
+    scope: Scope = Scope.PROVIDER
     targets: tuple[Target, ...] = ()
+    why: str = ""
+    """What the last step said of it."""
     ordered_until: datetime | None = None
     """Contained by a person's word until then, whatever probes say."""
     pin: Pin | None = None
     percent: int = 0
-    """Where the ramp is."""
+    """Where the ramp is. 0: contained."""
+    paced_at: datetime | None = None
+    """Since when it is there."""
+    sample: Sample = Sample()
+    """What came of the calls since then, or of the last minutes."""
     successes: int = 0
     """Probes in a row that were fine."""
     wait: timedelta | None = None
-    """Before the next probe."""
+    """Before the next probe, when the last one failed."""
+    next_probe: datetime | None = None
+    looked_at: datetime | None = None
     relapses: int = 0
+    replaying_since: datetime | None = None
+    turns: int = 0
+    """Batches of parked jobs that were told to go on."""
+
+    @property
+    def reach(self) -> str:
+        return ", ".join(dict.fromkeys(each.words for each in self.targets))
 
 
 class OutageRequest(Message):

@@ -68,6 +68,8 @@ class Refresh(StrEnum):
     """Refused, and yet the provider's own introspection says that the grant lives: nothing is demoted."""
     SUSPECT = "suspect"
     """Refused, as many others at the same provider at once: nobody is demoted, and operators are to look."""
+    SET_ASIDE = "set_aside"
+    """Refused while an outage of the provider is contained: not believed, and asked again when the shield lifts."""
     AMBIGUOUS = "ambiguous"
     """A rotation's answer was lost and the provider forgives no second try: the stored token is worth nothing."""
     OPERATOR_MUST_ACT = "operator_must_act"

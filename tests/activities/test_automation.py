@@ -97,8 +97,8 @@ class TestADetection:
         await detected(sessions, connection)
         look_now, answers = automation.why_not, [None]
 
-        async def why_not(session: AsyncSession, mode: FailureMode) -> str | None:
-            return answers.pop() if answers else await look_now(session, mode)
+        async def why_not(session: AsyncSession, mode: FailureMode, row: Connection | None = None) -> str | None:
+            return answers.pop() if answers else await look_now(session, mode, row)
 
         monkeypatch.setattr(automation, "why_not", why_not)
         await pause(sessions)

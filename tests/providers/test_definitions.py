@@ -54,8 +54,10 @@ class TestTheBuiltInDefinitions:
             "escalation": ("operators.secondary", ("reauth.escalated",)),
             "declined": ("operators.primary", ("reauth.declined",)),
             "refresh_surge": ("operators.primary", ("refresh.surge",)),
-            "outage_opened": ("operators.primary", ("outage.opened",)),
-            "outage_closed": ("operators.primary", ("outage.closed",)),
+            "outage_opened": ("operators.primary", ("provider.outage_opened",)),
+            "outage_unattended": ("operators.primary", ("provider.outage_unattended",)),
+            "outage_closed": ("operators.primary", ("provider.outage_closed",)),
+            "recovered": ("owner", ("provider.recovered",)),
             "dead_letters": ("operators.primary", ("notification.dead_letters",)),
             "incident_assigned": ("operators.primary", ("incident.assigned",)),
         }

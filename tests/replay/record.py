@@ -365,6 +365,7 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "ReconcileWorkflow/swept_with_the_outbox": swept,
     "ReconcileWorkflow/swept_with_notifications": swept,
     "ReconcileWorkflow/swept_with_what_is_old": swept,
+    "ReconcileWorkflow/swept_with_brakes": swept,
     "KeysReencryptWorkflow/reencrypted": reencrypted,
     "ReplayWorkflow/paused": paused,
     "ReplayWorkflow/stopped": stopped,

@@ -47,8 +47,8 @@ class Ran:
     def printed_commands(self) -> list[list[str]]:
         """What could be pasted: each `runbook …` in what was said, without the word itself."""
         found = re.findall(
-            r"runbook ((?:connections|reauth|refresh|tasks|outbox|notifications|automation|keys|db|status|doctor)"
-            r"[^\n`)]*)",
+            r"runbook ((?:connections|reauth|refresh|tasks|outage|outbox|notifications|automation|keys|db|status"
+            r"|doctor)[^\n`)]*)",
             self.out + self.err,
         )
         return [shlex.split(words.split("  ")[0]) for words in found]

@@ -92,6 +92,12 @@ class TestAPause:
         resumed = runbook("automation", "resume", "--json")
         assert resumed.json == ["notification", "outage", "outbox", "reauth", "webhook"]
 
+    def test_of_outages_is_one_that_holds_something_back(self, runbook: Runbook) -> None:
+        paused = runbook("automation", "pause", "outage", "--for", "30m", "--by", "grace", "--reason", "a drill")
+
+        assert paused.out.startswith("outage is paused until ")
+        assert "nothing of it is done by itself in this release" not in paused.out
+
     def test_that_is_none_may_be_resumed(self, runbook: Runbook) -> None:
         nothing, one = runbook("automation", "resume"), runbook("automation", "resume", "outbox")
 

@@ -17,7 +17,7 @@ from tests.notification.sink import Sink, receiving
 from tests.starters.conftest import UNKNOWN, Runbook, run
 from tests.starters.running import Running
 
-OPENED = dict(definitions.load().samples["outage.opened"][0])
+OPENED = dict(definitions.load().samples["provider.outage_opened"][0])
 TABLES = ("contact_addresses", "notification_dispatches", "replay_items", "replay_plans")
 
 
@@ -38,7 +38,7 @@ VALUES (gen_random_uuid(), '{EVENT}', 'runbook', 'org', 'operators', '{EVENT}', 
 async def _gone_afterwards(running: Running) -> AsyncIterator[None]:
     """The stack is not in trouble for the next test, and nobody is told anything."""
     yield
-    ours = "(SELECT event_id FROM service_lifecycle_outbox WHERE provider_id = 'runbook' OR name LIKE 'outage.%' "
+    ours = "(SELECT event_id FROM service_lifecycle_outbox WHERE provider_id = 'runbook' OR name LIKE 'provider.%' "
     ours += "OR name = 'nobody.cares')"
     for table in ("notification_requests", "activity_entries", "projector_ledger"):
         await committed(running, f"DELETE FROM service_{table} WHERE event_id IN {ours}")
@@ -58,7 +58,7 @@ async def sink(runbook: Runbook, running: Running) -> AsyncIterator[Sink]:
         yield made
 
 
-async def happen(running: Running, name: str = "outage.opened", order_key: str = "simulator") -> UUID:
+async def happen(running: Running, name: str = "provider.outage_opened", order_key: str = "simulator") -> UUID:
     event_id = uuid4()
     async with running.platform.sessions.begin() as session:
         await outbox.enqueue_apart(
@@ -237,9 +237,9 @@ class TestAPlan:
     async def test_of_what_cannot_be_meant_is_answered_in_words(self, runbook: Runbook, tmp_path: Path) -> None:
         broken = tmp_path / "broken.toml"
         broken.write_text(
-            '[notifications.a]\nevents = ["outage.opened"]\naudience = "nobody"\nchannels = ["email"]\n'
+            '[notifications.a]\nevents = ["provider.outage_opened"]\naudience = "nobody"\nchannels = ["email"]\n'
             'relevant_for = "1d"\nsubject = "x"\ntext = "{{ nosuch }}"\n'
-            '[notifications.b]\nevents = ["outage.opened"]\naudience = "owner"\nchannels = []\n'
+            '[notifications.b]\nevents = ["provider.outage_opened"]\naudience = "owner"\nchannels = []\n'
             'relevant_for = "1d"\nsubject = "x"\ntext = "x"\n'
         )
         for words, environment, code, answers in (
@@ -299,7 +299,7 @@ class TestAnExplanation:
         assert told.json["says"].startswith("expanded")
         assert told.json["next"].startswith("runbook notifications plan --cause ")
         [mapped] = told.json["mapped"]
-        assert (mapped["definition"], mapped["pattern"]) == ("outage_opened", "outage.opened")
+        assert (mapped["definition"], mapped["pattern"]) == ("outage_opened", "provider.outage_opened")
         assert mapped["file"].endswith("definitions.toml")
         assert mapped["audience"] == "operators.primary"
         [reader] = mapped["readers"]

@@ -21,8 +21,10 @@ from activities.job import JobActivities
 from activities.keys import KeysActivities
 from activities.notification import NotificationActivities, went_on
 from activities.outbox import OutboxActivities
+from activities.parked import ParkedActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities, Reconciled
+from activities.reconcile_brakes import ReconcileBrakesActivities
 from activities.refresh import RefreshActivities
 from activities.refresh_sweep import RefreshSweepActivities
 from activities.waiting import WaitingActivities
@@ -33,6 +35,7 @@ from integrations.domain.job import JobRequest, JobResult
 from integrations.domain.keys import Left, Pass, ReencryptRequest, ReencryptStep
 from integrations.domain.notification_delivery import ChannelRequest, Sending, SendStep, Sent
 from integrations.domain.outbox import Delivered, DeliveryStep, DispatchRequest, Drained
+from integrations.domain.parked import Parking
 from integrations.domain.reauth import (
     Activation,
     Candidate,
@@ -53,6 +56,7 @@ from integrations.domain.reauth import (
 )
 from integrations.domain.refresh import Chunk, ChunkStep, Refresh, Refreshed, RefreshStep, SweepRequest, Swept
 from integrations.domain.verdict import Meaning
+from tests.workflows.fake_outage import FakeOutage
 from tests.workflows.fake_replay import FakeReplay
 from worker.wiring import CORE_WORKFLOWS, NOTIFY_WORKFLOWS
 from workflows.queues import DRAIN, NOTIFY, WORKFLOWS, provider_queue
@@ -248,9 +252,13 @@ def token_refused(version: int) -> JobResult:
 class FakeJob(JobActivities):
     """Calls answer from a script, and are good without one. The refresh is started and waited for as it really is."""
 
-    def __init__(self, *answers: Exception | JobResult) -> None:
+    def __init__(self, *answers: Exception | JobResult, slow: int = 0) -> None:
+        """`slow`: the number of the call that is answered when `may_answer` is set."""
         self._answers = list(answers)
+        self._slow = slow
         self.keys: list[str] = []
+        self.priorities: list[int | None] = []
+        self.under_way, self.may_answer = asyncio.Event(), asyncio.Event()
 
     @property
     def calls(self) -> int:
@@ -259,10 +267,30 @@ class FakeJob(JobActivities):
     @activity.defn(name="job.call")
     async def call(self, job: JobRequest) -> JobResult:
         self.keys.append(job.idempotency_key)
+        self.priorities.append(activity.info().priority.priority_key)
         answer = self._answers.pop(0) if self._answers else CALLED
+        if len(self.keys) == self._slow:
+            self.under_way.set()
+            await self.may_answer.wait()
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+class FakeParked(ParkedActivities):
+    """Keeps what it is told in the order of its being told."""
+
+    def __init__(self) -> None:
+        self.parked: list[Parking] = []
+        self.outcomes: list[str] = []
+
+    @activity.defn(name="job.park")
+    async def park(self, parking: Parking) -> None:
+        self.parked.append(parking)
+
+    @activity.defn(name="job.unparked")
+    async def unparked(self, outcome: str) -> None:
+        self.outcomes.append(outcome)
 
 
 class FakeOutbox(OutboxActivities):
@@ -358,6 +386,15 @@ class FakeReconcile(ReconcileActivities):
         return Reconciled(lifecycles=1)
 
 
+class FakeReconcileBrakes(ReconcileBrakesActivities):
+    def __init__(self) -> None:
+        pass
+
+    @activity.defn(name="reconcile.mitigations")
+    async def mitigations(self) -> Reconciled:
+        return Reconciled(outages=1, queues=2)
+
+
 class FakeKeys(KeysActivities):
     """Counts and steps from a script; the last count is repeated, and a step without a script finds nothing to do."""
 
@@ -390,19 +427,21 @@ async def workers(
     sweep: FakeSweep | None = None,
     detection: FakeDetection | None = None,
     job: FakeJob | None = None,
+    parked: FakeParked | None = None,
     reconcile: FakeReconcile | None = None,
     keys: FakeKeys | None = None,
     outbox: FakeOutbox | None = None,
     notification: FakeNotification | None = None,
     waiting: FakeWaiting | None = None,
     replay: FakeReplay | None = None,
+    outage: FakeOutage | None = None,
     cached: int = 100,
 ) -> AsyncIterator[None]:
     """The production's workflows and queues, with fake steps. `cached=0` replays every workflow at every task."""
     reauth, refresh, sweep = reauth or FakeReauth(), refresh or FakeRefresh(), sweep or FakeSweep()
     detection, job, reconcile = detection or FakeDetection(), job or FakeJob(), reconcile or FakeReconcile()
     keys, waiting, outbox = keys or FakeKeys(), waiting or FakeWaiting(), outbox or FakeOutbox()
-    replay, notification = replay or FakeReplay(), notification or FakeNotification()
+    replay, notification, parked = replay or FakeReplay(), notification or FakeNotification(), parked or FakeParked()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
             Worker(
@@ -423,16 +462,20 @@ async def workers(
                     detection.tell_repaired,
                     job.start_refresh,
                     job.refresh_ended,
+                    parked.park,
+                    parked.unparked,
                     sweep.start,
                     reconcile.reauth,
                     reconcile.outbox,
                     reconcile.notifications,
                     reconcile.old,
+                    FakeReconcileBrakes().mitigations,
                     keys.left,
                     keys.reencrypt,
                     outbox.deliver,
                     outbox.bury,
                     *replay.steps,
+                    *(outage or FakeOutage()).steps,
                 ],
                 max_cached_workflows=cached,
                 # A bug in a workflow fails its test at once instead of its task again and again.

@@ -1,0 +1,101 @@
+"""Putting brakes on, holding them, and taking them off: the journal and the task queues say the same.
+
+ put on    journal ──▶ queue             killed in between: the next `hold`, or the step once more, sets the queue
+ hold      leases ──▶ is the queue as the journal says? no: set
+ release   queue ──▶ journal             killed in between: done again; the lines are there until then
+
+Each step is safe to repeat. A circuit and a shield are on as soon as their lines are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio.client import Client
+
+from integrations import task_queues
+from integrations.db import mitigations
+from integrations.db.outage_tables import Mitigation
+from integrations.db.session import Sessions
+from integrations.domain.outage import Brake, Cut, Target
+from integrations.task_queues import Rates, fairness_key, provider_queue
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    brakes: int
+    """Whose leases are renewed. 0: none is on, or somebody has released them."""
+    mended: tuple[str, ...]
+    """Providers whose queue did not say what the journal says."""
+
+
+class Brakes:
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def put_on(
+        self, client: Client, outage_id: UUID, cuts: Sequence[Cut], lease: timedelta, *, reason: str, by: str
+    ) -> list[Target]:
+        """Put brakes on, or change what they let through. Those that are not put on: another outage holds them.
+
+        Raises StopError when the outage is closed, RPCError when Temporal does not answer; the lines are there then.
+        """
+        async with self._sessions.begin() as session:
+            others = await mitigations.put(session, outage_id, cuts, lease, reason=reason, by=by)
+        for provider_id in sorted({cut.target.provider_id for cut in cuts}):
+            await self.settle(client, provider_id)
+        return others
+
+    async def hold(self, client: Client, outage_id: UUID, lease: timedelta) -> Held:
+        """Renew the leases of an outage's brakes, and see that their queues are as the journal says."""
+        async with self._sessions.begin() as session:
+            renewed = await mitigations.renew(session, outage_id, lease)
+            providers = _providers(await mitigations.on(session, outage_id))
+        mended = [provider_id for provider_id in providers if await self.settle(client, provider_id)]
+        return Held(renewed, tuple(mended))
+
+    async def release(self, client: Client, outage_id: UUID, *, by: str, reason: str, lapsed_only: bool = False) -> int:
+        """Take an outage's brakes off, and mark them as released. How many were on; repeated, none.
+
+        `lapsed_only`: those alone whose lease has run out.
+        """
+        async with self._sessions.begin() as session:
+            providers = _providers(await mitigations.on(session, outage_id, lapsed_only=lapsed_only))
+        count = 0
+        for provider_id in providers:
+            async with self._sessions.begin() as session:
+                await mitigations.lock(session, provider_id)
+                released = await mitigations.release(
+                    session, outage_id, provider_id, by=by, reason=reason, lapsed_only=lapsed_only
+                )
+                # Before the commit: the lines say that they are on until the queue is free.
+                await _settle(session, client, provider_id, reason)
+            count += released
+        return count
+
+    async def settle(self, client: Client, provider_id: str) -> bool:
+        """Have a provider's queue let out what the journal says. Whether it said anything else."""
+        async with self._sessions.begin() as session:
+            await mitigations.lock(session, provider_id)
+            return await _settle(session, client, provider_id)
+
+
+async def _settle(session: AsyncSession, client: Client, provider_id: str, reason: str = "no brake is on") -> bool:
+    lines = await mitigations.of_provider(session, provider_id)
+    ours = map(fairness_key, await mitigations.tenants_ever(session, provider_id))
+    braking = [line for line in lines if line.brake in {Brake.QUEUE, Brake.TENANT}]
+    told = f"{braking[0].reason} (by {braking[0].put_by}); runbook outage explain {provider_id}" if braking else reason
+    return await task_queues.limit(client, provider_queue(provider_id), _rates(braking), set(ours), reason=told)
+
+
+def _rates(lines: Sequence[Mitigation]) -> Rates:
+    queue = [line.rate for line in lines if line.brake == Brake.QUEUE]
+    tenants = {fairness_key(line.name): line.rate or 0.0 for line in lines if line.brake == Brake.TENANT}
+    return Rates(queue[0] if queue else None, tenants)
+
+
+def _providers(lines: Sequence[Mitigation]) -> list[str]:
+    """In one order everywhere, for each is locked."""
+    return sorted({line.provider_id for line in lines})

@@ -1,0 +1,258 @@
+"""The steps of an outage's workflow. Each is safe to repeat: rows say what is on, and a line is written once."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import activity
+
+from activities import parked
+from activities.brakes import Brakes
+from activities.heart import beating
+from activities.outage_probe import Prober
+from activities.outage_scope import Scoper
+from integrations.db import outage_counts, outage_told, outages, shield
+from integrations.db import parked as parked_jobs
+from integrations.db.session import Sessions
+from integrations.db.vault import Vault
+from integrations.domain.outage import (
+    OURS,
+    Baseline,
+    Brake,
+    Cut,
+    Limits,
+    OutageRequest,
+    OutageResult,
+    Progress,
+    Sample,
+    Scope,
+    Step,
+    Target,
+)
+from integrations.domain.outage_baseline import validated
+from integrations.domain.outage_steps import Closing, Look, Probe, Released, Releasing, Scoped, Scoping, Tick, Validated
+from integrations.domain.outage_targets import brakes, covers, rate_of
+from integrations.providers.oauth import Providers
+
+_NAME: Final = "ProviderOutageWorkflow"
+
+
+class OutageActivities:
+    def __init__(self, sessions: Sessions, vault: Vault, providers: Providers, limits: Limits) -> None:
+        self._sessions = sessions
+        self._catalog = providers.catalog
+        self._limits = limits
+        self._brakes = Brakes(sessions)
+        self._prober = Prober(sessions, vault, providers)
+        self._scoper = Scoper(sessions, self._prober, self._catalog, limits)
+
+    @activity.defn(name="outage.open")
+    async def open(self, request: OutageRequest) -> Progress:
+        """Begin, or go on with what the detector found. Raises CatalogError for a provider that nobody knows."""
+        if request.provider_id != OURS:
+            self._catalog.provider(request.provider_id)
+        async with self._sessions.begin() as session:
+            outage_id, _ = await outages.found(
+                session,
+                request.provider_id,
+                scope=Scope.OURS if request.provider_id == OURS else Scope.PROVIDER,
+                names=(),
+                reason=request.reason,
+                by=request.by,
+            )
+            await _note(session, outage_id, Step.SCOPE, f"opened by {request.by}: {request.reason}")
+        until = datetime.now(UTC) + request.hold if request.hold is not None else None
+        return Progress(outage_id=outage_id, limits=self._limits, ordered_until=until)
+
+    @activity.defn(name="outage.scope")
+    async def scope(self, asked: Scoping) -> Scoped:
+        """How far it reaches: by the failure matrix, by probes where that leaves a doubt, or by a person's wish."""
+        async with beating():
+            scoped, before = await self._scoper.scope(asked)
+        known: dict[str, Any] = {"scope": scoped.scope, "names": list(scoped.names)} if scoped.targets else {}
+        if before is not None and not asked.progress.targets:
+            known["baseline"] = before.model_dump(mode="json")
+        async with self._sessions.begin() as session:
+            await outages.at(session, asked.progress.outage_id, asked.progress.step, **known)
+            said = scoped.scope if scoped.targets else "nothing" if scoped.clear else "unclear"
+            await _note(session, asked.progress.outage_id, Step.SCOPE, f"{said}: {scoped.why}")
+        return scoped
+
+    @activity.defn(name="outage.contain")
+    async def contain(self, tick: Tick) -> None:
+        """Put the brakes on, at a trickle or at what a person has pinned; operators are told."""
+        await self._put_on(tick, brakes(tick.progress.targets))
+        rate = _rate(tick.progress)
+        async with self._sessions.begin() as session:
+            known = tick.progress
+            await outages.at(session, known.outage_id, Step.CONTAIN, scope=known.scope)
+            what = f"contained: {known.reach}, {rate:.2g} calls/s are let through"
+            await _note(session, known.outage_id, Step.CONTAIN, what, percent=0, rate=rate)
+            name = self._name(tick.request.provider_id)
+            await outage_told.opened(session, known.outage_id, name=name, done=what)
+
+    @activity.defn(name="outage.shield")
+    async def shield(self, tick: Tick) -> None:
+        """From now on no terminal answer is acted on there."""
+        shields = [each for each in tick.progress.targets if each.brake is Brake.SHIELD]
+        await self._put_on(tick, shields)
+        async with self._sessions.begin() as session:
+            await outages.at(session, tick.progress.outage_id, Step.SHIELD)
+            what = "shielded: what is refused is set aside" if shields else "no shield: no grant is asked about there"
+            await _note(session, tick.progress.outage_id, Step.SHIELD, what)
+
+    @activity.defn(name="outage.keep")
+    async def keep(self, tick: Tick) -> None:
+        """Renew the leases, and set right what somebody else has changed."""
+        await self._keep(tick)
+
+    @activity.defn(name="outage.probe")
+    async def probe(self, tick: Tick) -> Look:
+        """Ask the provider how it is, and count what came of the trickle."""
+        known = tick.progress
+        async with beating():
+            aims = brakes(known.targets)
+            # One of several, another each time: probes are calls, and a provider in trouble has enough of them.
+            probe = await self._ask(aims[activity.info().scheduled_time.second % len(aims)]) if aims else None
+            look = await self._look(tick)
+        look = look.model_copy(update={"probes": (probe,) if probe else ()})
+        async with self._sessions.begin() as session:
+            await outages.at(session, known.outage_id, Step.PROBE)
+            said = "fine" if look.is_fine else "no answer" if not look.is_known else "not fine"
+            await _note(session, known.outage_id, Step.PROBE, f"probe, {said}: {look.words}", facts=_facts(look.sample))
+        return look
+
+    @activity.defn(name="outage.pace")
+    async def pace(self, tick: Tick) -> None:
+        """Let through what the ramp is at, or what a person has pinned."""
+        known = tick.progress
+        await self._put_on(tick, brakes(known.targets))
+        what = f"pinned by {known.pin.by}: {known.pin.reason}" if known.pin else f"{known.percent} % of the rate before"
+        async with self._sessions.begin() as session:
+            await outages.at(session, known.outage_id, known.step)
+            await _note(session, known.outage_id, known.step, what, percent=known.percent, rate=_rate(known))
+
+    @activity.defn(name="outage.sample")
+    async def sample(self, tick: Tick) -> Look:
+        """Keep the brakes as they are, and count what came of the calls that were let through."""
+        await self._keep(tick)
+        return await self._look(tick)
+
+    @activity.defn(name="outage.replay")
+    async def replay(self, asked: Releasing) -> Released:
+        """Let the next parked jobs go on, once those before them have an outcome."""
+        known, done = asked.progress, Released()
+        async with self._sessions.begin() as session:
+            await outages.at(session, known.outage_id, Step.REPLAY)
+        for provider_id in self._providers(known):
+            done += await self._replay(provider_id, asked)
+        if done.released or done.is_over:
+            async with self._sessions.begin() as session:
+                await _note(session, known.outage_id, Step.REPLAY, done.words)
+        return done
+
+    @activity.defn(name="outage.validate")
+    async def validate(self, tick: Tick) -> Validated:
+        """Refreshes and capabilities since everything is let through, against the time before."""
+        known = tick.progress
+        async with self._sessions.begin() as session:
+            row = await outages.find(session, known.outage_id)
+            before = Baseline.model_validate(row.baseline) if row.baseline else None
+            since = await outage_counts.success(session, self._providers(known), tick.since)
+        outcome = validated(before, since, known.limits, lasted=datetime.now(UTC) - tick.since)
+        async with self._sessions.begin() as session:
+            await outages.at(session, known.outage_id, Step.VALIDATE)
+            if outcome.passed:
+                await _note(session, known.outage_id, Step.VALIDATE, f"passed: {outcome.why}")
+        return outcome
+
+    @activity.defn(name="outage.close")
+    async def close(self, closing: Closing) -> OutageResult:
+        """Take everything off, and tell people. What was set aside under the shield is due at once."""
+        known, word = closing.progress, closing.word
+        await self._brakes.release(activity.client(), known.outage_id, by=word.by, reason=word.reason)
+        async with self._sessions.begin() as session:
+            due = await shield.lifted(session, known.outage_id)
+            what = f"{closing.ended} ({word.by}): {word.reason}"
+            await _note(session, known.outage_id, Step.CLOSE, what, percent=100 if known.targets else None)
+            if await outages.close(session, known.outage_id, closing.ended, by=word.by, reason=word.reason):
+                name = self._name(closing.request.provider_id)
+                await outage_told.closed(session, known.outage_id, name=name, refreshes=due)
+        return OutageResult(
+            outage_id=known.outage_id, ended=closing.ended, why=word.reason, relapses=known.relapses, parked=0
+        )
+
+    async def _replay(self, provider_id: str, asked: Releasing) -> Released:
+        async with self._sessions.begin() as session:
+            if not asked.progress.turns:
+                await parked_jobs.refreshes_due(session, provider_id, _full(asked.progress, provider_id))
+            waits = await parked_jobs.replaying(session, provider_id, asked.since)
+        known = Released(parked=waits.parked, going=waits.going, done=waits.done, late=waits.late)
+        if waits.going or not waits.parked:
+            return known
+        told = await parked.release(
+            activity.client(), self._sessions, provider_id, asked.most, by=_NAME, before=asked.since
+        )
+        return known.model_copy(update={"parked": waits.parked - told, "going": told, "released": told})
+
+    async def _put_on(self, tick: Tick, targets: Sequence[Target]) -> None:
+        known = tick.progress
+        cuts = [Cut(target=each, rate=rate_of(each, known)) for each in targets]
+        reason = known.pin.reason if known.pin else known.why or tick.request.reason
+        by = known.pin.by if known.pin else _NAME
+        await self._brakes.put_on(activity.client(), known.outage_id, cuts, known.limits.lease, reason=reason, by=by)
+
+    async def _keep(self, tick: Tick) -> None:
+        held = await self._brakes.hold(activity.client(), tick.progress.outage_id, tick.progress.limits.lease)
+        async with self._sessions.begin() as session:
+            await outages.at(session, tick.progress.outage_id, tick.progress.step)
+            for provider_id in held.mended:
+                what = f"the queue of {provider_id} did not say what the journal says: set right"
+                await _note(session, tick.progress.outage_id, tick.progress.step, what)
+
+    async def _ask(self, target: Target) -> Probe | None:
+        among = (target.name,) if target.brake is Brake.TENANT else ()
+        endpoint = target.name if target.brake is Brake.CIRCUIT else ""
+        return await self._prober.ask(target.provider_id, endpoint, among=among)
+
+    async def _look(self, tick: Tick) -> Look:
+        sample = Sample()
+        for provider_id in self._providers(tick.progress):
+            async with self._sessions.begin() as session:
+                cells = await outage_counts.let_through(session, provider_id, tick.since)
+            for each in cells:
+                if covers(tick.progress.targets, provider_id, each.endpoint, each.tenant):
+                    sample += Sample(calls=each.calls, failing=each.failing)
+        return Look(sample=sample, wider=await self._scoper.wider(tick))
+
+    def _providers(self, known: Progress) -> list[str]:
+        return sorted({each.provider_id for each in known.targets})
+
+    def _name(self, provider_id: str) -> str:
+        return provider_id if provider_id == OURS else self._catalog.provider(provider_id).name
+
+
+async def _note(
+    session: AsyncSession,
+    outage_id: Any,
+    step: Step,
+    what: str,
+    **more: Any,
+) -> None:
+    """A line of the timeline: this very step's, however often it is tried."""
+    info = activity.info()
+    await outages.note(session, outage_id, f"{info.workflow_run_id}:{info.activity_id}", step, what, **more)
+
+
+def _rate(known: Progress) -> float:
+    """What is let through of all that is held back."""
+    return sum(rate_of(each, known) or 0.0 for each in brakes(known.targets))
+
+
+def _full(known: Progress, provider_id: str) -> float:
+    return sum(each.full for each in brakes(known.targets) if each.provider_id == provider_id)
+
+
+def _facts(sample: Sample) -> dict[str, Any]:
+    return sample.model_dump(mode="json")

@@ -1,0 +1,123 @@
+"""What the steps of an outage's workflow are told, and what they tell."""
+
+from datetime import datetime, timedelta
+
+from integrations.domain.message import Message
+from integrations.domain.outage import Ended, Isolate, OutageRequest, Progress, Sample, Scope, Target, Word
+
+
+class Probe(Message):
+    """One call that was made to see how a provider is."""
+
+    provider_id: str
+    endpoint: str
+    tenant: str
+    fine: bool
+    """It answered something that is about the call, be it a refusal."""
+    why: str
+    after: timedelta | None = None
+    """How long it asks to be left alone."""
+
+
+class Scoping(Message):
+    """How far does it reach? With `wish`: as far as a person says."""
+
+    request: OutageRequest
+    progress: Progress
+    wish: Isolate | None = None
+
+
+class Scoped(Message):
+    """How far an outage reaches."""
+
+    scope: Scope
+    names: tuple[str, ...] = ()
+    targets: tuple[Target, ...] = ()
+    """Empty: nothing is wrong, or nothing is known to be."""
+    why: str
+    clear: bool = True
+    """False: look again before anything is contained."""
+
+
+class Tick(Message):
+    """One look while brakes are on."""
+
+    request: OutageRequest
+    progress: Progress
+    since: datetime
+    """Of the calls that are counted."""
+
+
+class Look(Message):
+    """What came of the calls that were let through, and of the probes."""
+
+    sample: Sample = Sample()
+    probes: tuple[Probe, ...] = ()
+    wider: Scoped | None = None
+    """It reaches further than what is contained."""
+
+    @property
+    def is_known(self) -> bool:
+        """Did anything tell how the provider is?"""
+        return bool(self.probes or self.sample.calls)
+
+    @property
+    def is_fine(self) -> bool:
+        return self.is_known and not self.sample.failing and all(probe.fine for probe in self.probes)
+
+    @property
+    def asked(self) -> timedelta | None:
+        return max((probe.after for probe in self.probes if probe.after), default=None)
+
+    @property
+    def words(self) -> str:
+        said = [probe.why for probe in self.probes]
+        said += [self.sample.words] if self.sample.calls else []
+        return "; ".join(said) or "nothing was called"
+
+
+class Closing(Message):
+    request: OutageRequest
+    progress: Progress
+    ended: Ended
+    word: Word
+
+
+class Releasing(Message):
+    """Let at most so many parked jobs go on, once those before them have an outcome."""
+
+    request: OutageRequest
+    progress: Progress
+    most: int
+    since: datetime
+    """When the replay began: what is parked anew after it is left for later."""
+
+
+class Released(Message):
+    """Jobs that were parked, and how far they are."""
+
+    parked: int = 0
+    going: int = 0
+    """Told to go on, and without an outcome yet."""
+    done: int = 0
+    late: int = 0
+    """Told to go on long ago: nobody waits for these."""
+    released: int = 0
+    """By this very step."""
+
+    def __add__(self, other: "Released") -> "Released":
+        return Released(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
+
+    @property
+    def is_over(self) -> bool:
+        return not self.parked and not self.going
+
+    @property
+    def words(self) -> str:
+        said = f"{self.done:,} parked jobs done, {self.going:,} under way, {self.parked:,} wait for their turn"
+        return f"{said}, {self.late:,} take long" if self.late else said
+
+
+class Validated(Message):
+    passed: bool
+    why: str

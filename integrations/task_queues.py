@@ -1,0 +1,137 @@
+"""How fast an activity queue lets its tasks out, as the Temporal server keeps it: for all, and for one fairness key.
+
+The server knows one limit for every fairness key of a queue, and multiplies it by the key's weight. So one tenant is
+held back by a high limit for all keys and a small weight of its own. Both are exact within one partition of the queue;
+with more of them each has its share.
+
+    temporal task-queue config get --task-queue provider-github --task-queue-type activity
+
+tells what is set, since when, by whom and why.
+"""
+
+import hashlib
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import RateLimit, RateLimitConfig, TaskQueue, TaskQueueConfig
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, UpdateTaskQueueConfigRequest
+from temporalio.client import Client
+
+IDENTITY: Final = "runbook outage"
+"""Who stands in the config. What somebody else has set, and no brake of ours, is let alone."""
+LEAST: Final = 0.02
+"""Calls per second: a fairness key cannot be held back to fewer."""
+_LEAST_WEIGHT: Final = 0.001
+"""A smaller one is taken for this by the server."""
+_EVERYBODY: Final = 1000.0
+"""Calls per second of each key that is not held back, which nobody gets near."""
+_KEY_BYTES: Final = 64
+"""A longer fairness key is refused by the server, with the workflow's task."""
+_DIGEST: Final = 16
+_REASON: Final = 500
+"""Characters of a reason: a person reads it in a terminal."""
+_PATIENCE: Final = timedelta(seconds=5)
+_SAME: Final = 1e-5
+"""The server keeps 32 bits of a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Calls per second that are let out. Without any, the queue is as fast as its workers."""
+
+    queue: float | None = None
+    """Of all together. 0: nothing is let out. None: as many as there are."""
+    keys: Mapping[str, float] = field(default_factory=dict)
+    """Of single fairness keys."""
+
+    @property
+    def for_all_keys(self) -> float | None:
+        """What the weights are shares of: so much that only who is held back notices, where the server allows it."""
+        if not self.keys:
+            return None
+        return min(_EVERYBODY, max(min(self.keys.values()), LEAST) / _LEAST_WEIGHT)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        whole = self.for_all_keys
+        return {key: max(rate, LEAST) / whole for key, rate in self.keys.items()} if whole else {}
+
+
+def provider_queue(provider_id: str) -> str:
+    """Where one provider's calls run: with slots of their own, so that its trouble takes nobody else's."""
+    return f"provider-{provider_id}"
+
+
+def fairness_key(tenant: str) -> str:
+    """The tenant, cut and with a digest where it is longer than a fairness key may be."""
+    told = tenant.encode()
+    if len(told) <= _KEY_BYTES:
+        return tenant
+    digest = hashlib.sha256(told).hexdigest()[:_DIGEST]
+    return f"{told[: _KEY_BYTES - _DIGEST - 1].decode(errors='ignore')}~{digest}"
+
+
+async def config(client: Client, queue: str) -> TaskQueueConfig:
+    """What the server keeps of an activity queue. Raises RPCError when it does not answer."""
+    asked = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        report_config=True,
+    )
+    return (await client.workflow_service.describe_task_queue(asked, timeout=_PATIENCE)).config
+
+
+async def limit(client: Client, queue: str, wanted: Rates, ours: Collection[str] = (), *, reason: str) -> bool:
+    """Have an activity queue let out what is wanted, and no more. Whether anything had to be changed for that.
+
+    `ours`: the fairness keys whose weights are ours to take off. A limit that somebody else has set stays where none
+    is wanted. Safe to repeat. Raises RPCError when the server does not answer.
+    """
+    found = await config(client, queue)
+    change = UpdateTaskQueueConfigRequest(
+        namespace=client.namespace,
+        identity=IDENTITY,
+        task_queue=queue,
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+    )
+    if _differs(found.queue_rate_limit, wanted.queue):
+        change.update_queue_rate_limit.CopyFrom(_update(wanted.queue, reason))
+    if _differs(found.fairness_keys_rate_limit_default, wanted.for_all_keys):
+        change.update_fairness_key_rate_limit_default.CopyFrom(_update(wanted.for_all_keys, reason))
+    there = found.fairness_weight_overrides
+    for key, weight in wanted.weights.items():
+        if key not in there or not math.isclose(there[key], weight, rel_tol=_SAME):
+            change.set_fairness_weight_overrides[key] = weight
+    change.unset_fairness_weight_overrides.extend(sorted(key for key in set(ours) & set(there) - set(wanted.keys)))
+    if not any(field.name in _CHANGES for field, _ in change.ListFields()):
+        return False
+    await client.workflow_service.update_task_queue_config(change, timeout=_PATIENCE)
+    return True
+
+
+_CHANGES: Final = frozenset(
+    {
+        "update_queue_rate_limit",
+        "update_fairness_key_rate_limit_default",
+        "set_fairness_weight_overrides",
+        "unset_fairness_weight_overrides",
+    }
+)
+
+
+def _differs(found: RateLimitConfig, wanted: float | None) -> bool:
+    """Is it to be changed? A limit that nobody of us has set is not taken off."""
+    there = found.rate_limit.requests_per_second if found.HasField("rate_limit") else None
+    if wanted is None:
+        return there is not None and found.metadata.update_identity == IDENTITY
+    return there is None or not math.isclose(there, wanted, rel_tol=_SAME)
+
+
+def _update(rate: float | None, reason: str) -> UpdateTaskQueueConfigRequest.RateLimitUpdate:
+    limit = None if rate is None else RateLimit(requests_per_second=rate)
+    return UpdateTaskQueueConfigRequest.RateLimitUpdate(rate_limit=limit, reason=reason[:_REASON])

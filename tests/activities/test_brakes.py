@@ -1,0 +1,286 @@
+"""Brakes at a real Temporal: what its queues say is what the journal says, whoever is killed in between."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import RateLimit
+from temporalio.api.workflowservice.v1 import UpdateTaskQueueConfigRequest
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+from activities import brakes as brakes_module
+from activities.brakes import Brakes, Held
+from integrations import task_queues
+from integrations.db.outage_tables import Mitigation
+from integrations.db.session import Sessions
+from integrations.domain.outage import OURS, Brake, Cut, Target
+from integrations.task_queues import IDENTITY, provider_queue
+from tests.factories import every
+from tests.outage_rows import add_outage
+
+LEASE = timedelta(minutes=2)
+TOLD = {"reason": "Simulator answers 503", "by": "outage-detector"}
+HEALED = {"reason": "healed", "by": "outage-detector"}
+
+
+class KilledError(BaseException):
+    """Of a process: nothing of ours catches it."""
+
+
+@pytest.fixture
+def client(time_skipping: WorkflowEnvironment) -> Client:
+    return time_skipping.client
+
+
+@pytest.fixture
+def provider_id() -> str:
+    """One of this test alone: the server keeps what is said of a queue."""
+    return f"p{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def brakes(sessions: Sessions) -> Brakes:
+    return Brakes(sessions)
+
+
+def queue(provider_id: str, rate: float) -> Cut:
+    return Cut(target=Target(provider_id=provider_id, brake=Brake.QUEUE), rate=rate)
+
+
+def tenant(provider_id: str, rate: float, name: str = "org:acme") -> Cut:
+    return Cut(target=Target(provider_id=provider_id, brake=Brake.TENANT, name=name), rate=rate)
+
+
+async def rate(client: Client, provider_id: str) -> float | None:
+    """What the server says of the whole queue."""
+    found = (await task_queues.config(client, provider_queue(provider_id))).queue_rate_limit
+    return round(found.rate_limit.requests_per_second, 3) if found.HasField("rate_limit") else None
+
+
+async def tenants(client: Client, provider_id: str) -> dict[str, float]:
+    """What the server lets out of single keys, as it counts: the limit of all keys times the key's weight."""
+    found = await task_queues.config(client, provider_queue(provider_id))
+    whole = found.fairness_keys_rate_limit_default.rate_limit.requests_per_second
+    return {key: round(whole * weight, 3) for key, weight in found.fairness_weight_overrides.items()}
+
+
+async def somebody_sets(client: Client, provider_id: str, rate: float | None) -> None:
+    """As `temporal task-queue config set --queue-rps-limit` does."""
+    given = UpdateTaskQueueConfigRequest.RateLimitUpdate(
+        rate_limit=None if rate is None else RateLimit(requests_per_second=rate), reason="by hand"
+    )
+    await client.workflow_service.update_task_queue_config(
+        UpdateTaskQueueConfigRequest(
+            namespace=client.namespace,
+            identity="ada",
+            task_queue=provider_queue(provider_id),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+            update_queue_rate_limit=given,
+        )
+    )
+
+
+@pytest.fixture
+def killed_before_the_queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    async def killed(*_: object, **__: object) -> bool:
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(brakes_module.task_queues, "limit", killed)
+        yield patched
+
+
+@pytest.fixture
+def killed_after_the_queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    limit = task_queues.limit
+
+    async def killed(*given: object, **told: object) -> bool:
+        await limit(*given, **told)  # type: ignore[arg-type]
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(brakes_module.task_queues, "limit", killed)
+        yield patched
+
+
+class TestPutOn:
+    async def test_says_in_the_config_how_much_who_and_why(
+        self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
+    ) -> None:
+        outage_id = await add_outage(sessions, provider_id)
+
+        for _ in range(2):
+            assert await brakes.put_on(client, outage_id, [queue(provider_id, 0.5)], LEASE, **TOLD) == []
+
+        found = (await task_queues.config(client, provider_queue(provider_id))).queue_rate_limit
+        assert found.rate_limit.requests_per_second == 0.5
+        assert found.metadata.update_identity == IDENTITY
+        assert found.metadata.reason == (
+            f"Simulator answers 503 (by outage-detector); runbook outage explain {provider_id}"
+        )
+
+    async def test_of_no_calls_is_a_limit_too(
+        self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
+    ) -> None:
+        outage_id = await add_outage(sessions, provider_id)
+
+        await brakes.put_on(client, outage_id, [queue(provider_id, 0)], LEASE, **TOLD)
+
+        assert await rate(client, provider_id) == 0
+
+    async def test_with_another_rate_changes_it(
+        self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
+    ) -> None:
+        outage_id = await add_outage(sessions, provider_id)
+        for wanted in (0.5, 2.5, 0.5):
+            cuts = [queue(provider_id, wanted), tenant(provider_id, wanted)]
+            await brakes.put_on(client, outage_id, cuts, LEASE, **TOLD)
+
+            assert await rate(client, provider_id) == wanted
+            assert await tenants(client, provider_id) == {"org:acme": wanted}
+
+    async def test_where_another_outage_brakes_leaves_that_ones_rate(
+        self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
+    ) -> None:
+        theirs, ours = await add_outage(sessions, provider_id), await add_outage(sessions, OURS)
+        await brakes.put_on(client, theirs, [queue(provider_id, 0.5)], LEASE, **TOLD)
+
+        others = await brakes.put_on(client, ours, [queue(provider_id, 9)], LEASE, **TOLD)
+
+        assert others == [Target(provider_id=provider_id, brake=Brake.QUEUE)]
+        assert await rate(client, provider_id) == 0.5
+        assert await brakes.release(client, ours, **HEALED) == 0
+        assert await rate(client, provider_id) == 0.5
+
+    async def test_killed_before_the_queue_is_made_good_by_the_next_look(
+        self,
+        brakes: Brakes,
+        client: Client,
+        sessions: Sessions,
+        provider_id: str,
+        killed_before_the_queue: pytest.MonkeyPatch,
+    ) -> None:
+        outage_id = await add_outage(sessions, provider_id)
+        with pytest.raises(KilledError):
+            await brakes.put_on(client, outage_id, [queue(provider_id, 0.5)], LEASE, **TOLD)
+        assert await rate(client, provider_id) is None
+        killed_before_the_queue.undo()
+
+        held = await brakes.hold(client, outage_id, LEASE)
+
+        assert held == Held(brakes=1, mended=(provider_id,))
+        assert await rate(client, provider_id) == 0.5
+
+
+class TestHold:
+    async def test_sets_what_somebody_else_has_changed(
+        self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
+    ) -> None:
+        outage_id = await add_outage(sessions, provider_id)
+        await brakes.put_on(client, outage_id, [queue(provider_id, 0.5)], LEASE, **TOLD)
+        for wish in (100.0, None):
+            await somebody_sets(client, provider_id, wish)
+
+            assert await brakes.hold(client, outage_id, LEASE) == Held(1, (provider_id,))
+            assert await rate(client, provider_id) == 0.5
+
+        assert await brakes.hold(client, outage_id, LEASE) == Held(1, ())
+
+    async def test_says_that_nothing_is_on_any_more(
+        self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
+    ) -> None:
+        outage_id = await add_outage(sessions, provider_id)
+        await brakes.put_on(client, outage_id, [queue(provider_id, 0.5)], LEASE, **TOLD)
+        await brakes.release(client, outage_id, **HEALED)
+
+        assert await brakes.hold(client, outage_id, LEASE) == Held(0, ())
+
+
+class TestRelease:
+    async def test_leaves_nothing_behind(
+        self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
+    ) -> None:
+        outage_id = await add_outage(sessions, provider_id)
+        shield = Cut(target=Target(provider_id=provider_id, brake=Brake.SHIELD))
+        cuts = [queue(provider_id, 0.5), tenant(provider_id, 1), shield]
+        await brakes.put_on(client, outage_id, cuts, LEASE, **TOLD)
+
+        assert await brakes.release(client, outage_id, **HEALED) == 3
+        assert await brakes.release(client, outage_id, **HEALED) == 0
+
+        found = await task_queues.config(client, provider_queue(provider_id))
+        assert not found.queue_rate_limit.HasField("rate_limit")
+        assert not found.fairness_keys_rate_limit_default.HasField("rate_limit")
+        assert dict(found.fairness_weight_overrides) == {}
+        assert await every(sessions, Mitigation, released_at=None) == []
+
+    async def test_of_one_tenant_leaves_the_other_outages_one(
+        self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
+    ) -> None:
+        theirs, ours = await add_outage(sessions, provider_id), await add_outage(sessions, OURS)
+        await brakes.put_on(client, theirs, [tenant(provider_id, 0.5)], LEASE, **TOLD)
+        await brakes.put_on(client, ours, [tenant(provider_id, 4, "org:other")], LEASE, **TOLD)
+        assert await tenants(client, provider_id) == {"org:acme": 0.5, "org:other": 4}
+
+        await brakes.release(client, theirs, **HEALED)
+
+        assert await tenants(client, provider_id) == {"org:other": 4}
+
+    async def test_lets_alone_what_somebody_has_set_by_hand(
+        self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
+    ) -> None:
+        outage_id = await add_outage(sessions, provider_id)
+        await brakes.put_on(client, outage_id, [tenant(provider_id, 1)], LEASE, **TOLD)
+        await somebody_sets(client, provider_id, 7)
+
+        await brakes.release(client, outage_id, **HEALED)
+
+        assert await rate(client, provider_id) == 7
+
+    async def test_killed_before_the_queue_is_free_has_released_nothing(
+        self,
+        brakes: Brakes,
+        client: Client,
+        sessions: Sessions,
+        provider_id: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        outage_id = await add_outage(sessions, provider_id)
+        await brakes.put_on(client, outage_id, [queue(provider_id, 0.5)], LEASE, **TOLD)
+
+        async def killed(*_: object, **__: object) -> bool:
+            raise KilledError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(brakes_module.task_queues, "limit", killed)
+            with pytest.raises(KilledError):
+                await brakes.release(client, outage_id, **HEALED)
+
+        assert len(await every(sessions, Mitigation, released_at=None)) == 1
+        assert await brakes.release(client, outage_id, **HEALED) == 1
+        assert await rate(client, provider_id) is None
+
+    async def test_killed_when_the_queue_is_free_is_done_again(
+        self,
+        brakes: Brakes,
+        client: Client,
+        sessions: Sessions,
+        provider_id: str,
+        killed_after_the_queue: pytest.MonkeyPatch,
+    ) -> None:
+        outage_id = await add_outage(sessions, provider_id)
+        with pytest.raises(KilledError):
+            await brakes.put_on(client, outage_id, [queue(provider_id, 0.5)], LEASE, **TOLD)
+        with pytest.raises(KilledError):
+            await brakes.release(client, outage_id, **HEALED)
+        assert await rate(client, provider_id) is None
+        assert len(await every(sessions, Mitigation, released_at=None)) == 1
+        killed_after_the_queue.undo()
+
+        assert await brakes.release(client, outage_id, **HEALED) == 1
+
+        assert await rate(client, provider_id) is None
+        assert await every(sessions, Mitigation, released_at=None) == []

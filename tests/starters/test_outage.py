@@ -1,0 +1,265 @@
+"""`runbook outage` on a running stack, whose rows say that providers are down."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from integrations.db import outages
+from integrations.db.session import Sessions
+from integrations.domain.outage import Ended, OutageRequest, Scope, Step
+from starters.app import app
+from tests.outage_rows import add_brake, add_outage, add_parked, close_outage
+from tests.starters.conftest import Runbook
+from tests.starters.running import Running
+
+TABLES = ("outage_notes", "mitigations", "parked_jobs", "outages")
+GITHUB = "github"
+"""Nothing of the stack calls it: what rows say of it is all that there is."""
+
+
+@pytest_asyncio.fixture
+async def sessions(running: Running) -> AsyncIterator[Sessions]:
+    yield running.platform.sessions
+    async with running.platform.sessions.begin() as session:
+        for table in TABLES:
+            await session.execute(text(f"DELETE FROM service_{table}"))
+
+
+async def ramping(sessions: Sessions) -> UUID:
+    """Contained, on the ramp, and back once."""
+    outage_id = await add_outage(sessions, GITHUB)
+    await add_brake(sessions, outage_id, provider_id=GITHUB, rate=1.25)
+    walked = ((Step.CONTAIN, 0), (Step.RAMP, 5), (Step.RAMP, 10), (Step.PROBE, 0), (Step.RAMP, 5))
+    async with sessions.begin() as session:
+        for number, (step, percent) in enumerate(walked):
+            await outages.note(session, outage_id, str(number), step, f"let through: {percent} %", percent=percent)
+        await outages.at(session, outage_id, Step.RAMP)
+    await add_parked(sessions, provider_id=GITHUB)
+    return outage_id
+
+
+class TestTheStatus:
+    def test_of_a_platform_whose_providers_are_up_is_fine(self, runbook: Runbook, sessions: Sessions) -> None:
+        told, all_of_it = runbook("outage", "status"), runbook("status")
+
+        assert (told.code, told.out) == (0, "No outage is open.\n")
+        [line] = [line for line in all_of_it.out.splitlines() if line.startswith("outage ")]
+        assert "no provider is down" in line
+        assert "outage" not in runbook("status", "--json").json["not_watched"]
+
+    async def test_tells_where_an_outage_stands(self, runbook: Runbook, sessions: Sessions) -> None:
+        await ramping(sessions)
+
+        told, data = runbook("outage", "status"), runbook("outage", "status", GITHUB, "--json")
+
+        assert (told.code, data.code) == (1, 1)
+        line = next(line for line in told.out.splitlines() if line.startswith(GITHUB))
+        for word in ("the whole provider", "ramp", "5 % (1.25/s)", " s left", "runbook outage explain github"):
+            assert word in line
+        [found] = data.json["open"]
+        assert [found[name] for name in ("step", "percent", "rate", "relapses", "parked")] == ["ramp", 5, 1.25, 1, 1]
+        assert found["next"] == "runbook outage explain github"
+        assert runbook("outage", "status", "simulator").code == 0
+
+    async def test_is_a_line_of_the_status_of_everything(self, runbook: Runbook, sessions: Sessions) -> None:
+        await ramping(sessions)
+
+        told, data = runbook("status"), runbook("status", "--json")
+
+        assert (told.code, data.code, data.json["trouble"]) == (1, 1, True)
+        line = next(line for line in told.out.splitlines() if line.startswith("outage "))
+        for word in (
+            "trouble",
+            "github: the whole provider; ramp, 5 % (1.25/s) let through; relapses: 1; parked jobs: 1",
+        ):
+            assert word in line
+        assert ["outage", "explain", GITHUB] in told.printed_commands
+        assert data.json["outage"]["open"][0]["provider"] == GITHUB
+
+    async def test_says_that_an_outage_is_only_observed(self, runbook: Runbook, sessions: Sessions) -> None:
+        await add_outage(sessions, GITHUB, why_not="outage is paused by ada until 20:00 UTC: a release")
+
+        told, all_of_it = runbook("outage", "status"), runbook("status")
+
+        assert told.code == 1
+        assert "github is only observed, nothing is touched: outage is paused by ada" in told.out
+        assert "only observed, nothing is touched: outage is paused by ada" in all_of_it.out
+        assert ["automation"] in told.printed_commands
+
+    async def test_says_that_its_lease_ran_out(self, runbook: Runbook, sessions: Sessions) -> None:
+        outage_id = await add_outage(sessions, GITHUB)
+        await add_brake(sessions, outage_id, provider_id=GITHUB, lease_until=datetime.now(UTC) - timedelta(minutes=3))
+
+        assert "ran out 3 min ago" in runbook("outage", "status").out
+        assert "its lease ran out 3 min ago" in runbook("status").out
+
+    async def test_tells_what_ended_within_a_day(self, runbook: Runbook, sessions: Sessions) -> None:
+        outage_id = await add_outage(sessions, GITHUB)
+        await add_parked(sessions, provider_id=GITHUB, settled_at=datetime.now(UTC), outcome="done")
+        await close_outage(sessions, outage_id, Ended.BY_HAND)
+
+        told = runbook("outage", "status")
+
+        assert told.code == 0
+        assert "by_hand" in told.out
+        assert ["outage", "explain", GITHUB, "--outage", str(outage_id)] in told.printed_commands
+        assert "1 ended within a day" in runbook("status").out
+
+    def test_of_a_provider_that_nobody_knows_names_the_nearest(self, runbook: Runbook, sessions: Sessions) -> None:
+        told = runbook("outage", "status", "githb")
+
+        assert (told.code, told.out) == (1, "")
+        assert "there is no provider 'githb'; did you mean 'github'?" in told.err
+
+
+class TestAnExplanation:
+    async def test_is_one_page(self, runbook: Runbook, sessions: Sessions) -> None:
+        outage_id = await ramping(sessions)
+
+        told = runbook("outage", "explain", GITHUB)
+
+        assert told.code == 0
+        lines = told.out.splitlines()
+        assert lines[0] == "GitHub is down"
+        assert any(re.fullmatch(r"outage +" + str(outage_id), line) for line in lines)
+        assert "48 of 50 calls failed (96 %), within 60 s" in told.out
+        matrix = [line.split() for line in lines if line.startswith(("FAILING", "token", "notes.write"))]
+        assert matrix == [
+            ["FAILING/CALLS", "org:acme", "org:other"],
+            ["token", "30/30", "-"],
+            ["notes.write", "10/10", "8/10"],
+        ]
+        assert any(line.startswith("   100 %  █") for line in lines)
+        assert [line.split()[-2:] for line in lines if "let through: " in line][-1] == ["5", "%"]
+        assert "the queue of github (1.25/s)" in told.out
+        assert "1 parked" in told.out
+        assert "each when the one before it went well" in told.out
+        assert {tuple(words[:3]) for words in told.printed_commands} >= {
+            ("outage", "close", GITHUB),
+            ("outage", "pin", GITHUB),
+        }
+
+    async def test_has_everything_as_data(self, runbook: Runbook, sessions: Sessions) -> None:
+        outage_id = await ramping(sessions)
+
+        told = runbook("outage", "explain", GITHUB, "--json").json
+
+        assert told["standing"]["outage"] == str(outage_id)
+        assert told["finding"]["failing"] == 48
+        assert [line["percent"] for line in told["timeline"]] == [0, 5, 10, 0, 5]
+        assert [(line["brake"], line["rate"]) for line in told["journal"]] == [("queue", 1.25)]
+        assert (told["parked"], len(told["chart"]) > 5) == ({"parked": 1}, True)
+
+    async def test_is_of_the_last_one_or_of_the_one_that_is_named(self, runbook: Runbook, sessions: Sessions) -> None:
+        first = await add_outage(sessions, GITHUB, scope=Scope.ENDPOINT, names=("token",))
+        await close_outage(sessions, first)
+        await add_outage(sessions, GITHUB)
+
+        last, named = runbook("outage", "explain", GITHUB), runbook("outage", "explain", GITHUB, "--outage", str(first))
+        other = runbook("outage", "explain", "simulator", "--outage", str(first))
+
+        assert last.out.startswith("GitHub is down\n")
+        assert named.out.startswith("GitHub is down: the endpoint token\n")
+        assert "Nothing: it ended at " in named.out
+        assert other.code == 1
+        assert f"outage {first} is one of github: runbook outage explain github --outage {first}" in other.err
+
+    def test_of_none_says_so(self, runbook: Runbook, sessions: Sessions) -> None:
+        none, unknown = runbook("outage", "explain", GITHUB), runbook("outage", "explain", "githb")
+        missing = runbook("outage", "explain", GITHUB, "--outage", str(uuid4()))
+
+        assert [ran.code for ran in (none, unknown, missing)] == [1, 1, 1]
+        assert "github had no outage so far" in none.err
+        assert "did you mean 'github'?" in unknown.err
+        assert "there is no outage" in missing.err
+
+    async def test_and_the_status_need_no_temporal(self, runbook: Runbook, sessions: Sessions) -> None:
+        await ramping(sessions)
+        nowhere = {"TEMPORAL_ADDRESS": "127.0.0.1:9"}
+
+        told, status = runbook("outage", "explain", GITHUB, **nowhere), runbook("outage", "status", **nowhere)
+
+        assert (told.code, status.code) == (0, 1)
+        assert "GitHub is down" in told.out
+        assert "Note: Temporal does not answer at 127.0.0.1:9" in told.err
+        assert "Note: Temporal does not answer at 127.0.0.1:9" in status.err
+
+
+class TestAnOrder:
+    async def test_to_open_starts_the_workflow_with_a_hold(
+        self, runbook: Runbook, running: Running, sessions: Sessions
+    ) -> None:
+        words = ("--endpoint", "issues.write", "--for", "30m", "--by", "ada", "--reason", "maintenance")
+        opened = runbook("outage", "open", GITHUB, *words)
+
+        handle = running.platform.temporal.get_workflow_handle("outage:github")
+        [payload] = (
+            await anext(handle.fetch_history_events())
+        ).workflow_execution_started_event_attributes.input.payloads
+        [asked] = await running.platform.temporal.data_converter.decode([payload], [OutageRequest])
+        await handle.terminate("the test is over")
+        assert opened.code == 0, opened.err
+        assert opened.err.startswith("Target: ")
+        assert "outage:github contains" in opened.out
+        assert (asked.by, asked.reason, asked.hold) == ("ada", "maintenance", timedelta(minutes=30))
+        assert (asked.endpoint, asked.tenant) == ("issues.write", "")
+        assert ["outage", "status", GITHUB] in opened.printed_commands
+        assert "no worker has polled the queue 'provider-github'" in opened.err
+
+    @pytest.mark.parametrize(
+        ("words", "code", "said"),
+        [
+            (("githb",), 1, "did you mean 'github'?"),
+            ((GITHUB, "--endpoint", "tokn"), 2, "GitHub has no endpoint 'tokn'; did you mean 'token'?"),
+            ((GITHUB, "--tenant", "acme"), 2, "acme"),
+            ((GITHUB, "--tenant", "org:acme", "--endpoint", "token"), 2, "say either --endpoint or --tenant"),
+            ((GITHUB, "--for", "soon"), 2, "--for 'soon' is not written like"),
+            ((GITHUB, "--for", "9d"), 2, "--for 9d: from 1s to 7d"),
+        ],
+    )
+    def test_that_cannot_be_meant_is_refused_in_words(self, words: tuple[str, ...], code: int, said: str) -> None:
+        ran = CliRunner().invoke(app, ["outage", "open", *words])
+
+        assert (ran.exit_code, ran.stdout) == (code, "")
+        assert said in ran.stderr
+
+    @pytest.mark.parametrize("words", [("close", GITHUB), ("pin", GITHUB, "--rate", "2/s")])
+    async def test_about_no_outage_is_refused_in_words(
+        self, runbook: Runbook, sessions: Sessions, words: tuple[str, ...]
+    ) -> None:
+        none = runbook("outage", *words)
+        await add_outage(sessions, GITHUB, why_not="the platform observes")
+        observed = runbook("outage", *words)
+
+        assert (none.code, observed.code) == (1, 1)
+        assert "no outage of github is open. To contain it by hand: runbook outage open github" in none.err
+        assert "the outage of github is only observed, and nothing is contained: the platform observes" in observed.err
+
+    async def test_about_one_that_nobody_works_on_is_refused(self, runbook: Runbook, sessions: Sessions) -> None:
+        await add_outage(sessions, GITHUB)
+
+        ran = runbook("outage", "close", GITHUB)
+
+        assert (ran.code, ran.out) == (1, "")
+        assert "no outage of github is being worked on" in ran.err
+
+    async def test_to_a_provider_within_our_own_way_out_names_it(self, runbook: Runbook, sessions: Sessions) -> None:
+        await add_outage(sessions, "ours", scope=Scope.OURS, names=(GITHUB, "slack"))
+
+        ran = runbook("outage", "close", GITHUB)
+
+        assert ran.code == 1
+        assert "github is contained by the outage of our own way out: say ours in its place" in ran.err
+
+    @pytest.mark.parametrize("rate", ["fast", "-1/s", "2/m"])
+    def test_to_pin_no_rate_is_refused(self, rate: str) -> None:
+        ran = CliRunner().invoke(app, ["outage", "pin", GITHUB, f"--rate={rate}"])
+
+        assert ran.exit_code == 2
+        assert "is no rate: write calls a second, as 2/s or 0.5/s" in ran.stderr

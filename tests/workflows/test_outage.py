@@ -1,0 +1,316 @@
+"""What an outage's workflow decides, with scripted steps: hours of it in a second."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.testing import WorkflowEnvironment
+
+from integrations import temporal
+from integrations.domain.outage import Ended, Isolate, Limits, OutageRequest, OutageResult, Pin, Sample, Scope, Word
+from integrations.domain.outage_steps import Scoped
+from tests.workflows.fake_outage import CIRCUIT, QUEUE, SHIELD, FakeOutage
+from tests.workflows.fakes import workers
+from worker.plugin import runbook_plugin
+from workflows.outage import ProviderOutageWorkflow
+
+ADA = Word(by="ada", reason="their status page says that it is over")
+WHOLE = ["open", "scope", "contain", "shield", "probe", "5 %", "10 %", "25 %", "50 %", "100 %"]
+END = ["replay", "validate", "close"]
+BAD = Sample(calls=20, failing=15)
+POOR = Sample(calls=20, failing=5)
+
+
+def request(**changes: Any) -> OutageRequest:
+    return OutageRequest(**({"provider_id": "simulator", "by": "outage-detector", "reason": "24 of 30"} | changes))
+
+
+@asynccontextmanager
+async def started(
+    env: WorkflowEnvironment, fake: FakeOutage, cached: int = 100, **changes: Any
+) -> AsyncIterator[WorkflowHandle[Any, OutageResult]]:
+    async with workers(env.client, outage=fake, cached=cached):
+        handle = await temporal.start_outage(env.client, request(**changes))
+        yield handle
+        if (await handle.describe()).close_time is None:
+            await handle.terminate()
+
+
+async def ended(env: WorkflowEnvironment, fake: FakeOutage, cached: int = 100, **changes: Any) -> OutageResult:
+    async with started(env, fake, cached, **changes) as handle:
+        return await asyncio.wait_for(handle.result(), 60)
+
+
+async def until(true: Any) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+class TestAnOutage:
+    async def test_is_contained_probed_ramped_replayed_and_validated(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(parked=25)
+
+        result = await ended(time_skipping, fake)
+
+        assert result.ended is Ended.HEALED
+        assert fake.did == [*WHOLE, *END]
+        assert fake.rates == [0.2, 0.5, 1.0, 2.5, 5.0, 10.0]
+        assert fake.probes == 2 + Limits().probes
+        # A little first: whoever waited longest finds out whether it works.
+        assert fake.replayed == [1, 10, 14]
+
+    async def test_goes_the_same_way_when_each_task_is_replayed_from_its_history(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        fake = FakeOutage(parked=3, samples=[Sample(calls=20), BAD])
+
+        assert (await ended(time_skipping, fake, cached=0)).relapses == 1
+
+    async def test_that_probes_do_not_confirm_is_closed_and_nothing_was_touched(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        fake = FakeOutage(scoped=[Scoped(scope=Scope.PROVIDER, why="2 probes were answered")])
+
+        result = await ended(time_skipping, fake)
+
+        assert (result.ended, result.why) == (Ended.UNFOUNDED, "2 probes were answered")
+        assert fake.did == ["open", "scope", "close"]
+
+    async def test_that_is_unclear_is_looked_at_again(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(scoped=[Scoped(scope=Scope.PROVIDER, why="1 of 2", clear=False)] * 2)
+
+        assert (await ended(time_skipping, fake)).ended is Ended.HEALED
+
+    async def test_that_stays_unclear_is_left_to_the_detector(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(scoped=[Scoped(scope=Scope.PROVIDER, why="1 of 2", clear=False, targets=(QUEUE,))] * 9)
+
+        assert (await ended(time_skipping, fake)).ended is Ended.UNFOUNDED
+        assert "contain" not in fake.did
+
+    async def test_of_days_goes_on_in_runs_that_know_where_they_are(self, time_skipping: WorkflowEnvironment) -> None:
+        # With a clock of its own a workflow may skip some two hundred times: here the waits are short instead.
+        soon = timedelta(milliseconds=1)
+        fake = FakeOutage(down_for=330, limits=Limits(probe_first=soon, probe_most=soon, step=soon))
+        client = await Client.connect(
+            time_skipping.client.service_client.config.target_host, plugins=[runbook_plugin()]
+        )
+
+        async with workers(client, outage=fake):
+            handle = await temporal.start_outage(client, request())
+            result = await asyncio.wait_for(handle.result(), 100)
+            last = await client.get_workflow_handle(handle.id).describe()
+
+        assert last.run_id != handle.result_run_id
+        assert result.ended is Ended.HEALED
+        # Contained once, whatever the number of runs.
+        assert fake.did == [*WHOLE, *END]
+
+
+class TestTheRamp:
+    async def test_steps_down_by_itself(self, time_skipping: WorkflowEnvironment) -> None:
+        fine = [Sample(calls=20)] * 6
+        fake = FakeOutage(samples=[*fine, *fine, POOR])
+
+        result = await ended(time_skipping, fake)
+
+        assert fake.did[5:9] == ["5 %", "10 %", "25 %", "10 %"]
+        assert (result.ended, result.relapses) == (Ended.HEALED, 0)
+
+    async def test_that_relapses_is_contained_again(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(samples=[*[Sample(calls=20)] * 6, BAD])
+
+        result = await ended(time_skipping, fake)
+
+        assert fake.did == ["open", "scope", *WHOLE[2:7], *WHOLE[2:], *END]
+        assert result.relapses == 1
+
+    async def test_that_fails_at_its_first_step_is_contained_again(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(samples=[POOR])
+
+        assert (await ended(time_skipping, fake)).relapses == 1
+
+    @pytest.mark.parametrize("step", ["replay", "validate"])
+    async def test_a_relapse_at_the_very_end_is_one_too(self, time_skipping: WorkflowEnvironment, step: str) -> None:
+        until_there = [Sample(calls=20)] * 30
+        fake = FakeOutage(samples=[*until_there, BAD], parked=step == "replay", validated=[step == "replay"])
+
+        result = await ended(time_skipping, fake)
+
+        assert (result.ended, result.relapses) == (Ended.HEALED, 1)
+
+    async def test_stays_open_until_it_is_as_before(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(validated=[False, False])
+
+        async with started(time_skipping, fake) as handle:
+            result = await asyncio.wait_for(handle.result(), 60)
+            history = await handle.fetch_history()
+
+        assert result.ended is Ended.HEALED
+        assert str(history.to_json()).count("outage.validate") == 3
+
+    async def test_what_reaches_further_is_contained_as_well(self, time_skipping: WorkflowEnvironment) -> None:
+        first = Scoped(scope=Scope.ENDPOINT, names=("notes.read",), targets=(CIRCUIT,), why="notes.read fails")
+        whole = Scoped(scope=Scope.PROVIDER, targets=(QUEUE, SHIELD), why="now everything fails")
+        fake = FakeOutage(scoped=[first], wider=[whole])
+
+        result = await ended(time_skipping, fake)
+
+        assert fake.did.count("contain") == 2
+        assert fake.closed is not None
+        assert fake.closed.progress.targets == (CIRCUIT, QUEUE, SHIELD)
+        assert result.relapses == 0
+
+
+class TestAProbe:
+    async def test_that_is_asked_to_wait_waits(self, time_skipping: WorkflowEnvironment) -> None:
+        """W15: a Retry-After counts, also of a 503, and no failure makes the next look come sooner."""
+        fake = FakeOutage(down_for=3, asks=timedelta(minutes=10))
+
+        async with started(time_skipping, fake) as handle:
+            await asyncio.wait_for(handle.result(), 60)
+            found = await handle.describe()
+
+        assert found.close_time is not None
+        assert found.close_time - found.start_time > timedelta(minutes=30)
+
+    async def test_waits_longer_each_time_it_fails(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(down_for=5)
+
+        async with started(time_skipping, fake) as handle:
+            await asyncio.wait_for(handle.result(), 60)
+            times = [
+                event.event_time.ToDatetime()
+                async for event in handle.fetch_history_events()
+                if event.activity_task_scheduled_event_attributes.activity_type.name == "outage.probe"
+            ]
+
+        apart = [round((after - before).total_seconds()) for before, after in itertools.pairwise(times)]
+        assert apart[:5] == [15, 30, 60, 120, 120]
+        # Those that are fine are met sooner.
+        assert apart[5:] == [15, 15]
+
+    async def test_is_no_success_when_nobody_heard_its_end(self, time_skipping: WorkflowEnvironment) -> None:
+        class Deaf(FakeOutage):
+            pass
+
+        fake = Deaf(down_for=0)
+        asked = FakeOutage.probe
+
+        tried = 0
+
+        async def lost_once(tick: Any) -> Any:
+            nonlocal tried
+            tried += 1
+            if tried == 2:
+                raise RuntimeError("the worker went away")
+            return await asked(fake, tick)
+
+        from temporalio import activity
+
+        fake.probe = activity.defn(name="outage.probe")(lost_once)  # type: ignore[method-assign]
+        result = await ended(time_skipping, fake)
+
+        assert result.ended is Ended.HEALED
+        # One was fine, one lost: three more in a row were needed.
+        assert tried == 5
+
+
+class TestPeople:
+    async def test_close_it_early(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(down_for=10_000)
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.probes)
+
+            said = await handle.execute_update(ProviderOutageWorkflow.close, ADA)
+            result = await asyncio.wait_for(handle.result(), 60)
+
+        assert "closed" in said
+        assert (result.ended, result.why) == (Ended.BY_HAND, ADA.reason)
+        assert fake.closed is not None
+        assert fake.closed.word == ADA
+        assert fake.did[-1] == "close"
+
+    async def test_cancel_it_as_every_workflow(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(down_for=10_000)
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.probes)
+            await handle.cancel()
+            result = await asyncio.wait_for(handle.result(), 60)
+
+        assert result.ended is Ended.BY_HAND
+        assert fake.did[-1] == "close"
+
+    async def test_pin_a_rate_that_nothing_changes_until_it_is_taken_off(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        fake = FakeOutage(down_for=1)
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.probes)
+            await handle.execute_update(ProviderOutageWorkflow.pin, Pin(by="ada", reason="a fixed quota", rate=2))
+            await until(lambda: fake.rates[-1] == 2.0)
+            probes, kept = fake.probes, fake.kept
+            await until(lambda: fake.kept > kept + 20)
+            assert fake.probes <= probes + 1
+            assert fake.rates[-1] == 2.0
+
+            await handle.execute_update(ProviderOutageWorkflow.unpin, ADA)
+            result = await asyncio.wait_for(handle.result(), 60)
+
+        assert result.ended is Ended.HEALED
+        assert fake.rates[-1] == 10.0
+
+    async def test_isolate_what_they_know_better(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(down_for=10_000)
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.probes)
+            wish = Isolate(by="ada", reason="they say so", endpoint="notes.read")
+            await handle.execute_update(ProviderOutageWorkflow.isolate, wish)
+            await until(lambda: fake.did.count("contain") == 2)
+
+        assert fake.wishes == [wish]
+
+    async def test_hold_it_for_as_long_as_they_say(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(down_for=0)
+
+        async with started(time_skipping, fake, by="ada", hold=timedelta(minutes=20)) as handle:
+            result = await asyncio.wait_for(handle.result(), 60)
+            found = await handle.describe()
+
+        assert result.ended is Ended.HEALED
+        assert found.close_time is not None
+        assert found.close_time - found.start_time > timedelta(minutes=20)
+
+    @pytest.mark.parametrize(
+        ("update", "word"),
+        [
+            (ProviderOutageWorkflow.close, Word(by=" ", reason="x")),
+            (ProviderOutageWorkflow.unpin, Word(by="ada", reason=" ")),
+            (ProviderOutageWorkflow.pin, Pin(by="ada", reason=" ", rate=1)),
+            (ProviderOutageWorkflow.isolate, Isolate(by="ada", reason="x", endpoint="a", tenant="b")),
+        ],
+    )
+    async def test_are_asked_who_they_are_and_why(
+        self, time_skipping: WorkflowEnvironment, update: Any, word: Word
+    ) -> None:
+        async with started(time_skipping, FakeOutage(down_for=10_000)) as handle:
+            with pytest.raises(WorkflowUpdateFailedError):
+                await handle.execute_update(update, word)
+
+
+async def test_what_it_does_can_be_read_in_its_details(time_skipping: WorkflowEnvironment) -> None:
+    fake = FakeOutage(down_for=10_000)
+    async with started(time_skipping, fake) as handle:
+        await until(lambda: fake.probes > 1)
+        told = await handle.query("__temporal_workflow_metadata")
+        found = await handle.describe()
+
+    details = str(told)
+    assert "runbook outage explain simulator" in details
+    assert "the queue of simulator" in details
+    assert found.typed_search_attributes.get(temporal.STEP) == "hold"

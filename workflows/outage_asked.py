@@ -1,0 +1,74 @@
+"""What people may ask of an outage that is open. Absolute values: each update is safe to send twice."""
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from integrations.domain.outage import Isolate, Pin, Word
+
+_DATA = 'Data: {"by": "you", "reason": "why"}'
+
+
+class OutageAsked:
+    """The part of the workflow that listens to people. The loop does what they want between two looks."""
+
+    _heard: list[Word]
+    """What was said and is not done yet."""
+
+    @workflow.update(
+        description="Press when it is over, or when it never was one: every brake and the shield come off at once, and "
+        f"the detector may find it again. {_DATA}"
+    )
+    def close(self, word: Word) -> str:
+        self._heard = [*self._heard, word]
+        return "it is being closed: brakes and shield come off"
+
+    @workflow.update(
+        description="Press to let through a rate of your own, in calls per second; nothing changes it until `unpin`. "
+        'Data: {"by": "you", "reason": "why", "rate": 2}'
+    )
+    def pin(self, pin: Pin) -> str:
+        self._heard = [*self._heard, pin]
+        return f"pinned at {pin.rate:g} calls/s until it is unpinned"
+
+    @workflow.update(description=f"Press to have the rate found by itself again. {_DATA}")
+    def unpin(self, word: Word) -> str:
+        self._heard = [*self._heard, Unpin(**word.model_dump())]
+        return "the rate is found by itself again"
+
+    @workflow.update(
+        description="Press when it reaches further than what is contained: an endpoint, a tenant, or the whole "
+        'provider when neither is named. Data: {"by": "you", "reason": "why", "endpoint": "notes.read"}'
+    )
+    def isolate(self, wish: Isolate) -> str:
+        self._heard = [*self._heard, wish]
+        return f"{wish.endpoint or wish.tenant or 'the whole provider'} is being contained as well"
+
+    @close.validator
+    def _check_close(self, word: Word) -> None:
+        _check(word)
+
+    @pin.validator
+    def _check_pin(self, pin: Pin) -> None:
+        _check(pin)
+
+    @unpin.validator
+    def _check_unpin(self, word: Word) -> None:
+        _check(word)
+
+    @isolate.validator
+    def _check_isolate(self, wish: Isolate) -> None:
+        _check(wish)
+        if wish.endpoint and wish.tenant:
+            raise ValueError(
+                "say either an endpoint or a tenant: calls of one tenant to one endpoint are not contained"
+            )
+
+
+class Unpin(Word):
+    """A pin is taken off."""
+
+
+def _check(word: Word) -> None:
+    for name in ("by", "reason"):
+        if not getattr(word, name).strip():
+            raise ValueError(f"{name} is empty: say who asks, and why")
