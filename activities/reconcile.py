@@ -104,8 +104,12 @@ class ReconcileActivities:
 
     @activity.defn(name="reconcile.outbox")
     async def outbox(self) -> Reconciled:
-        """Start the dispatchers and replays that do not run, and the attempts that nobody has been at for long."""
+        """Start the dispatchers and replays that do not run, and the attempts that nobody has been at for long.
+
+        The detector of outages too, which is as always on as they are.
+        """
         client = activity.client()
+        await each([client], temporal.start_detector)
         async with self._sessions.begin() as session:
             numbers = range(await dispatchers.wished(session, "outbox"))
         await each(numbers, lambda number: temporal.start_dispatcher(client, number))

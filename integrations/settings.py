@@ -18,12 +18,14 @@ from sqlalchemy.engine import make_url
 
 from integrations.domain.automation import Conduct
 from integrations.domain.call import KEPT as CALLS_KEPT
+from integrations.domain.call import TAIL
 from integrations.domain.durations import duration
 from integrations.domain.job import PATIENCE as JOB_PATIENCE
 from integrations.domain.keyring import KEY_ID, Ring, key_of, root_of
 from integrations.domain.mail import MailServer, Sender
 from integrations.domain.notification_delivery import BATCH as NOTIFY_BATCH
 from integrations.domain.notification_delivery import RETRYING as SENDING
+from integrations.domain.outage import Limits as OutageLimits
 from integrations.domain.outbox import BATCH, Retrying
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import PATIENCE, Reminding, Terms
@@ -56,6 +58,7 @@ Words = Annotated[
 _REMINDING: Final = Reminding()
 _RETRYING: Final = Retrying()
 _SURGE: Final = Limits()
+_OUTAGE: Final = OutageLimits()
 
 
 class SettingsError(Exception):
@@ -115,6 +118,29 @@ class Settings(BaseSettings):
     surge_connections: int = Field(default=_SURGE.connections, ge=1, description="so many are a surge, if they are")
     surge_share: int = Field(default=_SURGE.share, ge=0, le=100, description="per cent of those that were answered too")
     job_patience: Duration = Field(default=JOB_PATIENCE, description="then a job that waits is parked, as 1h")
+    outage_every: Duration = Field(default=_OUTAGE.every, description="between two looks for outages, as 15s")
+    outage_window: Duration = Field(default=_OUTAGE.window, description="in which calls are counted for one, as 60s")
+    outage_calls: int = Field(default=_OUTAGE.calls, ge=1, description="so many calls in it are an outage, if they are")
+    outage_share: int = Field(default=_OUTAGE.share, ge=1, le=100, description="per cent of these that fail")
+    outage_quiet_calls: int = Field(
+        default=_OUTAGE.quiet_calls, ge=1, le=TAIL, description="where there are fewer: last calls that all failed"
+    )
+    outage_quiet_probes: int = Field(default=_OUTAGE.quiet_probes, ge=1, description="probes that have to fail as well")
+    outage_lease: Duration = Field(default=_OUTAGE.lease, description="for which a brake outlives its workflow, as 2m")
+    outage_probe_first: Duration = Field(default=_OUTAGE.probe_first, description="the wait before the second probe")
+    outage_probe_most: Duration = Field(default=_OUTAGE.probe_most, description="to which that wait doubles")
+    outage_probes: int = Field(default=_OUTAGE.probes, ge=1, description="successes in a row, and the ramp begins")
+    outage_step: Duration = Field(default=_OUTAGE.step, description="the least time of a step of the ramp, as 30s")
+    outage_step_calls: int = Field(default=_OUTAGE.step_calls, ge=1, description="calls that a step is judged by")
+    outage_step_share: int = Field(
+        default=_OUTAGE.step_share, ge=1, le=100, description="per cent of these that have to be fine"
+    )
+    outage_step_quiet: Duration = Field(
+        default=_OUTAGE.step_quiet, description="after this a step with fewer calls is over, if none failed"
+    )
+    outage_slack: int = Field(
+        default=_OUTAGE.slack, ge=0, le=100, description="points by which success may stay under what it was before"
+    )
     database_cores: int | None = Field(default=None, ge=1, description="of the database's machine, when it is another")
     approve_above: int = Field(default=10_000, ge=0, description="a replay of more items needs another person's word")
     mode: Conduct = Field(default=Conduct.ACT, description="`observe`: the worker does nothing by itself")
@@ -151,6 +177,13 @@ class Settings(BaseSettings):
         "credentials_kept",
         "surge_window",
         "job_patience",
+        "outage_every",
+        "outage_window",
+        "outage_lease",
+        "outage_probe_first",
+        "outage_probe_most",
+        "outage_step",
+        "outage_step_quiet",
     )
     @classmethod
     def _is_some_time(cls, value: timedelta) -> timedelta:
@@ -237,6 +270,20 @@ class Settings(BaseSettings):
     @property
     def surge_limits(self) -> Limits:
         return Limits(window=self.surge_window, connections=self.surge_connections, share=self.surge_share)
+
+    @property
+    def outage_limits(self) -> OutageLimits:
+        """What an outage is. Raises SettingsError for what cannot be meant: two of them that contradict each other."""
+        limits = OutageLimits(**{name: getattr(self, f"outage_{name}") for name in OutageLimits.model_fields})
+        if limits.window < limits.every:
+            raise SettingsError(
+                "RUNBOOK_OUTAGE_WINDOW is shorter than RUNBOOK_OUTAGE_EVERY: nobody saw what is between"
+            )
+        if limits.probe_most < limits.probe_first:
+            raise SettingsError("RUNBOOK_OUTAGE_PROBE_MOST is shorter than RUNBOOK_OUTAGE_PROBE_FIRST")
+        if limits.step_quiet < limits.step:
+            raise SettingsError("RUNBOOK_OUTAGE_STEP_QUIET is shorter than RUNBOOK_OUTAGE_STEP: no step would be over")
+        return limits
 
     @property
     def keys(self) -> Keys:

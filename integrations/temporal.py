@@ -28,7 +28,7 @@ from integrations.domain.job import JobRequest
 from integrations.domain.keys import Reencrypted, ReencryptRequest
 from integrations.domain.mail import THIS_MACHINE
 from integrations.domain.notification_delivery import ChannelRequest, SendRequest, Sent
-from integrations.domain.outage import OutageRequest, OutageResult
+from integrations.domain.outage import DETECTOR, OutageRequest, OutageResult
 from integrations.domain.outbox import Delivered, DeliveryRequest, DispatchRequest
 from integrations.domain.reauth import ConsentDenied, ConsentReceived, Detection, ReauthRequest, Repaired
 from integrations.domain.refresh import Chunk, RefreshRequest, SweepRequest
@@ -358,6 +358,18 @@ async def start_sending(client: Client, request: SendRequest) -> WorkflowHandle[
         start_delay=None if left.waits_locally else left.wait or None,
         # Where a worker is in this process, the first task comes with the answer in place of by the queue.
         request_eager_start=True,
+    )
+
+
+async def start_detector(client: Client) -> WorkflowHandle[Any, Any]:
+    """Start the detector of outages, or join the one that runs."""
+    return await client.start_workflow(
+        "OutageDetectorWorkflow",
+        id=DETECTOR,
+        task_queue=WORKFLOWS,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=TypedSearchAttributes([SearchAttributePair(FAILURE_MODE, "outage")]),
+        static_summary="looks for outages of providers, always on",
     )
 
 

@@ -21,6 +21,7 @@ from activities.notification import NotificationActivities
 from activities.notification_ending import Ending
 from activities.notification_kit import Kit, put_together
 from activities.outage import OutageActivities
+from activities.outage_detector import OutageDetectorActivities
 from activities.outbox import OutboxActivities
 from activities.parked import ParkedActivities
 from activities.reauth import ReauthActivities
@@ -55,6 +56,7 @@ from workflows.job import ProviderJobWorkflow
 from workflows.keys import KeysReencryptWorkflow
 from workflows.notification import NotificationDeliveryWorkflow, NotificationDispatchWorkflow
 from workflows.outage import ProviderOutageWorkflow
+from workflows.outage_detector import OutageDetectorWorkflow
 from workflows.outbox import OutboxDeliveryWorkflow, OutboxDispatchWorkflow
 from workflows.queues import DRAIN, NOTIFY, WORKFLOWS, provider_queue
 from workflows.reauth import ReauthWorkflow
@@ -75,6 +77,7 @@ CORE_WORKFLOWS: Final = (
     KeysReencryptWorkflow,
     OutboxDispatchWorkflow,
     OutboxDeliveryWorkflow,
+    OutageDetectorWorkflow,
     ReplayWorkflow,
     NotificationDispatchWorkflow,
 )
@@ -120,6 +123,7 @@ def build_workers(
     reconcile = ReconcileActivities(
         sessions, config.terms, config.retrying, config.sending, config.calls_kept, config.credentials_kept
     )
+    detector = OutageDetectorActivities(sessions, config.outage_limits, providers.catalog.families)
     reconcile_brakes = ReconcileBrakesActivities(sessions, providers.catalog)
     sealing = KeysActivities(sessions, vault)
     detection = DetectionActivities(sessions, config.terms)
@@ -164,6 +168,7 @@ def build_workers(
             sealing.reencrypt,
             outbox.deliver,
             outbox.bury,
+            detector.look,
             replays.begin,
             replays.release,
             replays.watch,
@@ -248,13 +253,14 @@ async def served_providers(engine: AsyncEngine, known: Catalog) -> list[str]:
 
 
 async def start_dispatchers(client: Client, engine: AsyncEngine) -> None:
-    """Start those that do not run; reconcile does so later, whenever one was ended by hand."""
+    """Start what is always on and does not run; reconcile does so later, whenever one was ended by hand."""
     async with make_sessions(engine).begin() as session:
         wished = await dispatchers.wished(session, "outbox")
     for number in range(wished):
         await temporal.start_dispatcher(client, number)
     for channel in CHANNELS:
         await temporal.start_channel(client, channel)
+    await temporal.start_detector(client)
 
 
 async def check_attributes(client: Client) -> None:

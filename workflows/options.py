@@ -55,6 +55,14 @@ REFRESH_ENDS: Final = Timing(
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
 )
 
+DETECT: Final = Timing(
+    # Two counts by a key's last part, some rows, and a start for each outage that is found.
+    start_to_close_timeout=timedelta(seconds=30),
+    # No maximum_attempts: there is one detector, and a database that is down is waited for. A look that failed is
+    # repeated about as often as there are looks.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15)),
+)
+
 SWEEP: Final = Timing(
     # A count by an index, and a start for each provider at which something is due.
     start_to_close_timeout=timedelta(seconds=30),

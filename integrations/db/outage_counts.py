@@ -7,14 +7,12 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from integrations.db.calls import FAILING
 from integrations.domain.call import KEPT
 from integrations.domain.outage import Baseline, Cell, Success
-from integrations.domain.verdict import TRANSIENT
 
 WORST: Final = 50
 """Cells of a matrix that stand for themselves. The others are small parts of the trouble, counted together."""
-FAILING: Final = f"outcome IN ({', '.join(repr(str(each)) for each in sorted(TRANSIENT))})"
-"""Of a recorded call, in SQL."""
 _ALL: Final = 1_000_000
 _LOOKED_BACK: Final = (timedelta(hours=1), KEPT)
 _SPANS: Final = (timedelta(minutes=10), timedelta(hours=1), timedelta(days=1), KEPT)

@@ -62,7 +62,8 @@ async def found(
     kept = row.scalar_one()
     if kept != wanted:
         # What its workflow is at is told by that alone. Only looked at, it is as the last look found it.
-        await session.execute(update(Outage).where(Outage.id == kept, Outage.observed).values(scope=scope, **seen))
+        told = {"scope": scope, "names": list(names), "reason": reason} | seen
+        await session.execute(update(Outage).where(Outage.id == kept, Outage.observed).values(**told))
     return kept, kept == wanted
 
 

@@ -11,6 +11,8 @@ from integrations.domain.verdict import Meaning
 
 KEPT: Final = timedelta(days=7)
 """How long calls are remembered."""
+TAIL: Final = 20
+"""Failing calls that are kept of those that a provider's calls end in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,8 @@ class Finding(Message):
     failing: int
     certain: bool = True
     """False: too few calls to tell. Probes decide."""
+    ask: Scope | None = None
+    """What these calls cannot tell of its reach: whether it is these `tenant`s' alone, or this `endpoint`'s alone."""
     matrix: tuple[Cell, ...] = ()
     """The fields with the most failures first, and not all of them when there are many."""
 
@@ -115,6 +117,17 @@ class Baseline(Message):
     """Calls of capabilities."""
     used: int
     """Of these, answered as they should be."""
+
+
+class Looked(Message):
+    """What a look of the detector came to."""
+
+    every: timedelta
+    """Until the next one."""
+    failing: tuple[str, ...] = ()
+    """A line for each outage that is found now: who, and why."""
+    why_not: str | None = None
+    """What keeps the platform from acting on them."""
 
 
 class Success(Message):
@@ -195,6 +208,11 @@ class Limits(Message):
     """After this a step is over whose sample is too small, when nothing in it failed."""
     slack: int = 2
     """Points by which success may be under the baseline's when it is validated."""
+
+    @property
+    def recent(self) -> timedelta:
+        """The short window: what begins in full traffic is seen within two looks."""
+        return min(2 * self.every, self.window)
 
     def trickle(self, full: float) -> float:
         """Calls per second while it is contained: a fiftieth, and one in two seconds at most."""

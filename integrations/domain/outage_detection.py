@@ -5,18 +5,14 @@ its own trouble where others call the same endpoints and are answered, an endpoi
 Nothing fine outside: it is the provider.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from integrations.domain.message import Message
-from integrations.domain.outage import OURS, Cell, Finding, Limits, Scope
+from integrations.domain.outage import Cell, Limits, Scope
 
 CHANCE: Final = 1
 """So many failing calls may be chance: one time-out of somebody who calls once says nothing."""
-UNRELATED: Final = 3
-"""So many families of providers at once have nothing in common but our own way out …"""
-MOST_OF_THEM: Final = 2 / 3
-"""… when these are that part of the providers that were called."""
 _NAMED: Final = 3
 
 
@@ -70,7 +66,7 @@ def _of_tenants(there: Sequence[Cell], sick: Sequence[Cell], limits: Limits, *, 
     if there and mine > 1 and mine >= rest:
         # Half of those who call, or more, have nothing in common but what they call.
         return None
-    who, where = _words(theirs), _words({each.endpoint for each in sick})
+    who, where = words(theirs), words({each.endpoint for each in sick})
     names = tuple(sorted(theirs))
     if not there:
         return Reach(scope=Scope.TENANT, names=names, why=f"{who} fails at {where}, which answers most other calls")
@@ -94,14 +90,14 @@ def _of_endpoints(cells: Sequence[Cell], where: Collection[str], limits: Limits)
     if not rest:
         return None
     calls, failing = _totals(each for some in rest.values() for each in some)
-    why = f"{_words(where)} fails for all who call it: of {calls:,} calls of {_words(rest)} {failing:,} failed"
+    why = f"{words(where)} fails for all who call it: of {calls:,} calls of {words(rest)} {failing:,} failed"
     return Reach(scope=Scope.ENDPOINT, names=tuple(sorted(where)), why=why)
 
 
 def _of_provider(cells: Sequence[Cell]) -> Reach:
     calls, failing = _totals(cells)
     endpoints = {each.endpoint for each in cells}
-    why = f"{failing:,} of {calls:,} calls failed, of {_tenants(cells):,} tenants at {_words(endpoints)}"
+    why = f"{failing:,} of {calls:,} calls failed, of {_tenants(cells):,} tenants at {words(endpoints)}"
     return Reach(scope=Scope.PROVIDER, why=why, ask=Scope.ENDPOINT if len(endpoints) == 1 else None)
 
 
@@ -162,29 +158,7 @@ def _tenants(cells: Iterable[Cell]) -> int:
     return sum(most.values())
 
 
-def _words(names: Iterable[str]) -> str:
+def words(names: Iterable[str]) -> str:
+    """Some of them by name, and how many more there are."""
     some = sorted(names)
     return ", ".join(some[:_NAMED]) + (f" and {len(some) - _NAMED:,} more" if len(some) > _NAMED else "")
-
-
-def ours(found: Sequence[Finding], called: Iterable[str], families: Mapping[str, str]) -> Finding | None:
-    """One finding about our own way out in place of many about providers that have nothing in common.
-
-    `found`: those that are certain of a provider as a whole or of nobody else. `called`: all providers that were
-    called in the window. `families`: by provider; whoever is in none is a family of its own.
-    """
-    names = tuple(sorted(each.provider_id for each in found))
-    unrelated = {families.get(name, name) for name in names}
-    if len(unrelated) < UNRELATED or len(names) < MOST_OF_THEM * len(set(called) | set(names)):
-        return None
-    calls, failing = sum(each.calls for each in found), sum(each.failing for each in found)
-    return Finding(
-        provider_id=OURS,
-        scope=Scope.OURS,
-        names=names,
-        why=f"{len(names)} unrelated providers fail at once, of {len(set(called) | set(names))} that were called: "
-        f"{_words(names)}; {failing:,} of {calls:,} calls",
-        window=max((each.window for each in found if each.window), default=None),
-        calls=calls,
-        failing=failing,
-    )

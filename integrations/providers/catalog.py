@@ -43,6 +43,11 @@ class Catalog:
         found = self._providers.get(provider_id)
         return found.name if found else provider_id
 
+    @property
+    def families(self) -> dict[str, str]:
+        """The family of each provider that is of one."""
+        return {each.id: each.family for each in self if each.family}
+
     def credentials(self, provider_id: str) -> ClientCredentials:
         """The client's id and secret, from the environment. Raises NotReadyError naming the missing variable."""
         stem = variable_stem(provider_id)
@@ -113,7 +118,7 @@ def _of_family(file: Path, provider_id: str, entry: dict[str, Any], families: Ma
     if family not in families:
         message = f"there is no family {family!r}{nearest(str(family), families)}"
         raise CatalogError(f"{file}: providers.{provider_id}.family: {message}")
-    return _merged(families[family], {key: value for key, value in entry.items() if key != "family"})
+    return _merged(families[family], entry)
 
 
 def _merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

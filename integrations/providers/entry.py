@@ -184,6 +184,8 @@ class Webhook(_Entry):
 class Provider(_Entry):
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_\-]{0,62}$")]
     name: Text
+    family: Text | None = None
+    """Of the vendor's entries that have this in common: they may well fail together."""
     docs: tuple[Text, ...] = ()
     """The vendor's pages that these facts were taken from."""
     flow: Literal["authorization_code", "client_credentials"] = "authorization_code"

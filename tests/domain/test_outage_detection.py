@@ -1,11 +1,9 @@
-from datetime import timedelta
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integrations.domain.outage import OURS, Cell, Finding, Limits, Scope
-from integrations.domain.outage_detection import ours, scope_of, trips
+from integrations.domain.outage import Cell, Limits, Scope
+from integrations.domain.outage_detection import scope_of, trips
 
 LIMITS = Limits()
 Row = tuple[str, str, int, int]
@@ -244,34 +242,3 @@ class TestAlways:
         random.shuffle(parts)  # type: ignore[attr-defined]
 
         assert scope_of(parts, LIMITS) == scope_of(some, LIMITS)
-
-
-def finding(provider_id: str) -> Finding:
-    return Finding(provider_id=provider_id, scope=PROVIDER, why="", window=timedelta(seconds=60), calls=20, failing=15)
-
-
-FAMILIES = {"google-docs": "google", "google-drive": "google", "google-gmail": "google"}
-
-
-class TestOurs:
-    def found(self, failing: str, called: str) -> Finding | None:
-        return ours([finding(each) for each in failing.split()], called.split(), FAMILIES)
-
-    def test_is_said_once_of_three_that_have_nothing_in_common(self) -> None:
-        found = self.found("github slack stripe", "github slack stripe hubspot")
-
-        assert found is not None
-        assert (found.provider_id, found.scope, found.names) == (OURS, Scope.OURS, ("github", "slack", "stripe"))
-        assert (found.calls, found.failing, found.window) == (60, 45, timedelta(seconds=60))
-
-    @pytest.mark.parametrize(
-        ("failing", "called"),
-        [
-            ("github slack", "github slack"),
-            ("google-docs google-drive google-gmail github", "google-docs google-drive google-gmail github"),
-            ("github slack stripe", "github slack stripe hubspot dropbox"),
-        ],
-        ids=["two", "one vendor and another", "three of five"],
-    )
-    def test_is_not_said_of(self, failing: str, called: str) -> None:
-        assert self.found(failing, called) is None

@@ -6,16 +6,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
-from integrations.db.outage_tables import ParkedJob
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection, OperatorTask, Transition
+from integrations.db.tables import Transition
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
-from integrations.domain.outage import Brake, Ended, Scope
+from integrations.domain.outage import Brake, Ended
 from tests.factories import every
-from tests.outage.conftest import HURRY
 from tests.outage.ground import Ground, until
 from tests.providers.person import Person
 from tests.refresh.ground import add_due, statuses
