@@ -9,6 +9,7 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities import parked
 from activities.detection import announce
 from activities.reconcile_kit import each, is_running
 from integrations import temporal
@@ -37,6 +38,7 @@ from integrations.domain.notification_delivery import SendRequest
 from integrations.domain.outbox import DeliveryRequest, Retrying
 from integrations.domain.reauth import ConsentReceived, Repaired, Terms
 from integrations.domain.refresh import RETIRED_KEPT, RefreshRequest
+from integrations.observability import scrubbed
 
 
 class Reconciled(Message):
@@ -51,6 +53,8 @@ class Reconciled(Message):
     messages: int = 0
     alerts: int = 0
     first_tokens: int = 0
+    parked: int = 0
+    """Jobs told to go on, for whom no outage is open that would have told them."""
     calls: int = 0
     """Of providers, old enough to be forgotten."""
     credentials: int = 0
@@ -95,6 +99,7 @@ class ReconcileActivities:
             consents=await self._consents(client),
             ended=await self._ended(client, running),
             first_tokens=await self._first_tokens(client),
+            parked=await self._parked(client),
         )
 
     @activity.defn(name="reconcile.outbox")
@@ -228,6 +233,14 @@ class ReconcileActivities:
         )
         # Joined, where it runs.
         await temporal.start_refresh(client, request)
+
+    async def _parked(self, client: Client) -> int:
+        """Safe to leave for the next sweep, and no reason to leave anything else for it."""
+        try:
+            return await parked.look_after(client, self._sessions, activity.heartbeat)
+        except RPCError as error:
+            activity.logger.error("reconcile.failed", extra={"why": scrubbed(str(error))})
+            return 0
 
     async def _ended(self, client: Client, running: set[str]) -> int:
         """Lifecycles whose connection was repaired or given up by somebody who died before telling them."""

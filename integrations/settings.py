@@ -20,6 +20,7 @@ from integrations.domain.automation import Conduct
 from integrations.domain.call import KEPT as CALLS_KEPT
 from integrations.domain.call import TAIL
 from integrations.domain.durations import duration
+from integrations.domain.job import PATIENCE as JOB_PATIENCE
 from integrations.domain.keyring import KEY_ID, Ring, key_of, root_of
 from integrations.domain.mail import MailServer, Sender
 from integrations.domain.notification_delivery import BATCH as NOTIFY_BATCH
@@ -116,6 +117,7 @@ class Settings(BaseSettings):
     surge_window: Duration = Field(default=_SURGE.window, description="in which terminal answers are counted, as 10m")
     surge_connections: int = Field(default=_SURGE.connections, ge=1, description="so many are a surge, if they are")
     surge_share: int = Field(default=_SURGE.share, ge=0, le=100, description="per cent of those that were answered too")
+    job_patience: Duration = Field(default=JOB_PATIENCE, description="then a job that waits is parked, as 1h")
     outage_every: Duration = Field(default=_OUTAGE.every, description="between two looks for outages, as 15s")
     outage_window: Duration = Field(default=_OUTAGE.window, description="in which calls are counted for one, as 60s")
     outage_calls: int = Field(default=_OUTAGE.calls, ge=1, description="so many calls in it are an outage, if they are")
@@ -174,6 +176,7 @@ class Settings(BaseSettings):
         "calls_kept",
         "credentials_kept",
         "surge_window",
+        "job_patience",
         "outage_every",
         "outage_window",
         "outage_lease",

@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from temporalio.client import Client as Temporal
 from temporalio.client import (
-    WorkflowFailureError,
     WorkflowHandle,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
@@ -22,12 +21,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.detection import announce
 from integrations import temporal
-from integrations.db import binding, connections, credentials, ending, surge
+from integrations.db import binding, connections, credentials, ending, parked, surge
 from integrations.db.session import Sessions, make_engine, make_sessions
 from integrations.db.tables import NOT_FETCHED, Connection
 from integrations.domain.connection import Status, owner_of, reauth_id
 from integrations.domain.errors import KeyTakenError, StopError, TryAgainError
 from integrations.domain.job import JobRequest, JobResult
+from integrations.domain.parked import Parked
 from integrations.domain.reauth import Cancel, Detected, Repaired, Said, SaidUntil
 from integrations.domain.refresh import Refreshed, RefreshRequest
 from integrations.providers import catalog
@@ -36,10 +36,12 @@ from integrations.temporal import signal_repaired, start_job, start_refresh
 from starters.invitation import invitation_link
 from starters.recording import record, record_apart
 from starters.variables import checked
+from starters.waited import ParkedError, ended
 
 __all__ = [
     "JobResult",
     "KeyTakenError",
+    "ParkedError",
     "Platform",
     "connected",
     "ended",
@@ -47,7 +49,6 @@ __all__ = [
     "record",
     "record_apart",
 ]
-R = TypeVar("R")
 _ANSWERED_WITHIN: Final = timedelta(seconds=20)
 _AT_ONCE: Final = 50
 """Workflows that are started at the same time."""
@@ -157,9 +158,20 @@ class Platform:
         return None if released is None else len(released)
 
     async def call(
-        self, connection_id: UUID, capability: str, *, key: str, payload: dict[str, Any], by: str, reason: str
+        self,
+        connection_id: UUID,
+        capability: str,
+        *,
+        key: str,
+        payload: dict[str, Any],
+        by: str,
+        reason: str,
+        parked_after: timedelta | None = None,
     ) -> WorkflowHandle[Any, JobResult]:
         """Start one gated capability call, or join the one with the same idempotency key, also after it was done.
+
+        `parked_after`: for how long it waits for its provider before it is parked (RUNBOOK_JOB_PATIENCE). A parked job
+        is done when the provider is back, and its result comes as ever; of one that is joined it changes nothing.
 
         `key`: 1 to 150 visible ASCII characters, the same one whenever the same thing is asked again, and another one
         for a second thing that looks the same. Raises KeyTakenError when it stands for another request of this
@@ -177,6 +189,7 @@ class Platform:
             payload=payload,
             by=by,
             reason=reason,
+            patience=self.settings.job_patience if parked_after is None else parked_after,
         )
         started = await start_job(self.temporal, request)
         return self.temporal.get_workflow_handle(started.id, result_type=JobResult)
@@ -191,10 +204,34 @@ class Platform:
         by: str,
         reason: str,
         patience: float | None = None,
+        parked_after: timedelta | None = None,
     ) -> JobResult:
-        """`call`, and how it ended: look at the result's `done`. Raises what `call` and `ended` raise."""
-        handle = await self.call(connection_id, capability, key=key, payload=payload, by=by, reason=reason)
-        return await ended(handle, patience)
+        """`call`, and how it ended: look at the result's `done`. Raises what `call` and `ended` raise.
+
+        `patience`: seconds for which this waits; of a job that is parked by then it raises ParkedError, a TimeoutError
+        that says since when and why. The job goes on by itself in either case.
+        """
+        handle = await self.call(
+            connection_id,
+            capability,
+            key=key,
+            payload=payload,
+            by=by,
+            reason=reason,
+            parked_after=parked_after,
+        )
+        try:
+            return await ended(handle, patience)
+        except TimeoutError:
+            waits = await self.parked(handle.id)
+            if waits is None:
+                raise
+            raise ParkedError(f"{handle.id} is {waits.words}", waits) from None
+
+    async def parked(self, workflow_id: str) -> Parked | None:
+        """Since when a job is parked, and why. None when it is not, or done by now."""
+        async with self.sessions.begin() as session:
+            return await parked.find(session, workflow_id)
 
     async def remind(self, connection_id: UUID, *, by: str, reason: str) -> str:
         """Tell the owner of a waiting lifecycle once more. What was done, in words."""
@@ -261,19 +298,3 @@ async def connected(config: Settings) -> AsyncIterator[Platform]:
         yield Platform(config, sessions, await temporal.connect(config))
     finally:
         await engine.dispose()
-
-
-async def ended(handle: WorkflowHandle[Any, R], patience: float | None = None) -> R:
-    """How a workflow ended.
-
-    Raises TimeoutError after `patience` seconds, while the work goes on by itself, and StopError, which names the
-    cause, when it failed.
-    """
-    try:
-        async with asyncio.timeout(patience):
-            return await handle.result()
-    except WorkflowFailureError as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        raise StopError(f"{handle.id} failed: {cause}") from None

@@ -1,30 +1,27 @@
 """Connections: seen, made, refreshed, called, given up."""
 
-import json as jsonlib
-from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import UUID
 
 import typer
 from sqlalchemy import select
-from temporalio.client import WorkflowHandle
 
 from integrations.db import automation
 from integrations.db import connections as rows
 from integrations.db.tables import Connection, Credential, Transition
 from integrations.domain.automation import FailureMode
 from integrations.domain.connection import Status, masked, reauth_id, refresh_id
-from integrations.domain.errors import StopError, WrongUsageError
+from integrations.domain.errors import WrongUsageError
 from integrations.domain.refresh import Refresh
 from integrations.temporal import target, ui_link
-from starters import why
-from starters.client import ended
+from starters import calling, why
 from starters.pending import waiting
-from starters.reach import Reach, changing, reading, warn_without_worker
-from starters.shell import FAILED, By, Json, Reason, as_json, because, command, err, fail, fields, out, run, table
+from starters.reach import changing, reading, warn_without_worker
+from starters.result import result_of
+from starters.shell import FAILED, By, Json, Reason, as_json, because, command, err, fields, out, run, table
 from workflows.queues import WORKFLOWS, provider_queue
 
 app = typer.Typer(no_args_is_help=True, help="OAuth connections: list, show, add, refresh, call, disconnect.")
-R = TypeVar("R")
 _WAIT = typer.Option(60.0, "--timeout", help="Seconds to wait for the end; the work itself goes on.")
 
 
@@ -154,7 +151,7 @@ async def refresh(
             at = target(reach.settings)
             where = f"--address {at.address} --namespace {at.namespace} -w {handle.id} -a {joined.activity_id}"
             err.print(f"To have it tried at once: temporal activity reset {where}", soft_wrap=True)
-        result = await _result(reach, handle, patience)
+        result = await result_of(reach, handle, patience)
         async with reach.sessions.begin() as session:
             row = await rows.find(session, connection_id)
             held = await automation.why_not(session, FailureMode.REAUTH, row)
@@ -177,46 +174,6 @@ async def refresh(
 
 @app.command()
 @command
-async def call(
-    connection_id: UUID,
-    capability: str,
-    by: By,
-    payload: str = typer.Option("{}", help="The body, as JSON. It stands in the workflow's history: no secrets."),
-    key: str = typer.Option("", help="Idempotency key, for this very call and no other; default: a new one each time."),
-    reason: Reason = "",
-    patience: float = _WAIT,
-    json: Json = False,
-) -> None:
-    """Call a capability through the gate. Exit code 1 when the gate or the provider says no.
-
-    Example: runbook connections call 3f2b8c1e-0d4f-4a53-9a0e-0c5a2f6d1b11 notes.write --payload '{"text":"hello"}'
-    """
-    async with changing() as reach:
-        platform = await reach.platform()
-        handle = await platform.call(
-            connection_id,
-            capability,
-            key=key or str(uuid4()),
-            payload=_payload(payload),
-            by=by,
-            reason=because(reason, "runbook connections call"),
-        )
-        await warn_without_worker(platform.temporal, WORKFLOWS)
-        result = await _result(reach, handle, patience)
-    if json:
-        as_json(result)
-    elif result.meaning is None:
-        out.print(f"{result.decision.answer}: {result.decision.reason}")
-    else:
-        out.print(f"{result.decision.answer}, then {result.meaning}: {result.because}")
-        if result.body is not None:
-            out.print_json(data=result.body)
-    if not result.done:
-        raise typer.Exit(FAILED)
-
-
-@app.command()
-@command
 async def disconnect(connection_id: UUID, by: By, reason: Reason = "") -> None:
     """Give a connection up: its credential is retired here, its lifecycle and task end. Safe to repeat.
 
@@ -229,27 +186,8 @@ async def disconnect(connection_id: UUID, by: By, reason: Reason = "") -> None:
     out.print("Disconnected." if given_up else "It was disconnected already.")
 
 
+app.command("call")(calling.call)
 app.command("why")(why.why_)
-
-
-async def _result(reach: Reach, handle: WorkflowHandle[Any, R], patience: float) -> R:
-    """The end of a workflow, or a sentence that says where it goes on."""
-    where = ui_link(reach.settings, handle.id) or f"temporal workflow describe -w {handle.id}"
-    try:
-        with err.status(f"{handle.id} …"):
-            return await ended(handle, patience)
-    except TimeoutError:
-        raise StopError(f"{handle.id} is not done after {patience:g} s and goes on by itself: {where}") from None
-
-
-def _payload(text: str) -> dict[str, Any]:
-    try:
-        value = jsonlib.loads(text)
-    except ValueError as error:
-        fail(f"--payload is not JSON: {error}", 2)
-    if not isinstance(value, dict):
-        fail('--payload must be a JSON object, for example {"text": "hello"}', 2)
-    return dict(value)
 
 
 def _pair(text: str) -> tuple[str, str]:

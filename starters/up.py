@@ -27,6 +27,7 @@ _CRASH_LOOP: Final = 5.0
 _LOOK: Final = 0.5
 _TAKEN_OVER: Final = (
     "RUNBOOK_DATABASE_",
+    "RUNBOOK_JOB_PATIENCE",
     "RUNBOOK_MODE",
     "RUNBOOK_OUTAGE_",
     "RUNBOOK_OUTBOX_",

@@ -196,6 +196,7 @@ def _told(row: ParkedJob) -> Parked:
     return Parked(
         workflow_id=row.workflow_id,
         run_id=row.run_id,
+        provider_id=row.provider_id,
         since=row.parked_at,
         times=row.times,
         cause=row.cause,

@@ -22,6 +22,8 @@ _MEANINGS: Final = {
     Refresh.SET_ASIDE: Meaning.OUTAGE,
 }
 """Of a refresh that did not help, where that says more than the refused token."""
+PATIENCE: Final = timedelta(hours=1)
+"""For which a job waits for its provider, unless somebody says otherwise. Then it is parked."""
 
 
 class JobRequest(Message):
@@ -35,7 +37,7 @@ class JobRequest(Message):
     """The body of the call. It stands in the history: no secrets."""
     by: str
     reason: str
-    patience: timedelta | None = None
+    patience: timedelta | None = Field(default=None, gt=timedelta(0))
     """For which it waits for its provider before it is parked. None: as long as it takes."""
 
     @property

@@ -30,6 +30,7 @@ class Parked(Message):
 
     workflow_id: str
     run_id: str
+    provider_id: str
     since: datetime
     times: int
     cause: str

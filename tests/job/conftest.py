@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -38,9 +39,17 @@ class Jobs:
     person: Person
     connection: Connection
 
-    async def start(self, capability: str, *, key: str, **payload: Any) -> WorkflowHandle[Any, JobResult]:
+    async def start(
+        self, capability: str, *, key: str, parked_after: timedelta | None = None, **payload: Any
+    ) -> WorkflowHandle[Any, JobResult]:
         return await self.platform.call(
-            self.connection.id, capability, key=key, payload=payload, by="the host", reason="a test"
+            self.connection.id,
+            capability,
+            key=key,
+            payload=payload,
+            by="the host",
+            reason="a test",
+            parked_after=parked_after,
         )
 
     async def done(self, capability: str, *, key: str, **payload: Any) -> JobResult:

@@ -63,8 +63,9 @@ async def add_due(
     status: Status = Status.ACTIVE,
     overdue: timedelta = timedelta(minutes=1),
     grants: Sequence[str] = tuple(EVERYTHING),
+    tenants: Sequence[str] = ("acme",),
 ) -> Due:
-    """Grants that live at the simulator and connections that hold them, overdue for so long."""
+    """Grants that live at the simulator and connections that hold them, of these tenants in turn, overdue so long."""
     minted = (
         (await http.post("/admin/grants/mint", json={"count": count, "scopes": list(grants)})).raise_for_status().json()
     )
@@ -77,14 +78,14 @@ async def add_due(
                     "id": each,
                     "provider_id": provider_id,
                     "scope_type": "org",
-                    "scope_id": "acme",
+                    "scope_id": tenants[number % len(tenants)],
                     "status": status,
                     "status_reason": "connected",
                     "account_id": grant["account_id"],
                     "account_name": grant["email"],
                     "grants": list(grants),
                 }
-                for each, grant in accounts.items()
+                for number, (each, grant) in enumerate(accounts.items())
             ],
         )
         await session.execute(

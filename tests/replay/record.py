@@ -28,16 +28,19 @@ from integrations.domain.outage import Looked
 from integrations.domain.outbox import DeliveryRequest, Drained, Pair, Retrying
 from integrations.domain.refresh import Chunk, Refresh, RefreshRequest, SweepRequest
 from integrations.domain.replay import Repace, ReplayRequest, Said
+from integrations.domain.run import Run
 from integrations.domain.verdict import Meaning
 from tests.replay import reauth_scenarios
 from tests.workflows.fake_replay import FakeReplay
 from tests.workflows.fakes import (
+    CALLED,
     OUTAGE,
     FakeJob,
     FakeKeys,
     FakeNotification,
     FakeOutageDetector,
     FakeOutbox,
+    FakeParked,
     FakeRefresh,
     FakeSweep,
     refreshed,
@@ -189,6 +192,63 @@ async def not_renewed(client: Client) -> WorkflowHandle[Any, Any]:
     refused = refreshed(Refresh.REFUSED, version=1, why="400 invalid_grant")
     dead = refreshed(Refresh.REFUSED, version=1, why="refused twice", detection_id=uuid4())
     return await _job(client, FakeJob(token_refused(1)), FakeRefresh(refused, dead))
+
+
+async def _parked(
+    client: Client, job: FakeJob, times: int = 1, refresh: FakeRefresh | None = None
+) -> WorkflowHandle[Any, Any]:
+    """A job with a patience of a second, told to go on as often as it is parked."""
+    wanted = JobRequest(
+        connection_id=uuid4(),
+        provider_id="simulator",
+        tenant="org:acme",
+        capability="notes.write",
+        idempotency_key=str(uuid4()),
+        by="ada",
+        reason="the nightly copy",
+        patience=timedelta(seconds=1),
+    )
+    fake = FakeParked()
+    async with workers(client, job=job, parked=fake, refresh=refresh):
+        handle = await temporal.start_job(client, wanted)
+        for count in range(1, times + 1):
+            while len(fake.parked) < count:
+                await asyncio.sleep(0.05)
+            await temporal.signal_go_on(client, Run(workflow_id=handle.id, run_id=handle.result_run_id or ""))
+        await handle.result()
+    return handle
+
+
+async def parked(client: Client) -> WorkflowHandle[Any, Any]:
+    """Its attempt had failed, and the next one was waited for."""
+    return await _parked(client, FakeJob(OUTAGE))
+
+
+async def parked_twice(client: Client) -> WorkflowHandle[Any, Any]:
+    """What it meets in the end is an answer, if none that it hoped for."""
+    no = CALLED.model_copy(update={"meaning": Meaning.OWNER_MUST_ACT, "because": "403: a right", "status": 403})
+    return await _parked(client, FakeJob(OUTAGE, OUTAGE, no), times=2)
+
+
+async def parked_in_a_refresh(client: Client) -> WorkflowHandle[Any, Any]:
+    """The refresh that its refused token asks for is set aside, under a shield; later it works."""
+    aside = refreshed(Refresh.SET_ASIDE, version=1, why="400 invalid_grant; set aside, shielded")
+    renewed = refreshed(Refresh.REFRESHED, version=2)
+    return await _parked(client, FakeJob(token_refused(1), token_refused(1)), refresh=FakeRefresh(aside, renewed))
+
+
+async def heard_out(client: Client) -> WorkflowHandle[Any, Any]:
+    """Its patience is over while a call is under way, and that is good."""
+    job = FakeJob(slow=1)
+    asyncio.get_running_loop().call_later(3, job.may_answer.set)
+    return await _parked(client, job, times=0)
+
+
+async def heard_out_and_parked(client: Client) -> WorkflowHandle[Any, Any]:
+    """The same, and it is not."""
+    job = FakeJob(OUTAGE, slow=1)
+    asyncio.get_running_loop().call_later(3, job.may_answer.set)
+    return await _parked(client, job)
 
 
 async def swept(client: Client) -> WorkflowHandle[Any, Any]:
@@ -376,6 +436,11 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "ProviderJobWorkflow/joined_an_older": joined_an_older,
     "ProviderJobWorkflow/refused_again": refused_again,
     "ProviderJobWorkflow/not_renewed": not_renewed,
+    "ProviderJobWorkflow/parked": parked,
+    "ProviderJobWorkflow/parked_twice": parked_twice,
+    "ProviderJobWorkflow/parked_in_a_refresh": parked_in_a_refresh,
+    "ProviderJobWorkflow/heard_out": heard_out,
+    "ProviderJobWorkflow/heard_out_and_parked": heard_out_and_parked,
     "ReconcileWorkflow/swept": swept,
     "ReconcileWorkflow/swept_with_the_outbox": swept,
     "ReconcileWorkflow/swept_with_notifications": swept,

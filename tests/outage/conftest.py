@@ -1,0 +1,81 @@
+"""One of the production's workers, with everything in it real, in a hurry: an outage's half hour is half a minute."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Final
+
+import pytest_asyncio
+from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+from integrations.db.session import Sessions
+from integrations.domain.outage import Limits
+from integrations.providers.http import make_client, make_renewing_client
+from integrations.providers.oauth import Providers
+from integrations.settings import Settings, load
+from tests.outage.ground import Ground
+from tests.providers.person import Person, somebody
+from tests.refresh.conftest import connected
+from tests.refresh.ground import at_several
+from worker.recorder import recording
+from worker.wiring import build_workers
+
+SERVED: Final = ["simulator", "small", "large", "slow"]
+HURRY: Final = Limits(
+    every=timedelta(seconds=2),
+    window=timedelta(seconds=10),
+    lease=timedelta(seconds=10),
+    probe_first=timedelta(seconds=2),
+    probe_most=timedelta(seconds=6),
+    probes=2,
+    step=timedelta(seconds=2),
+    step_calls=5,
+    step_quiet=timedelta(seconds=5),
+)
+
+
+@pytest_asyncio.fixture
+async def person(simulator_url: str) -> AsyncIterator[Person]:
+    async for one in somebody(simulator_url):
+        yield one
+
+
+@pytest_asyncio.fixture
+async def client(time_skipping: WorkflowEnvironment) -> Client:
+    return await connected(time_skipping)
+
+
+@pytest_asyncio.fixture
+async def settings(database_url: str, base64_key: str) -> Settings:
+    told = {"database_url": database_url, "key": base64_key}
+    hurry = {f"outage_{name}": getattr(HURRY, name) for name in HURRY.model_fields_set}
+    return load(told | hurry, environment={})
+
+
+@pytest_asyncio.fixture
+async def ground(
+    time_skipping: WorkflowEnvironment,
+    client: Client,
+    engine: AsyncEngine,
+    sessions: Sessions,
+    settings: Settings,
+    providers: Providers,
+    person: Person,
+) -> AsyncIterator[Ground]:
+    several = at_several(providers, *SERVED[1:])
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(make_client())
+        many = await stack.enter_async_context(make_renewing_client())
+        recorder = await stack.enter_async_context(recording(sessions))
+        calling = Providers(several.catalog, http, recorder)
+        renewing = Providers(several.catalog, many, recorder)
+        own = await connected(time_skipping)
+        workers = build_workers(own, engine, calling, {}, settings, SERVED, renewing)
+        running = asyncio.gather(*(worker.run() for worker in workers))
+        yield Ground(client, sessions, person.http, settings)
+        await person.heals()
+        await asyncio.gather(*(worker.shutdown() for worker in workers))
+        await running
