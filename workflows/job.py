@@ -5,7 +5,7 @@ call ──done, blocked, refused──▶ the result
                                               └─none──▶ the result, with what the refresh found
 
 The patience ends while it waits for its provider: what is under way is heard out, and then the job is parked, not
-failed. A row says so, and the signal `go_on` has it call again, with the same key and a new patience.
+failed. A row says so, and the signal `go_on` has it call again, with the same key and a new patience of ten minutes at least.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.job import JobActivities
     from activities.parked import ParkedActivities
     from integrations.domain.job import (
+        PATIENCE_AGAIN,
         JobRequest,
         JobResult,
         called_again,
@@ -73,6 +74,8 @@ class ProviderJobWorkflow:
     async def _patiently(self, request: JobRequest, patience: timedelta) -> JobResult:
         while True:
             self._patience = asyncio.create_task(workflow.sleep(patience, summary="its patience; then it is parked"))
+            # What goes on is behind whatever is live: to be parked for that would help nobody.
+            patience = max(patience, PATIENCE_AGAIN)
             try:
                 return await self._done(request)
             except _OutOfPatienceError as error:

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from integrations.db.outage_tables import Outage, ParkedJob
 from integrations.db.refresh import REFRESHABLE
 from integrations.db.tables import FAILING
+from integrations.domain.job import PATIENCE_AGAIN
 from integrations.domain.outage import OURS
 from integrations.domain.parked import Parked, Parking, Replaying, Waiting
 from integrations.domain.run import Run
@@ -22,7 +23,7 @@ from integrations.domain.run import Run
 FORGOTTEN: Final = timedelta(minutes=1)
 """Parked for longer where no outage is open, a job has nobody who would tell it to go on but reconcile."""
 BATCH: Final = 100
-_OUTCOME_WITHIN: Final = timedelta(minutes=10)
+_OUTCOME_WITHIN: Final = PATIENCE_AGAIN
 """A replay waits so long for a job that went on: one that has trouble of its own holds up nobody."""
 _CAUSE_LIMIT: Final = 500
 _RECENT: Final = timedelta(minutes=10)
