@@ -69,7 +69,8 @@ class OutageDetectorActivities:
 
     async def _found(self, session: AsyncSession, seen: Look, spared: Collection[str]) -> list[Finding]:
         """What is to be said that is not being acted on already."""
-        together = ours(seen.suspects, seen.called, self._families)
+        called = [each for each in seen.suspects if each.provider_id in seen.called]
+        together = ours(called, len(seen.called), self._families)
         found = [together] if together is not None and OURS not in spared else []
         spared = {*spared, *(together.names if together is not None else ())}
         for suspect in seen.suspects:

@@ -33,7 +33,7 @@ WITH call AS MATERIALIZED (
     {_WEIGHT} OVER (PARTITION BY endpoint ORDER BY at DESC, id DESC),
     {_WEIGHT} OVER (PARTITION BY tenant ORDER BY at DESC, id DESC)) AS weight
   FROM service_provider_calls
-  WHERE at >= :since AND provider_id = :provider
+  WHERE at >= :since AND at < coalesce(cast(:until AS timestamptz), 'infinity') AND provider_id = :provider
 ), beginning AS (
   SELECT at FROM call WHERE weight > 0 AND :trouble ORDER BY weight DESC, at LIMIT 1
 ), cell AS (
@@ -98,22 +98,24 @@ FROM last
 """)
 
 
-async def matrix(session: AsyncSession, provider_id: str, since: datetime) -> list[Cell]:
-    """The trouble that its calls at or after `since` end in, by endpoint and tenant, the most failures first.
+async def matrix(session: AsyncSession, provider_id: str, since: datetime, until: datetime | None = None) -> list[Cell]:
+    """The trouble that its calls from `since` to `until` end in, by endpoint and tenant, the most failures first.
 
     Of the calls from its beginning on. Beyond the worst cells those of an endpoint are counted together, as one without
     a tenant's name. Where nothing fails: all calls.
     """
-    return await _cells(session, provider_id, since, worst=WORST, trouble=True)
+    return await _cells(session, provider_id, since, until, worst=WORST, trouble=True)
 
 
 async def since(session: AsyncSession, provider_id: str, moment: datetime) -> list[Cell]:
     """All its calls at or after a moment, each cell for itself. Of the last half second nothing is written yet."""
-    return await _cells(session, provider_id, moment, worst=_ALL, trouble=False)
+    return await _cells(session, provider_id, moment, None, worst=_ALL, trouble=False)
 
 
-async def _cells(session: AsyncSession, provider_id: str, since: datetime, *, worst: int, trouble: bool) -> list[Cell]:
-    asked = {"provider": provider_id, "since": since, "worst": worst, "trouble": trouble}
+async def _cells(
+    session: AsyncSession, provider_id: str, since: datetime, until: datetime | None, *, worst: int, trouble: bool
+) -> list[Cell]:
+    asked = {"provider": provider_id, "since": since, "until": until, "worst": worst, "trouble": trouble}
     return [Cell(**row) for row in (await session.execute(_MATRIX, asked)).mappings()]
 
 

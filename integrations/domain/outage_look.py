@@ -123,22 +123,23 @@ def still(cells: Iterable[Cell], scope: Scope, names: Collection[str], limits: L
     return sum(each.failing for each in mine) * 100 >= limits.share * calls if calls else None
 
 
-def ours(found: Sequence[Suspect], called: Collection[str], families: Mapping[str, str]) -> Finding | None:
+def ours(found: Iterable[Suspect], called: int, families: Mapping[str, str]) -> Finding | None:
     """One finding about our own way out in place of one for each of many providers that have nothing in common.
 
-    `called`: all providers that were, in the window. `families`: by provider; who is in none is a family of its own.
+    `found`: suspects among the providers that were called in the window; `called`: how many these are. `families`: by
+    provider; who is in none is a family of its own.
     """
-    whole = [each for each in found if each.whole and each.provider_id in called]
+    whole = [each for each in found if each.whole]
     names = tuple(sorted(each.provider_id for each in whole))
     unrelated = {families.get(name, name) for name in names}
-    if len(unrelated) < UNRELATED or len(names) < _MOST * len(called):
+    if len(unrelated) < UNRELATED or len(names) < _MOST * called:
         return None
     calls, failing = sum(each.calls for each in whole), sum(each.failing for each in whole)
     return Finding(
         provider_id=OURS,
         scope=Scope.OURS,
         names=names,
-        why=f"{len(names)} of the {len(called)} providers that were called fail at once, and have nothing in common: "
+        why=f"{len(names)} of the {called} providers that were called fail at once, and have nothing in common: "
         f"{words(names)}; {failing:,} of {calls:,} calls",
         window=max((each.window for each in whole if each.window is not None), default=None),
         calls=calls,

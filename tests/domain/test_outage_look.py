@@ -85,7 +85,7 @@ class TestAFinding:
 
 class TestOurs:
     def found(self, failing: str, called: str, **changes: Any) -> Finding | None:
-        return ours([suspect(each, **changes) for each in failing.split()], called.split(), FAMILIES)
+        return ours([suspect(each, **changes) for each in failing.split()], len(called.split()), FAMILIES)
 
     def test_is_said_once_of_three_that_have_nothing_in_common(self) -> None:
         found = self.found("github slack stripe", "github slack stripe hubspot")
@@ -100,9 +100,8 @@ class TestOurs:
             ("github slack", "github slack"),
             ("google-docs google-drive google-gmail github", "google-docs google-drive google-gmail github"),
             ("github slack stripe", "github slack stripe hubspot dropbox"),
-            ("github slack stripe", "hubspot"),
         ],
-        ids=["two", "one vendor and another", "three of five", "three that nobody called lately"],
+        ids=["two", "one vendor and another", "three of five"],
     )
     def test_is_not_said_of(self, failing: str, called: str) -> None:
         assert self.found(failing, called) is None

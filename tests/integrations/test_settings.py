@@ -9,6 +9,7 @@ import pytest
 from integrations import settings
 from integrations.domain.keyring import Ring, root_of
 from integrations.domain.mail import MailServer, Security, Sender
+from integrations.domain.outage import Limits as OutageLimits
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import Reminding, Terms
 from integrations.keyring import KeysFile
@@ -303,6 +304,75 @@ class TestAJob:
 
         with pytest.raises(SettingsError, match="RUNBOOK_JOB_PATIENCE"):
             settings.load(live)
+
+
+class TestAnOutage:
+    def test_is_what_the_issue_says_unless_somebody_says_otherwise(
+        self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        usual = settings.load(live).outage_limits
+        told = {
+            "every": "1s",
+            "window": "2s",
+            "calls": "3",
+            "share": "4",
+            "quiet_calls": "5",
+            "quiet_probes": "6",
+            "lease": "7s",
+            "probe_first": "8s",
+            "probe_most": "9s",
+            "probes": "10",
+            "step": "11s",
+            "step_calls": "12",
+            "step_share": "13",
+            "step_quiet": "14s",
+            "slack": "15",
+        }
+        for name, value in told.items():
+            monkeypatch.setenv(f"RUNBOOK_OUTAGE_{name.upper()}", value)
+
+        found = settings.load(live).outage_limits
+
+        assert usual == OutageLimits()
+        assert set(told) == set(OutageLimits.model_fields)
+        values = [getattr(found, name) for name in told]
+        assert [each.seconds if isinstance(each, timedelta) else each for each in values] == list(range(1, 16))
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("EVERY", "0s"),
+            ("WINDOW", "0s"),
+            ("CALLS", "0"),
+            ("SHARE", "0"),
+            ("SHARE", "101"),
+            ("QUIET_CALLS", "21"),
+            ("QUIET_PROBES", "0"),
+            ("LEASE", "0s"),
+            ("PROBES", "0"),
+            ("STEP_SHARE", "0"),
+            ("SLACK", "101"),
+        ],
+    )
+    def test_that_cannot_be_is_named(
+        self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    ) -> None:
+        monkeypatch.setenv(f"RUNBOOK_OUTAGE_{name}", value)
+
+        with pytest.raises(SettingsError, match=f"RUNBOOK_OUTAGE_{name}"):
+            settings.load(live)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "other"),
+        [("WINDOW", "14s", "EVERY"), ("PROBE_MOST", "14s", "PROBE_FIRST"), ("STEP_QUIET", "29s", "STEP")],
+    )
+    def test_that_contradicts_itself_names_both(
+        self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str, value: str, other: str
+    ) -> None:
+        monkeypatch.setenv(f"RUNBOOK_OUTAGE_{name}", value)
+
+        with pytest.raises(SettingsError, match=f"RUNBOOK_OUTAGE_{name} is shorter than RUNBOOK_OUTAGE_{other}"):
+            settings.load(live).outage_limits  # noqa: B018 - reading it is the test
 
 
 class TestASurge:

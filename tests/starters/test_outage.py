@@ -15,7 +15,9 @@ from integrations.db import outages
 from integrations.db.outage_tables import Mitigation
 from integrations.db.session import Sessions
 from integrations.domain.outage import Ended, OutageResult, Scope, Step
+from integrations.domain.verdict import Meaning
 from starters.app import app
+from tests.db.test_outage_counts import add, made
 from tests.outage_rows import add_brake, add_outage, add_parked, close_outage
 from tests.starters.conftest import Runbook
 from tests.starters.running import Running
@@ -301,3 +303,49 @@ class TestAnOrder:
 
         assert ran.exit_code == 2
         assert "is no rate: write calls a second, as 2/s or 0.5/s" in ran.stderr
+
+
+class TestWhatIf:
+    async def test_lists_what_would_have_been_an_outage_by_other_limits(
+        self, runbook: Runbook, sessions: Sessions
+    ) -> None:
+        a_day_ago = (datetime.now(UTC) - timedelta(days=1)).replace(second=0)
+        outcomes = [Meaning.OUTAGE if n % 10 < 4 else Meaning.OK for n in range(30)]
+        calls = [
+            made(timedelta(), each, f"org:{n % 3}", provider_id=GITHUB, at=a_day_ago + timedelta(seconds=n))
+            for n, each in enumerate(outcomes)
+        ]
+        await add(sessions, *calls)
+        asked = ("outage", "what-if", "--provider", GITHUB)
+
+        try:
+            told, data = runbook(*asked, "--ratio", "0.3"), runbook(*asked, "--ratio", "0.3", "--json")
+            strict, recent = runbook(*asked), runbook(*asked, "--ratio", "0.3", "--since", "2h")
+        finally:
+            async with sessions.begin() as session:
+                await session.execute(text(f"DELETE FROM service_provider_calls WHERE provider_id = '{GITHUB}'"))
+
+        line = next(line for line in told.out.splitlines() if line.startswith(GITHUB))
+        for word in ("the whole provider", f"{a_day_ago:%Y-%m-%d %H:%M} UTC", "30", "40 %"):
+            assert word in line
+        assert "By 20 calls in a minute of which 30 % fail" in told.out
+        [found] = data.json
+        assert (found["provider"], found["scope"], found["failing"], found["share"], found["certain"]) == (
+            GITHUB,
+            "provider",
+            12,
+            40.0,
+            True,
+        )
+        assert "Nothing would have been an outage." in strict.out
+        assert "Nothing would have been an outage." in recent.out
+
+    def test_says_what_is_no_ratio_and_who_is_no_provider(self, runbook: Runbook, sessions: Sessions) -> None:
+        percent, nobody = (
+            runbook("outage", "what-if", "--ratio", "30"),
+            runbook("outage", "what-if", "--provider", "gitub"),
+        )
+
+        assert (percent.code, "write 0.3 for 30 %" in percent.err) == (2, True)
+        assert nobody.code != 0
+        assert "github" in nobody.err

@@ -52,6 +52,7 @@ def said_until(process: "subprocess.Popen[bytes]", last: str) -> str:
 def test_takes_over_what_is_meant_for_it_and_no_more() -> None:
     meant = {
         "RUNBOOK_MODE": "observe",
+        "RUNBOOK_OUTAGE_EVERY": "5s",
         "RUNBOOK_OUTBOX_BATCH": "20",
         "RUNBOOK_NOTIFY_ATTEMPTS": "3",
         "RUNBOOK_PROVIDERS": "mine.toml",
