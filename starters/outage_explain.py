@@ -20,7 +20,7 @@ from starters.shell import Json, as_json, command, fields, out, table
 
 _TENANTS: Final = 6
 """Columns of the matrix; the others are one column more."""
-_REST: Final = "others"
+_REST: Final = "all others"
 
 
 @command
@@ -111,18 +111,18 @@ def _decided(finding: Finding | None, before: Baseline | None) -> None:
 
 
 def _matrix(cells: tuple[Cell, ...]) -> None:
-    """Failing of all, endpoint by tenant, those first that were called most."""
+    """Failing of all, endpoint by tenant; the tenants first that were called most."""
     if not cells:
         return
     totals: dict[str, int] = {}
     for each in cells:
-        totals[each.tenant] = totals.get(each.tenant, 0) + each.calls
-    tenants = sorted(totals, key=lambda tenant: -totals[tenant])
+        totals[each.who] = totals.get(each.who, 0) + each.calls
+    tenants = sorted(totals, key=lambda who: -totals[who])
     named = tenants[:_TENANTS] if len(tenants) > _TENANTS + 1 else tenants
     columns = [*named, _REST] if len(named) < len(tenants) else named
     rows: dict[str, dict[str, list[int]]] = {}
     for each in cells:
-        column = each.tenant if each.tenant in named else _REST
+        column = each.who if each.who in named else _REST
         counts = rows.setdefault(each.endpoint, {}).setdefault(column, [0, 0])
         counts[0], counts[1] = counts[0] + each.failing, counts[1] + each.calls
     shown = [

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Annotated, Final
 
 import typer
+from temporalio.client import Client
 
 from integrations.db import outage_status
 from integrations.db.outage_explain import explained
@@ -76,12 +77,12 @@ async def close(provider: str, by: By, reason: Reason = "") -> None:
     Example: runbook outage close simulator --reason "their status page says resolved, and my calls work"
     """
     async with changing() as reach:
-        at = await _open_one(reach, provider)
-        known = await explained(reach.sessions, at)
         client = await reach.client()
+        at = await _open_one(reach, client, provider)
+        known = await explained(reach.sessions, at) if at else None
         answer = await ask(client, provider, "close", Word(by=by, reason=because(reason, "runbook outage close")))
     _answer(answer)
-    on = [each.words for each in known.journal if each.released_at is None]
+    on = [each.words for each in (known.journal if known else ()) if each.released_at is None]
     out.print(f"Coming off: {'; '.join(on) or 'nothing, nothing was slowed down'}.", markup=False)
     out.print(
         f"If calls still fail, the detector opens it again. To keep it from that for a while: {_PAUSE}", markup=False
@@ -101,8 +102,9 @@ async def pin(
     """
     said = Pin(rate=read_rate(rate), by=by, reason=because(reason, "runbook outage pin"))
     async with changing() as reach:
-        await _open_one(reach, provider)
-        _answer(await ask(await reach.client(), provider, "pin", said))
+        client = await reach.client()
+        await _open_one(reach, client, provider)
+        _answer(await ask(client, provider, "pin", said))
     out.print(f"To take it off: runbook outage unpin {provider}", markup=False)
 
 
@@ -114,8 +116,9 @@ async def unpin(provider: str, by: By, reason: Reason = "") -> None:
     """
     said = Word(by=by, reason=because(reason, "runbook outage unpin"))
     async with changing() as reach:
-        await _open_one(reach, provider)
-        _answer(await ask(await reach.client(), provider, "unpin", said))
+        client = await reach.client()
+        await _open_one(reach, client, provider)
+        _answer(await ask(client, provider, "unpin", said))
     out.print(f"See: runbook outage status {provider}", markup=False)
 
 
@@ -130,8 +133,9 @@ async def isolate(
     endpoint, tenant = _narrowed(known_providers(), provider, endpoint, tenant)
     said = Isolate(by=by, reason=because(reason, "runbook outage isolate"), endpoint=endpoint, tenant=tenant)
     async with changing() as reach:
-        await _open_one(reach, provider)
-        _answer(await ask(await reach.client(), provider, "isolate", said))
+        client = await reach.client()
+        await _open_one(reach, client, provider)
+        _answer(await ask(client, provider, "isolate", said))
     out.print(f"See: runbook outage status {provider}", markup=False)
 
 
@@ -140,13 +144,15 @@ def _answer(told: str) -> None:
         out.print(told, markup=False)
 
 
-async def _open_one(reach: Reach, provider: str) -> Standing:
-    """The provider's own open outage. Raises StopError when there is none that could be asked for something."""
+async def _open_one(reach: Reach, client: Client, provider: str) -> Standing | None:
+    """The provider's own open outage; None when its workflow has not begun. Raises StopError when there is none."""
     async with reach.sessions.begin() as session:
         at = await outage_status.last_of(session, provider)
     if at is None and provider != OURS:
         known_providers().provider(provider)
     if at is None or not at.is_open:
+        if await is_open(client, provider):
+            return None
         raise StopError(f"no outage of {provider} is open. To contain it by hand: runbook outage open {provider}")
     if at.provider != provider:
         raise StopError(f"{provider} is contained by the outage of our own way out: say {OURS} in its place")

@@ -11,7 +11,7 @@ from integrations.domain.outage import DONE, OURS
 from integrations.domain.outage_page import Standing
 
 LATELY: Final = timedelta(hours=24)
-# A relapse is a step down after the ramp had begun. Jobs that were parked before it was found wait for it as well.
+# A relapse is a trickle after the ramp had begun. Jobs that were parked before it was found wait for it as well.
 _STANDING: Final = f"""
 SELECT outage.id AS outage, provider_id AS provider, scope, names, step, opened_at AS since, opened_by AS by,
   reason, observed, why_not, seen_at, ended, closed_at, closed_by, closed_reason, brake.brakes, brake.lease_until,
@@ -27,7 +27,7 @@ CROSS JOIN LATERAL (
 ) AS brake
 CROSS JOIN LATERAL (
   SELECT count(*) FILTER (WHERE fell) AS relapses FROM (
-    SELECT percent < lag(percent) OVER walk AND lag(step) OVER walk IN ('ramp', 'replay', 'validate') AS fell
+    SELECT percent = 0 AND lag(percent) OVER walk > 0 AS fell
     FROM service_outage_notes AS note WHERE note.outage_id = outage.id AND percent IS NOT NULL
     WINDOW walk AS (ORDER BY id)
   ) AS steps

@@ -30,7 +30,7 @@ class Standing(Message):
     rate: float | None
     """The same in calls per second, where a brake is on."""
     relapses: int
-    """How often it had to go back on the ramp."""
+    """How often it went back from the ramp to the trickle."""
     parked: int
     """Jobs that wait for its end, or go on and are not done yet."""
     done: int

@@ -1,5 +1,6 @@
 """`runbook outage` on a running stack, whose rows say that providers are down."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -7,12 +8,13 @@ from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import text
+from sqlalchemy import select, text
 from typer.testing import CliRunner
 
 from integrations.db import outages
+from integrations.db.outage_tables import Mitigation
 from integrations.db.session import Sessions
-from integrations.domain.outage import Ended, OutageRequest, Scope, Step
+from integrations.domain.outage import Ended, OutageResult, Scope, Step
 from starters.app import app
 from tests.outage_rows import add_brake, add_outage, add_parked, close_outage
 from tests.starters.conftest import Runbook
@@ -25,10 +27,22 @@ GITHUB = "github"
 
 @pytest_asyncio.fixture
 async def sessions(running: Running) -> AsyncIterator[Sessions]:
+    """The stack's rows; what is told of outages here is gone again for the tests that share it."""
     yield running.platform.sessions
+    told = "(SELECT event_id FROM service_lifecycle_outbox WHERE name LIKE 'provider.%')"
     async with running.platform.sessions.begin() as session:
+        for table in ("notification_dispatches", "notification_requests", "activity_entries", "projector_ledger"):
+            await session.execute(text(f"DELETE FROM service_{table} WHERE event_id IN {told}"))
+        await session.execute(text("DELETE FROM service_lifecycle_outbox WHERE name LIKE 'provider.%'"))
+        await session.execute(text("DELETE FROM service_operator_tasks WHERE kind = 'outage'"))
         for table in TABLES:
             await session.execute(text(f"DELETE FROM service_{table}"))
+
+
+async def brakes_on(sessions: Sessions) -> list[float | None]:
+    """The rates of what is on."""
+    async with sessions.begin() as session:
+        return list(await session.scalars(select(Mitigation.rate).where(Mitigation.released_at.is_(None))))
 
 
 async def ramping(sessions: Sessions) -> UUID:
@@ -192,25 +206,49 @@ class TestAnExplanation:
 
 
 class TestAnOrder:
-    async def test_to_open_starts_the_workflow_with_a_hold(
+    async def test_is_carried_out_by_the_outage_that_is_open(
         self, runbook: Runbook, running: Running, sessions: Sessions
     ) -> None:
-        words = ("--endpoint", "issues.write", "--for", "30m", "--by", "ada", "--reason", "maintenance")
-        opened = runbook("outage", "open", GITHUB, *words)
-
-        handle = running.platform.temporal.get_workflow_handle("outage:github")
-        [payload] = (
-            await anext(handle.fetch_history_events())
-        ).workflow_execution_started_event_attributes.input.payloads
-        [asked] = await running.platform.temporal.data_converter.decode([payload], [OutageRequest])
-        await handle.terminate("the test is over")
+        """One endpoint of a provider that nobody calls, for half an hour."""
+        reason = ("--by", "ada", "--reason", "maintenance")
+        opened = runbook("outage", "open", GITHUB, "--endpoint", "issues.write", "--for", "30m", *reason)
         assert opened.code == 0, opened.err
         assert opened.err.startswith("Target: ")
-        assert "outage:github contains" in opened.out
-        assert (asked.by, asked.reason, asked.hold) == ("ada", "maintenance", timedelta(minutes=30))
-        assert (asked.endpoint, asked.tenant) == ("issues.write", "")
-        assert ["outage", "status", GITHUB] in opened.printed_commands
         assert "no worker has polled the queue 'provider-github'" in opened.err
+        assert opened.out.startswith("outage:github contains issues.write for 30m.")
+        assert ["outage", "status", GITHUB] in [words[:3] for words in opened.printed_commands]
+        async with asyncio.timeout(20):
+            while not await brakes_on(sessions):
+                await asyncio.sleep(0.1)
+        [found] = runbook("outage", "status", "--json").json["open"]
+        assert (found["scope"], found["names"], found["by"], found["reason"]) == (
+            "endpoint",
+            ["issues.write"],
+            "ada",
+            "maintenance",
+        )
+
+        pinned = runbook("outage", "pin", GITHUB, "--rate", "2/s", *reason)
+        assert (pinned.code, "pinned at 2 calls/s" in pinned.out) == (0, True)
+        async with asyncio.timeout(20):
+            while 2 not in await brakes_on(sessions):
+                await asyncio.sleep(0.1)
+        assert runbook(*pinned.printed_commands[-1]).code == 0
+        more = runbook("outage", "open", GITHUB, "--tenant", "org:acme", *reason)
+        assert "An outage of github is open already: org:acme is contained by it." in more.out
+        assert "org:acme is being contained as well" in more.out
+
+        closed = runbook("outage", "close", GITHUB, *reason)
+
+        assert closed.code == 0, closed.err
+        assert "it is being closed" in closed.out
+        assert "issues.write at github (" in closed.out
+        assert ["automation", "pause", "outage"] in [words[:3] for words in closed.printed_commands]
+        handle = running.platform.temporal.get_workflow_handle("outage:github", result_type=OutageResult)
+        result = await asyncio.wait_for(handle.result(), 20)
+        assert (result.ended, result.why) == ("by_hand", "maintenance")
+        assert await brakes_on(sessions) == []
+        assert "by_hand" in runbook("outage", "explain", GITHUB).out
 
     @pytest.mark.parametrize(
         ("words", "code", "said"),
