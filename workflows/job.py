@@ -11,6 +11,7 @@ failed. A row says so, and the signal `go_on` has it call again, with the same k
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from shlex import quote
 from typing import Final, TypeVar
 
 from temporalio import workflow
@@ -152,8 +153,7 @@ class ProviderJobWorkflow:
             raise _OutOfPatienceError
         step = start()
         await workflow.wait_condition(lambda: step.done() or patience.done())
-        if step.done():
-            return await step
+        # Of no effect on what has ended.
         step.cancel()
         try:
             return await step
@@ -169,7 +169,11 @@ class ProviderJobWorkflow:
         self._story.at(
             "parked",
             doing="it waits until its provider is back, and then for its turn",
-            facts=[("patience", f"{request.patience}"), *([("the last attempt", cause)] if cause else [])],
+            facts=[
+                ("patience", f"{request.patience}"),
+                *([("the last attempt", cause)] if cause else []),
+                ("out of turn", f"`temporal workflow signal -w {quote(workflow.info().workflow_id)} --name go_on`"),
+            ],
             unblock=f"runbook outage status {request.provider_id}",
         )
         await workflow.execute_activity_method(
