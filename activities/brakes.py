@@ -86,8 +86,10 @@ async def _settle(session: AsyncSession, client: Client, provider_id: str, reaso
     lines = await mitigations.of_provider(session, provider_id)
     ours = map(fairness_key, await mitigations.tenants_ever(session, provider_id))
     braking = [line for line in lines if line.brake in {Brake.QUEUE, Brake.TENANT}]
-    told = f"{braking[0].reason} (by {braking[0].put_by}); runbook outage explain {provider_id}" if braking else reason
-    return await task_queues.limit(client, provider_queue(provider_id), _rates(braking), set(ours), reason=told)
+    if braking:
+        held_by = (await mitigations.holder(session, braking[0])).provider_id
+        reason = f"{braking[0].reason} (by {braking[0].put_by}); runbook outage explain {held_by}"
+    return await task_queues.limit(client, provider_queue(provider_id), _rates(braking), set(ours), reason=reason)
 
 
 def _rates(lines: Sequence[Mitigation]) -> Rates:

@@ -46,8 +46,9 @@ class Scoper:
         """What to hold back for it."""
         async with self._sessions.begin() as session:
             before = await outage_counts.baseline(session, provider_id, datetime.now(UTC))
-        full = full_rate(before.rate * _share(reach, cells), self._catalog.provider(provider_id).rate_limit)
-        aims = targets(provider_id, reach.scope, reach.names, full)
+        allowed = self._catalog.provider(provider_id).rate_limit
+        full = full_rate(before.rate * _share(reach, cells), allowed)
+        aims = targets(provider_id, reach.scope, reach.names, full, allowed)
         return Scoped(scope=reach.scope, names=reach.names, targets=aims, why=reach.why), before
 
     async def wider(self, tick: Tick) -> Scoped | None:
@@ -71,8 +72,8 @@ class Scoper:
         for provider_id in names:
             async with self._sessions.begin() as session:
                 before = await outage_counts.baseline(session, provider_id, datetime.now(UTC))
-            full = full_rate(before.rate, self._catalog.provider(provider_id).rate_limit)
-            aims += targets(provider_id, Scope.PROVIDER, (), full)
+            allowed = self._catalog.provider(provider_id).rate_limit
+            aims += targets(provider_id, Scope.PROVIDER, (), full_rate(before.rate, allowed), allowed)
         why = row.reason if row is not None else "no provider is named"
         return Scoped(scope=Scope.OURS, names=names, targets=tuple(aims), why=why)
 

@@ -20,7 +20,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.outage import OutageActivities
-    from integrations.domain.outage import Ended, Isolate, OutageRequest, OutageResult, Pin, Step, Word
+    from integrations.domain.outage import CATCHING_UP, Ended, Isolate, OutageRequest, OutageResult, Pin, Step, Word
     from integrations.domain.outage_ramp import Judged, above, below, judge, next_wait
     from integrations.domain.outage_steps import Closing, Look, Released, Releasing, Scoped, Scoping, Tick, Validated
     from workflows.options import OUTAGE_PROBE, OUTAGE_STEP, Timing
@@ -177,6 +177,8 @@ class ProviderOutageWorkflow(OutageAsked):
         self._show(released.words)
         if released.is_over:
             return Step.VALIDATE
+        if self._progress.percent < CATCHING_UP:
+            await self._pace(CATCHING_UP)
         look = await self._sampled()
         return self._back(look) or Step.REPLAY
 

@@ -3,12 +3,17 @@
 look ──▶ timer ──▶ look ──▶ …     what it finds gets a row and a workflow of its own: ProviderOutageWorkflow
 """
 
+from typing import Final
+
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.outage_detector import OutageDetectorActivities
     from integrations.domain.outage import Looked
     from workflows.options import DETECT
+
+_LOOKS: Final = 100
+"""Of one run: some half an hour, after which its history starts anew."""
 
 
 @workflow.defn(name="OutageDetectorWorkflow")
@@ -18,7 +23,7 @@ class OutageDetectorWorkflow:
 
     @workflow.run
     async def run(self) -> None:
-        while not workflow.info().is_continue_as_new_suggested():
+        for _ in range(_LOOKS):
             self._last = await workflow.execute_activity_method(
                 OutageDetectorActivities.look, summary=self._summary(), activity_id="look", **DETECT
             )

@@ -19,12 +19,27 @@ _SPANS: Final = (timedelta(minutes=10), timedelta(hours=1), timedelta(days=1), K
 _ENOUGH: Final = 20
 """Calls that say how it was. With fewer, a longer time is looked at."""
 
-# The small ones at an endpoint keep their number: a tenant's trouble is told by how many others have none.
+# Read backwards, a failing call weighs against three that are answered: the sum is greatest at the call with which a
+# trouble began, of which a quarter of the calls is enough. A time-out of long before is no beginning, and one success
+# in an outage is no end.
+_WEIGHT: Final = f"sum(CASE WHEN {FAILING} THEN 3 ELSE -1 END)"
+# What went well before the trouble says nothing of now. It may be the provider's, an endpoint's or a tenant's: whose
+# sum is greatest knows when it began. The small ones at an endpoint keep their number: that a tenant is alone in its
+# trouble is told by how many others have none.
 _MATRIX: Final = text(f"""
-WITH cell AS (
-  SELECT endpoint, tenant, count(*) AS calls, count(*) FILTER (WHERE {FAILING}) AS failing
+WITH call AS MATERIALIZED (
+  SELECT at, endpoint, tenant, {FAILING} AS failing, greatest(
+    {_WEIGHT} OVER (ORDER BY at DESC, id DESC),
+    {_WEIGHT} OVER (PARTITION BY endpoint ORDER BY at DESC, id DESC),
+    {_WEIGHT} OVER (PARTITION BY tenant ORDER BY at DESC, id DESC)) AS weight
   FROM service_provider_calls
   WHERE at >= :since AND provider_id = :provider
+), beginning AS (
+  SELECT at FROM call WHERE weight > 0 AND :trouble ORDER BY weight DESC, at LIMIT 1
+), cell AS (
+  SELECT endpoint, tenant, count(*) AS calls, count(*) FILTER (WHERE failing) AS failing
+  FROM call
+  WHERE at >= coalesce((SELECT at FROM beginning), :since)
   GROUP BY endpoint, tenant
 ), ranked AS (
   SELECT *, row_number() OVER (ORDER BY failing DESC, calls DESC, endpoint, tenant) <= :worst AS stands FROM cell
@@ -35,11 +50,9 @@ FROM ranked
 GROUP BY 1, 2
 ORDER BY failing DESC, calls DESC, 1, 2
 """)  # noqa: S608 - our own words
-# The call from which on failing ones outweigh the answered ones most: each failing one pulls the beginning to itself,
-# each answered one away. So a time-out of an hour ago is no beginning, and one success in an outage is no end.
 _BEGAN: Final = text(f"""
-SELECT (array_agg(at ORDER BY weight DESC, at DESC) FILTER (WHERE weight > 0))[1] AS at, count(*) AS calls FROM (
-  SELECT at, sum(CASE WHEN {FAILING} THEN 1 ELSE -1 END) OVER (ORDER BY at DESC, id DESC) AS weight
+SELECT (array_agg(at ORDER BY weight DESC, at) FILTER (WHERE weight > 0))[1] AS at, count(*) AS calls FROM (
+  SELECT at, {_WEIGHT} OVER (ORDER BY at DESC, id DESC) AS weight
   FROM service_provider_calls
   WHERE at BETWEEN cast(:until AS timestamptz) - cast(:back AS interval) AND :until AND provider_id = :provider
 ) AS each
@@ -85,18 +98,23 @@ FROM last
 """)
 
 
-async def matrix(session: AsyncSession, provider_id: str, since: datetime, worst: int = WORST) -> list[Cell]:
-    """Its calls at or after `since` by endpoint and tenant, the most failures first.
+async def matrix(session: AsyncSession, provider_id: str, since: datetime) -> list[Cell]:
+    """The trouble that its calls at or after `since` end in, by endpoint and tenant, the most failures first.
 
-    Beyond the worst ones an endpoint's cells are counted together, as a cell without a tenant's name.
+    Of the calls from its beginning on. Beyond the worst cells those of an endpoint are counted together, as one without
+    a tenant's name. Where nothing fails: all calls.
     """
-    asked = {"provider": provider_id, "since": since, "worst": worst}
-    return [Cell(**row) for row in (await session.execute(_MATRIX, asked)).mappings()]
+    return await _cells(session, provider_id, since, worst=WORST, trouble=True)
 
 
 async def since(session: AsyncSession, provider_id: str, moment: datetime) -> list[Cell]:
-    """The same since any moment, each cell for itself. Of the last half second nothing is written yet."""
-    return await matrix(session, provider_id, moment, worst=_ALL)
+    """All its calls at or after a moment, each cell for itself. Of the last half second nothing is written yet."""
+    return await _cells(session, provider_id, moment, worst=_ALL, trouble=False)
+
+
+async def _cells(session: AsyncSession, provider_id: str, since: datetime, *, worst: int, trouble: bool) -> list[Cell]:
+    asked = {"provider": provider_id, "since": since, "worst": worst, "trouble": trouble}
+    return [Cell(**row) for row in (await session.execute(_MATRIX, asked)).mappings()]
 
 
 async def let_through(session: AsyncSession, provider_id: str, since: datetime) -> list[Cell]:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.calls import FAILING
@@ -26,10 +26,8 @@ _JUDGED: Final = f"greatest(closed.at, (SELECT at FROM closed WHERE provider_id 
 _LOOK: Final = text(f"""
 WITH {_CLOSED}
 SELECT call.provider_id, endpoint, tenant,
-  count(*) AS calls, count(*) FILTER (WHERE {FAILING}) AS failing, min(call.at) FILTER (WHERE {FAILING}) AS since,
-  count(*) FILTER (WHERE recent) AS recent_calls,
-  count(*) FILTER (WHERE recent AND {FAILING}) AS recent_failing,
-  min(call.at) FILTER (WHERE recent AND {FAILING}) AS recent_since
+  count(*) AS calls, count(*) FILTER (WHERE {FAILING}) AS failing,
+  count(*) FILTER (WHERE recent) AS recent_calls, count(*) FILTER (WHERE recent AND {FAILING}) AS recent_failing
 FROM service_provider_calls AS call
   CROSS JOIN LATERAL (SELECT call.at >= now() - cast(:recent AS interval) AS recent) AS window_of
   LEFT JOIN closed ON closed.provider_id = call.provider_id
@@ -60,7 +58,7 @@ class Look(Message):
 
 
 async def look(session: AsyncSession, limits: Limits) -> Look:
-    """Who is suspected of an outage by the calls of now. Two statements, whatever there is in the table."""
+    """Who is suspected of an outage by the calls of now. As many statements, whatever there is in the table."""
     asked: dict[str, Any] = {
         "back": limits.window,
         "recent": limits.recent,
@@ -68,10 +66,12 @@ async def look(session: AsyncSession, limits: Limits) -> Look:
         "share": limits.share,
     }
     rows = (await session.execute(_LOOK, asked)).mappings().all()
-    recent = suspects((_group(row, "recent_") for row in rows), limits.recent, limits)
-    by_provider = {each.provider_id: each for each in suspects((_group(row) for row in rows), limits.window, limits)}
+    now = await session.scalar(select(func.now()))
+    assert now is not None
+    minute = suspects((_group(row) for row in rows), now, limits.window, limits)
+    recent = suspects((_group(row, "recent_") for row in rows), now, limits.recent, limits)
     # What the short window says is the fresher news.
-    by_provider |= {each.provider_id: each for each in recent}
+    by_provider = {each.provider_id: each for each in (*minute, *recent)}
     busy = {row["provider_id"] for row in rows if row["calls"] >= limits.calls}
     quiet = quiet_suspects(await _tails(session, limits.quiet_calls), busy, limits)
     by_provider |= {each.provider_id: each for each in quiet if each.provider_id not in by_provider}
@@ -90,5 +90,4 @@ def _group(row: RowMapping, of: str = "") -> Group:
         tenant=row["tenant"],
         calls=row[f"{of}calls"],
         failing=row[f"{of}failing"],
-        since=row[f"{of}since"],
     )

@@ -148,6 +148,8 @@ class Target(Message):
     """The endpoint or the tenant; empty for the provider's queue and its shield."""
     full: float = 0.0
     """Calls per second that are 100 % of the ramp: the smaller of the provider's limit and the rate before."""
+    allowed: float | None = None
+    """The provider's own limit, where it is known."""
 
     @property
     def words(self) -> str:
@@ -221,6 +223,8 @@ class Limits(Message):
 
 RAMP: Final = (5, 10, 25, 50, 100)
 """Per cent of the full rate."""
+CATCHING_UP: Final = 150
+"""While parked jobs are done: live traffic alone may need all of the rate before."""
 
 
 class Word(Message):

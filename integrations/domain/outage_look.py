@@ -22,8 +22,6 @@ class Group(Message):
     tenant: str | None = None
     calls: int
     failing: int
-    since: datetime | None
-    """The first failing one."""
 
     @property
     def whole(self) -> bool:
@@ -39,7 +37,7 @@ class Suspect(Message):
     calls: int
     failing: int
     since: datetime
-    """The first failing one: the matrix is of the calls from then on. What went well before says nothing of now."""
+    """Its matrix is of the calls from then on."""
     whole: bool
     """By all calls of the provider. Otherwise by those of an endpoint or a tenant."""
 
@@ -54,8 +52,8 @@ class Suspect(Message):
         return f"{self.failing:,} of {self.calls:,} calls failed in {self.window.total_seconds():g} s"
 
 
-def suspects(groups: Iterable[Group], window: timedelta, limits: Limits) -> list[Suspect]:
-    """Of each provider that trips in this window the widest group that does."""
+def suspects(groups: Iterable[Group], until: datetime, window: timedelta, limits: Limits) -> list[Suspect]:
+    """Of each provider that trips in the window until then the widest group that does."""
     found: dict[str, Group] = {}
     for each in groups:
         had = found.get(each.provider_id)
@@ -67,11 +65,10 @@ def suspects(groups: Iterable[Group], window: timedelta, limits: Limits) -> list
             window=window,
             calls=each.calls,
             failing=each.failing,
-            since=each.since,
+            since=until - window,
             whole=each.whole,
         )
         for each in found.values()
-        if each.since is not None
     ]
 
 

@@ -16,7 +16,9 @@ def full_rate(before: float, allowed: float | None) -> float:
     return min(rate, allowed) if allowed else rate
 
 
-def targets(provider_id: str, scope: Scope, names: Sequence[str], full: float) -> tuple[Target, ...]:
+def targets(
+    provider_id: str, scope: Scope, names: Sequence[str], full: float, allowed: float | None = None
+) -> tuple[Target, ...]:
     """The brakes of one provider, and the shield where what it says of grants is not to be believed.
 
     An endpoint of the API says nothing of a grant: only the token endpoint's trouble shields. A tenant's shields that
@@ -24,7 +26,7 @@ def targets(provider_id: str, scope: Scope, names: Sequence[str], full: float) -
     """
 
     def target(brake: Brake, name: str = "", rate: float = 0.0) -> Target:
-        return Target(provider_id=provider_id, brake=brake, name=name, full=rate)
+        return Target(provider_id=provider_id, brake=brake, name=name, full=rate, allowed=allowed)
 
     if scope is Scope.ENDPOINT:
         shield = [target(Brake.SHIELD)] if _TOKEN in names else []
@@ -40,7 +42,10 @@ def rate_of(target: Target, progress: Progress) -> float | None:
         return None
     if progress.pin is not None:
         return progress.pin.rate
-    return target.full * progress.percent / 100 if progress.percent else progress.limits.trickle(target.full)
+    if not progress.percent:
+        return progress.limits.trickle(target.full)
+    rate = target.full * progress.percent / 100
+    return min(rate, target.allowed) if target.allowed else rate
 
 
 def brakes(targets: Iterable[Target]) -> list[Target]:

@@ -11,6 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import braked
 from activities.job import JobActivities
+from activities.reauth import ReauthActivities
 from activities.refresh import RefreshActivities
 from activities.refresh_sweep import RefreshSweepActivities
 from integrations.db import mitigations
@@ -22,13 +23,15 @@ from integrations.domain.connection import Status
 from integrations.domain.errors import TryAgainError
 from integrations.domain.gate import Answer
 from integrations.domain.outage import OURS, Brake, Cut, Target
-from integrations.domain.reauth import Terms
+from integrations.domain.reauth import Exchange, Exchanged, Proof, Terms
 from integrations.domain.refresh import Chunk, ChunkStep, Refresh, Refreshed, RefreshStep
 from integrations.providers.oauth import Providers
 from tests.activities.connected import altered, connected
 from tests.activities.test_job import called, changed, job
+from tests.activities.test_reauth import LIFE, candidate_of, received
+from tests.factories import EVERYTHING, add_connection
 from tests.outage_rows import add_outage
-from tests.providers.person import Person
+from tests.providers.person import BASE, Person
 from tests.refresh.ground import Due, active, add_due
 
 Hold = Callable[..., Awaitable[None]]
@@ -107,6 +110,18 @@ class TestAQuestion:
         assert not await asked(sessions, "token", "introspect")
 
         assert await asked(sessions, "introspect")
+
+    async def test_about_two_endpoints_is_asked_in_one_order_so_that_nobody_waits_for_each_other(
+        self, sessions: Sessions, hold: Hold
+    ) -> None:
+        for endpoint in ("introspect", "token"):
+            await hold(Brake.CIRCUIT, endpoint, rate=1e9)
+
+        orders = [("introspect", "token"), ("token", "introspect")]
+        found = await asyncio.gather(*(asked(sessions, *orders[number % 2]) for number in range(40)))
+
+        # A deadlock would have been raised.
+        assert any(found)
 
     async def test_answered_no_says_whose_word_it_is_and_when_to_come_back(
         self, sessions: Sessions, hold: Hold
@@ -200,6 +215,48 @@ class TestARefresh:
 
         found: Refreshed = await ActivityEnvironment().run(refresh.refresh, RefreshStep(connection_id=connection.id))
         assert found.refresh is Refresh.REFRESHED
+
+    async def test_that_fetches_the_first_token_of_all_waits_too(
+        self, sessions: Sessions, vault: Vault, providers: Providers, hold: Hold
+    ) -> None:
+        row = await add_connection(sessions, status=Status.ERRORED, grants=[], account_id=None)
+        own = RefreshActivities(sessions, vault, altered(providers, flow="client_credentials"))
+        await hold(Brake.CIRCUIT, "token")
+
+        with pytest.raises(TryAgainError, match="token at simulator is held back"):
+            await ActivityEnvironment().run(own.refresh, RefreshStep(connection_id=row.id))
+
+
+class TestAConsent:
+    async def test_has_its_code_sent_through_every_circuit_and_its_proof_waits(
+        self, sessions: Sessions, vault: Vault, providers: Providers, person: Person, hold: Hold
+    ) -> None:
+        waiting = await add_connection(
+            sessions,
+            status=Status.PENDING_REAUTH,
+            lifecycle_id=LIFE,
+            account_id=person.id,
+            grants=[],
+            missing_grants=EVERYTHING,
+        )
+        steps = ReauthActivities(sessions, vault, providers, BASE)
+        consent = await received(sessions, vault, providers, person, waiting)
+        for endpoint in ("token", "identity", "notes.read"):
+            await hold(Brake.CIRCUIT, endpoint)
+
+        found: Exchanged = await ActivityEnvironment().run(steps.exchange, consent)
+
+        assert (found.exchange, found.proof) == (Exchange.CANDIDATE, None)
+        assert await person.exchanges() == 1
+        assert await person.requests("/api/notes") == []
+        with pytest.raises(TryAgainError, match=r"notes\.read at simulator is held back"):
+            await ActivityEnvironment().run(steps.prove_and_activate, candidate_of(consent, found.version))
+        async with sessions.begin() as session:
+            await session.execute(update(Mitigation).values(released_at=Mitigation.put_at))
+
+        proof: Proof = await ActivityEnvironment().run(steps.prove_and_activate, candidate_of(consent, found.version))
+
+        assert proof.works
 
 
 class TestAChunk:

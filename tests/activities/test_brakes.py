@@ -110,7 +110,7 @@ class TestPutOn:
     async def test_says_in_the_config_how_much_who_and_why(
         self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
     ) -> None:
-        outage_id = await add_outage(sessions, provider_id)
+        outage_id = await add_outage(sessions, OURS)
 
         for _ in range(2):
             assert await brakes.put_on(client, outage_id, [queue(provider_id, 0.5)], LEASE, **TOLD) == []
@@ -118,9 +118,7 @@ class TestPutOn:
         found = (await task_queues.config(client, provider_queue(provider_id))).queue_rate_limit
         assert found.rate_limit.requests_per_second == 0.5
         assert found.metadata.update_identity == IDENTITY
-        assert found.metadata.reason == (
-            f"Simulator answers 503 (by outage-detector); runbook outage explain {provider_id}"
-        )
+        assert found.metadata.reason == "Simulator answers 503 (by outage-detector); runbook outage explain ours"
 
     async def test_of_no_calls_is_a_limit_too(
         self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
@@ -284,3 +282,26 @@ class TestRelease:
 
         assert await rate(client, provider_id) is None
         assert await every(sessions, Mitigation, released_at=None) == []
+
+    async def test_of_several_providers_killed_in_the_middle_goes_on_with_the_rest(
+        self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        outage_id, second = await add_outage(sessions, OURS), f"{provider_id}-second"
+        await brakes.put_on(client, outage_id, [queue(provider_id, 0.5), queue(second, 0.5)], LEASE, **TOLD)
+        limit = task_queues.limit
+
+        async def killed_at_the_second(with_client: Client, name: str, *given: object, **told: object) -> bool:
+            if name == provider_queue(second):
+                raise KilledError
+            return await limit(with_client, name, *given, **told)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(brakes_module.task_queues, "limit", killed_at_the_second)
+            with pytest.raises(KilledError):
+                await brakes.release(client, outage_id, **HEALED)
+        assert [row.provider_id for row in await every(sessions, Mitigation, released_at=None)] == [second]
+        assert (await rate(client, provider_id), await rate(client, second)) == (None, 0.5)
+
+        assert await brakes.release(client, outage_id, **HEALED) == 1
+
+        assert await rate(client, second) is None

@@ -9,15 +9,17 @@ import pytest_asyncio
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.testing import WorkflowEnvironment
+from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
 from activities.parked import look_after, release
+from activities.reconcile import ReconcileActivities
 from integrations import temporal
 from integrations.db import parked
 from integrations.db.outage_tables import ParkedJob
 from integrations.db.session import Sessions
 from integrations.domain.job import JobRequest
 from integrations.domain.parked import BY_HAND, Parking
+from integrations.domain.reauth import Terms
 from integrations.domain.run import Run
 from tests.db.test_parked import add_outage, age
 from tests.factories import every, stored
@@ -126,6 +128,29 @@ class TestARelease:
 
 
 class TestReconcile:
+    async def test_looks_after_them_each_minute(self, jobs: Jobs) -> None:
+        [handle] = await jobs.parked(1)
+        await age(jobs.sessions)
+
+        steps = ReconcileActivities(jobs.sessions, Terms())
+        found = await ActivityEnvironment(client=jobs.client).run(steps.reauth)
+
+        assert (found.parked, await jobs.told(handle)) == (1, 1)
+
+    async def test_goes_on_with_all_else_when_one_can_not_be_told(
+        self, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await jobs.parked(1)
+        await age(jobs.sessions)
+
+        async def signal(client: Any, run: Run) -> bool:
+            raise RPCError(f"{client} does not take {run}", RPCStatusCode.UNAVAILABLE, b"")
+
+        monkeypatch.setattr(temporal, "signal_go_on", signal)
+        steps = ReconcileActivities(jobs.sessions, Terms())
+
+        assert (await ActivityEnvironment(client=jobs.client).run(steps.reauth)).parked == 0
+
     async def test_tells_those_to_go_on_for_whom_no_outage_is_open(self, jobs: Jobs) -> None:
         [handle] = await jobs.parked(1)
         assert await jobs.look_after() == 0, "whoever parked it a moment ago may be told by its outage"

@@ -39,9 +39,14 @@ async def add(sessions: Sessions, *some: calls.Numbered) -> None:
         await calls.add(session, some)
 
 
-async def matrix(sessions: Sessions, **worst: int) -> list[Cell]:
+async def matrix(sessions: Sessions) -> list[Cell]:
     async with sessions.begin() as session:
-        return await outage_counts.matrix(session, "simulator", NOW - MINUTE, **worst)
+        return await outage_counts.matrix(session, "simulator", NOW - MINUTE)
+
+
+async def since(sessions: Sessions) -> list[Cell]:
+    async with sessions.begin() as session:
+        return await outage_counts.since(session, "simulator", NOW - MINUTE)
 
 
 async def baseline(sessions: Sessions) -> Baseline:
@@ -53,7 +58,7 @@ class TestAMatrix:
     async def test_counts_what_is_nobodys_to_mend_as_failing(self, sessions: Sessions) -> None:
         await add(sessions, *(made(SECOND, meaning) for meaning in Meaning), made(SECOND, endpoint="identity"))
 
-        assert await matrix(sessions) == [
+        assert await since(sessions) == [
             Cell(endpoint="token", tenant="org:acme", calls=7, failing=3),
             Cell(endpoint="identity", tenant="org:acme", calls=1, failing=0),
         ]
@@ -63,23 +68,38 @@ class TestAMatrix:
 
         assert await matrix(sessions) == [Cell(endpoint="token", tenant="org:acme", calls=1, failing=0)]
 
-    async def test_counts_small_parts_of_the_trouble_together(self, sessions: Sessions) -> None:
+    async def test_counts_small_parts_of_the_trouble_together(
+        self, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(outage_counts, "WORST", 1)
         small = [made(SECOND, Meaning.OUTAGE if n < 2 else Meaning.OK, f"org:{n}") for n in range(5)]
-        await add(sessions, *(made(SECOND, Meaning.OUTAGE) for _ in range(3)), *small)
+        await add(sessions, *(made(2 * SECOND, Meaning.OUTAGE) for _ in range(3)), *small)
 
-        worst, others = await matrix(sessions, worst=1)
+        worst, others = await matrix(sessions)
 
         assert worst == Cell(endpoint="token", tenant="org:acme", calls=3, failing=3)
         assert others == Cell(endpoint="token", tenant="", calls=5, failing=2, tenants=5)
         assert others.who == "5 others"
 
-    async def test_since_a_moment_names_everybody(self, sessions: Sessions) -> None:
-        await add(sessions, *(made(SECOND, tenant=f"org:{n}") for n in range(60)))
+    @pytest.mark.parametrize("of", [{}, {"endpoint": "notes.read"}, {"tenant": "org:umbrella"}], ids=str)
+    async def test_begins_with_the_trouble_whosever_it_is(self, sessions: Sessions, of: dict[str, Any]) -> None:
+        """What went well before the first failing call, and a time-out of long ago, say nothing of now."""
+        for ago in range(59, 0, -1):
+            failing = Meaning.OUTAGE if ago <= 20 or ago == 55 else Meaning.OK
+            fine = [made(ago * SECOND) for _ in range(3)] if of or ago > 20 else []
+            await add(sessions, *fine, made(ago * SECOND, failing, **of))
 
-        async with sessions.begin() as session:
-            found = await outage_counts.since(session, "simulator", NOW - MINUTE)
+        [worst, *others] = await matrix(sessions)
 
-        assert len({each.tenant for each in found}) == 60
+        assert (worst.calls, worst.failing) == (20, 20)
+        assert sum(each.calls for each in others) == (60 if of else 0)
+
+    async def test_since_a_moment_names_everybody_from_then_on(self, sessions: Sessions) -> None:
+        await add(sessions, *(made(SECOND, Meaning.OUTAGE, tenant=f"org:{n}") for n in range(60)), made(30 * SECOND))
+
+        found = await since(sessions)
+
+        assert len({each.tenant for each in found}) == 61
 
 
 class TestABaseline:

@@ -58,7 +58,7 @@ class TestAProviderIsSuspected:
         assert found is not None
         assert (found.provider_id, found.window, found.calls, found.failing) == ("simulator", MINUTE, 20, 10)
         assert found.whole
-        assert timedelta(seconds=49) < datetime.now(UTC) - found.since < timedelta(seconds=55)
+        assert timedelta(seconds=59) < datetime.now(UTC) - found.since < timedelta(seconds=65)
 
     async def test_two_looks_after_it_begins_in_full_traffic(self, sessions: Sessions) -> None:
         """Most calls of the minute were fine; of the half of it that the short window is, most fail."""

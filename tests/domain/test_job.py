@@ -1,9 +1,11 @@
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from integrations.domain.gate import Answer, Decision
 from integrations.domain.job import (
@@ -98,6 +100,12 @@ class TestAfterARefresh:
         assert ended.because.endswith("no; nothing is done about it by itself just now: runbook automation")
         assert "asked" not in ended.because
 
+    def test_that_is_set_aside_nobody_has_to_act_but_the_provider(self) -> None:
+        ended = not_renewed(REFUSED, Refreshed(refresh=Refresh.SET_ASIDE, why="shielded"))
+
+        assert (ended.meaning, ended.outcome) == (Meaning.OUTAGE, "outage")
+        assert ended.because.endswith("and no refresh helped: shielded")
+
     def test_that_was_no_use_the_job_says_so_and_one_that_was_it_does_not(self) -> None:
         refreshed = Refreshed(refresh=Refresh.REFRESHED, version=4)
         good = REFUSED.model_copy(update={"meaning": Meaning.OK, "because": "200", "refused_version": None})
@@ -107,6 +115,19 @@ class TestAfterARefresh:
             "200",
             Refresh.REFRESHED,
         )
+
+
+class TestItsOutcome:
+    def test_is_one_word(self) -> None:
+        blocked = JobResult(decision=Decision(answer=Answer.BLOCKED))
+        good = REFUSED.model_copy(update={"meaning": Meaning.OK})
+
+        assert (good.outcome, REFUSED.outcome, blocked.outcome) == ("done", "owner_must_act", "blocked")
+
+    @pytest.mark.parametrize("patience", [timedelta(0), timedelta(seconds=-1)])
+    def test_is_not_to_be_parked_before_it_began(self, patience: timedelta) -> None:
+        with pytest.raises(ValidationError):
+            JobRequest(**(asked({}).model_dump() | {"patience": patience}))
 
 
 class TestATokenIsRefused:

@@ -12,11 +12,18 @@ FAMILIES = {"google-docs": "google", "google-drive": "google", "google-gmail": "
 
 
 def group(calls: int, failing: int, **of: Any) -> Group:
-    return Group(**({"provider_id": "simulator", "calls": calls, "failing": failing, "since": NOW} | of))
+    return Group(**({"provider_id": "simulator", "calls": calls, "failing": failing} | of))
 
 
 def suspect(provider_id: str = "simulator", **changes: Any) -> Suspect:
-    given = {"provider_id": provider_id, "window": WINDOW, "calls": 20, "failing": 15, "since": NOW, "whole": True}
+    given = {
+        "provider_id": provider_id,
+        "window": WINDOW,
+        "calls": 20,
+        "failing": 15,
+        "since": NOW - WINDOW,
+        "whole": True,
+    }
     return Suspect(**(given | changes))
 
 
@@ -24,20 +31,20 @@ class TestSuspects:
     def test_are_told_by_the_widest_group_that_trips(self) -> None:
         groups = [group(50, 50, endpoint="token"), group(80, 60), group(30, 30, tenant="org:acme")]
 
-        assert suspects(groups, WINDOW, Limits()) == [suspect(calls=80, failing=60)]
+        assert suspects(groups, NOW, WINDOW, Limits()) == [suspect(calls=80, failing=60)]
 
     def test_may_be_suspected_of_a_part_only(self) -> None:
         groups = [group(1000, 60), group(30, 30, tenant="org:acme"), group(60, 40, endpoint="token")]
 
-        assert suspects(groups, WINDOW, Limits()) == [suspect(calls=60, failing=40, whole=False)]
+        assert suspects(groups, NOW, WINDOW, Limits()) == [suspect(calls=60, failing=40, whole=False)]
 
     def test_are_two_when_two_providers_are_down(self) -> None:
-        found = suspects([group(20, 20), group(20, 20, provider_id="github")], WINDOW, Limits())
+        found = suspects([group(20, 20), group(20, 20, provider_id="github")], NOW, WINDOW, Limits())
 
         assert {each.provider_id for each in found} == {"simulator", "github"}
 
     def test_are_none_below_the_limits(self) -> None:
-        assert suspects([group(19, 19), group(40, 19, provider_id="github")], WINDOW, Limits()) == []
+        assert suspects([group(19, 19), group(40, 19, provider_id="github")], NOW, WINDOW, Limits()) == []
 
 
 class TestAQuietProvider:

@@ -289,6 +289,22 @@ def test_hosts_inside_our_network_are_named_in_one_line(live: dict[str, Any], mo
     assert settings.load(live, os.environ).webhook_internal == ("alerts.acme.example", "10.0.0.1")
 
 
+class TestAJob:
+    def test_has_an_hour_of_patience_unless_somebody_says_otherwise(
+        self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        usual = settings.load(live).job_patience
+        monkeypatch.setenv("RUNBOOK_JOB_PATIENCE", "2d")
+
+        assert (usual, settings.load(live).job_patience) == (timedelta(hours=1), timedelta(days=2))
+
+    def test_without_any_is_named(self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RUNBOOK_JOB_PATIENCE", "0s")
+
+        with pytest.raises(SettingsError, match="RUNBOOK_JOB_PATIENCE"):
+            settings.load(live)
+
+
 class TestASurge:
     def test_is_what_the_issue_says_unless_somebody_says_otherwise(
         self, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch

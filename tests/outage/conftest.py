@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
+from integrations import temporal
 from integrations.db.session import Sessions
-from integrations.domain.outage import Limits
+from integrations.domain.outage import OURS, Limits
 from integrations.providers.http import make_client, make_renewing_client
 from integrations.providers.oauth import Providers
 from integrations.settings import Settings, load
@@ -79,3 +80,11 @@ async def ground(
         await person.heals()
         await asyncio.gather(*(worker.shutdown() for worker in workers))
         await running
+
+
+@pytest_asyncio.fixture
+async def detector(ground: Ground) -> AsyncIterator[None]:
+    handle = await temporal.start_detector(ground.client)
+    yield
+    await handle.terminate()
+    await ground.ends(*(f"outage:{each}" for each in [*SERVED, OURS]), *(f"refresh:{each}" for each in SERVED))

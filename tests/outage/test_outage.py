@@ -37,7 +37,7 @@ async def test_nobody_is_demoted_and_nothing_is_lost(
 ) -> None:
     """500 connections, half a minute of it on everything. What is looked at is what the provider and the rows say."""
     due = await add_due(sessions, vault, person.http, 500, overdue=-timedelta(hours=1), tenants=TENANTS)
-    async with ground.traffic(due.ids, patience=timedelta(seconds=10)) as jobs:
+    async with ground.traffic(due.ids, jobs=5, refreshes=6, patience=timedelta(seconds=15)) as jobs:
         await asyncio.sleep(15)
         broken_at = time.time()
         before = await ground.calls(broken_at - 10, broken_at) / 10
@@ -51,8 +51,15 @@ async def test_nobody_is_demoted_and_nothing_is_lost(
         await asyncio.sleep(25)
         healed_at = time.time()
         await ground.heals()
-        result = await asyncio.wait_for(ground.outage().result(), 120)
-        results = await jobs.results()
+        try:
+            result = await asyncio.wait_for(ground.outage().result(), 60)
+            results = await jobs.results()
+        finally:
+            for note in await ground.notes():
+                print(note.at.strftime("%H:%M:%S"), note.step, note.what, note.percent, note.rate)
+            d = await ground.outage().describe()
+            for each in d.raw_description.pending_activities:
+                print(each.activity_id, each.activity_type.name, each.attempt, each.last_failure.message)
 
     print(fault, "before", before, "contained after", contained_after)
     under = await ground.calls(contained_at + 2, healed_at) / (healed_at - contained_at - 2)

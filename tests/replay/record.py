@@ -24,6 +24,7 @@ from integrations import temporal
 from integrations.domain.job import JobRequest
 from integrations.domain.keys import Pass, ReencryptRequest, Unopened
 from integrations.domain.notification_delivery import Left, Sending, SendRequest
+from integrations.domain.outage import Looked
 from integrations.domain.outbox import DeliveryRequest, Drained, Pair, Retrying
 from integrations.domain.refresh import Chunk, Refresh, RefreshRequest, SweepRequest
 from integrations.domain.replay import Repace, ReplayRequest, Said
@@ -37,6 +38,7 @@ from tests.workflows.fakes import (
     FakeJob,
     FakeKeys,
     FakeNotification,
+    FakeOutageDetector,
     FakeOutbox,
     FakeParked,
     FakeRefresh,
@@ -406,6 +408,19 @@ async def cancelled(client: Client) -> WorkflowHandle[Any, Any]:
     return handle
 
 
+async def looked(client: Client) -> WorkflowHandle[Any, Any]:
+    """Nothing, an outage of the database, an outage that is found, one that may not be acted on. A mistake ends it."""
+    found = ("simulator: 30 of 30 calls failed in 30 s: 30 of 30 calls failed, of 5 tenants at token",)
+    every = timedelta(seconds=1)
+    held = Looked(every=every, failing=found, why_not="outage is paused by ada until 2026-11-30 04:00 UTC: a drill")
+    looks = [Looked(every=every), OUTAGE, Looked(every=every, failing=found), held]
+    async with workers(client, detector=FakeOutageDetector(looks)):
+        handle = await temporal.start_detector(client)
+        with suppress(WorkflowFailureError):
+            await handle.result()
+    return handle
+
+
 SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]]]]] = {
     **{f"ReauthWorkflow/{scenario.__name__}": scenario for scenario in reauth_scenarios.ALL},
     "RefreshWorkflow/confirmed": confirmed,
@@ -439,6 +454,7 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "OutboxDeliveryWorkflow/delivered": delivered,
     "OutboxDeliveryWorkflow/buried": buried,
     "NotificationDispatchWorkflow/sent_out": sent_out,
+    "OutageDetectorWorkflow/looked": looked,
     "NotificationDeliveryWorkflow/arrived_at_once": arrived_at_once,
     "NotificationDeliveryWorkflow/arrived_after_crashes": arrived_after_crashes,
     "NotificationDeliveryWorkflow/arrived": arrived,

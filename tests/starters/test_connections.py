@@ -1,6 +1,7 @@
 import asyncio
 import re
 
+import httpx
 import pytest
 
 from tests.starters.conftest import UNKNOWN, Account, Runbook
@@ -120,6 +121,24 @@ class TestAConnectedAccount:
         assert history["transitions"][-1]["reason"] == "customer left"
         assert {version["state"] for version in history["credentials"]} == {"retired"}
 
+    async def test_whose_provider_is_down_has_its_call_parked_and_is_told_so(
+        self, runbook: Runbook, connected: Account
+    ) -> None:
+        words = ["connections", "call", connected.word, "notes.read", "--key", "parked", "--timeout", "4"]
+        async with httpx.AsyncClient(base_url=connected.running.stack.simulator_url, trust_env=False) as simulator:
+            order = {"path": "/api/notes", "kind": "status", "status": 503}
+            (await simulator.post("/admin/faults", json=order)).raise_for_status()
+            first = runbook(*words, "--patience", "1s")
+            (await simulator.delete("/admin/faults")).raise_for_status()
+        again = runbook(*words)
+
+        job = f"job:simulator:{connected.id}:parked"
+        assert (first.code, again.code) == (1, 1)
+        assert f"{job} is parked since" in first.err
+        assert "It is done when its provider is back: runbook outage status simulator" in first.err
+        assert again.err.count(f"{job} is parked since") == 2, "at once, and when the wait for it is over"
+        await connected.running.platform.temporal.get_workflow_handle(job).terminate()
+
     async def test_has_its_calls_counted_by_the_status(self, runbook: Runbook, connected: Account) -> None:
         before = runbook("status", "--json").json["provider_calls"]["simulator"]["ok"]
         for _ in range(3):
@@ -144,6 +163,13 @@ class TestAConnectedAccount:
         no_object = runbook("connections", "call", connected.word, "notes.write", "--payload", "[1]")
         no_such = runbook("connections", "call", connected.word, "notes.wirte")
 
+        no_time = [
+            runbook("connections", "call", connected.word, "notes.write", "--patience", given)
+            for given in ("soon", "0s")
+        ]
+        assert [ran.code for ran in no_time] == [2, 2]
+        assert "--patience" in no_time[0].err
+        assert "longer than nothing, as 30m, 1h or 2d" in no_time[1].err
         assert (no_json.code, no_object.code) == (2, 2)
         assert "--payload is not JSON" in no_json.err
         assert '{"text": "hello"}' in no_object.err

@@ -20,6 +20,7 @@ from activities.detection import DetectionActivities
 from activities.job import JobActivities
 from activities.keys import KeysActivities
 from activities.notification import NotificationActivities, went_on
+from activities.outage_detector import OutageDetectorActivities
 from activities.outbox import OutboxActivities
 from activities.parked import ParkedActivities
 from activities.reauth import ReauthActivities
@@ -34,6 +35,7 @@ from integrations.domain.gate import Answer, Decision
 from integrations.domain.job import JobRequest, JobResult
 from integrations.domain.keys import Left, Pass, ReencryptRequest, ReencryptStep
 from integrations.domain.notification_delivery import ChannelRequest, Sending, SendStep, Sent
+from integrations.domain.outage import Looked
 from integrations.domain.outbox import Delivered, DeliveryStep, DispatchRequest, Drained
 from integrations.domain.parked import Parking
 from integrations.domain.reauth import (
@@ -364,6 +366,23 @@ class FakeNotification(NotificationActivities):
         return Sent(status="dead", attempts=step.tried + len(self.tried_at), cause="HTTP 503")
 
 
+class FakeOutageDetector(OutageDetectorActivities):
+    """Looks from a script. One without a script ends the detector: nothing else does."""
+
+    def __init__(self, looks: Iterable[Looked | Exception] = ()) -> None:
+        self._looks = list(looks)
+        self.looked_at: list[datetime] = []
+        """By the server's clock, which a test may turn."""
+
+    @activity.defn(name="outage.look")
+    async def look(self) -> Looked:
+        self.looked_at.append(activity.info().current_attempt_scheduled_time)
+        answer = self._looks.pop(0) if self._looks else StopError("the script is at its end")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
 class FakeReconcile(ReconcileActivities):
     def __init__(self) -> None:
         self.sweeps = 0
@@ -435,6 +454,7 @@ async def workers(
     waiting: FakeWaiting | None = None,
     replay: FakeReplay | None = None,
     outage: FakeOutage | None = None,
+    detector: FakeOutageDetector | None = None,
     cached: int = 100,
 ) -> AsyncIterator[None]:
     """The production's workflows and queues, with fake steps. `cached=0` replays every workflow at every task."""
@@ -476,6 +496,7 @@ async def workers(
                     outbox.bury,
                     *replay.steps,
                     *(outage or FakeOutage()).steps,
+                    (detector or FakeOutageDetector()).look,
                 ],
                 max_cached_workflows=cached,
                 # A bug in a workflow fails its test at once instead of its task again and again.

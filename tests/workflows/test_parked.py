@@ -249,6 +249,29 @@ class TestARefreshThatTheJobWaitsFor:
         assert fake.calls == 2, "it begins with the call, which a token that was renewed meanwhile is good for"
         assert parked.outcomes == ["done"]
 
+    async def test_that_is_set_aside_under_a_shield_parks_it_at_once(self, time_skipping: WorkflowEnvironment) -> None:
+        """What the provider says of its token is not believed now, and no patience makes it so."""
+        fake, parked = FakeJob(token_refused(3), token_refused(3)), FakeParked()
+        aside = refreshed(Refresh.SET_ASIDE, version=3, why="set aside, shielded")
+        refresh = FakeRefresh(aside, refreshed(Refresh.REFRESHED, version=4))
+
+        async with workers(time_skipping.client, job=fake, parked=parked, refresh=refresh):
+            handle = await started(time_skipping)
+            await is_parked(parked)
+            await go_on(time_skipping, handle)
+            result = await result_of(handle)
+
+        assert (result.done, fake.calls) == (True, 3)
+        assert parked.parked[0].cause == "set aside, shielded"
+
+    async def test_that_is_set_aside_ends_a_job_that_is_never_parked(self, time_skipping: WorkflowEnvironment) -> None:
+        fake, refresh = FakeJob(token_refused(3)), FakeRefresh(refreshed(Refresh.SET_ASIDE, version=3, why="shielded"))
+
+        async with workers(time_skipping.client, job=fake, refresh=refresh):
+            result = await result_of(await started(time_skipping, patience=None))
+
+        assert (result.done, result.meaning, result.refresh) == (False, Meaning.OUTAGE, Refresh.SET_ASIDE)
+
 
 class TestItsOutcome:
     async def test_is_what_the_provider_said(self, time_skipping: WorkflowEnvironment) -> None:
