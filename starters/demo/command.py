@@ -63,12 +63,12 @@ _HURRY: Final = {
     "RUNBOOK_OUTAGE_EVERY": "1s",
     "RUNBOOK_OUTAGE_WINDOW": "6s",
     "RUNBOOK_OUTAGE_LEASE": "10s",
-    "RUNBOOK_OUTAGE_PROBE_FIRST": "2s",
+    "RUNBOOK_OUTAGE_PROBE_FIRST": "1s",
     "RUNBOOK_OUTAGE_PROBE_MOST": "4s",
     "RUNBOOK_OUTAGE_PROBES": "2",
-    "RUNBOOK_OUTAGE_STEP": "2s",
-    "RUNBOOK_OUTAGE_STEP_CALLS": "4",
-    "RUNBOOK_OUTAGE_STEP_QUIET": "4s",
+    "RUNBOOK_OUTAGE_STEP": "1s",
+    "RUNBOOK_OUTAGE_STEP_CALLS": "3",
+    "RUNBOOK_OUTAGE_STEP_QUIET": "2s",
 }
 """How the demo's stack differs from one that `make up` starts."""
 _REPORT: Final = Path("report.html")

@@ -18,7 +18,7 @@ _GRANTS: Final = ["notes.read", "notes.write", "profile"]
 
 
 async def connect(scene: Scene, count: int, *owners: str, due_in: timedelta = timedelta(0)) -> dict[UUID, str]:
-    """So many connections of each of these organisations, due for a refresh then: each one's account at the provider."""
+    """So many connections of each of these organisations, due for a refresh then: their accounts at the provider."""
     vault = Vault(scene.stack.settings.keys)
     minted = {uuid4(): grant for grant in await scene.simulator.mint(count * len(owners))}
     async with scene.sessions.begin() as session:

@@ -25,10 +25,12 @@ from workflows.queues import provider_queue
 _OWNERS: Final = ("acme", "globex", "initech")
 _EACH: Final = 20
 """Connections of each."""
-_BEFORE: Final = 6.0
-"""Seconds of an ordinary day, which its success is compared with afterwards."""
-_UNDER: Final = 7.0
-"""Seconds that it stays down once it is contained: longer than a job's patience."""
+_BEFORE: Final = 4.0
+"""Seconds of an ordinary day that are watched."""
+_UNDER: Final = 5.0
+"""Seconds that it stays down once it is contained."""
+_LATE: Final = 30.0
+"""Seconds that jobs may take once it is over."""
 _BROKEN: Final = ["/api/", "/oauth/"]
 _PROVIDER: Final = "simulator"
 
@@ -54,13 +56,14 @@ class ProviderDown:
         accounts = await connect(self._scene, _EACH, *_OWNERS, due_in=timedelta(days=1))
         self._ids = list(accounts)
         traffic = Traffic(self._scene, self._ids)
+        await traffic.was_flowing(timedelta(minutes=1))
         async with traffic.flowing():
             self._began = datetime.now(UTC)
             self._tell(f"an ordinary day: {len(accounts)} connections of {len(_OWNERS)} owners, {RATE:g} jobs a second")
             await asyncio.sleep(_BEFORE)
             await self._breaks()
-            await self._heals()
-        await self._afterwards(traffic)
+            await self._heals(traffic)
+        await self._ends(traffic)
 
     async def _resume(self) -> None:
         """Whatever an earlier story paused; what was only observed meanwhile is over first."""
@@ -82,13 +85,15 @@ class ProviderDown:
         [found] = await rows(self._sessions, "SELECT reason FROM service_outages WHERE closed_at IS NULL")
         self._tell(f"contained after {took:.1f} s: {found['reason']}; jobs wait, and nobody is demoted")
         settled = contained_at + timedelta(seconds=1)
-        strangers = asyncio.create_task(self._strangers()) if self._broken(Name.OUTAGE_CONTAINED) else None
-        await asyncio.sleep(_UNDER)
-        if strangers is not None:
-            await strangers
+        meanwhile = [asyncio.sleep(_UNDER), self._looks()]
+        meanwhile += [self._strangers()] if self._broken(Name.OUTAGE_CONTAINED) else []
+        await asyncio.gather(*meanwhile)
         check = await evidence.contained(self._scene, self._began, self._broken_at, settled, took)
         self._scene.checks.append(check)
         await self._nobody_harmed()
+
+    async def _looks(self) -> None:
+        """What whoever is on call sees of it."""
         code, status = await runbook(self._scene.stack, "status")
         line = next((line for line in status.splitlines() if line.startswith("outage ")), status[-300:])
         self._tell(f"runbook status (exit code {code}): {' '.join(line.split())}")
@@ -101,20 +106,24 @@ class ProviderDown:
         if sabotaged:
             await self._force(Status.ACTIVE)
 
-    async def _heals(self) -> None:
-        parked = (await rows(self._sessions, "SELECT count(*) AS n FROM service_parked_jobs"))[0]["n"]
+    async def _heals(self, traffic: Traffic) -> None:
+        # Who asks from now on does not lose patience: what was parked is replayed once.
+        traffic.patience = None
         await self._scene.simulator.mend(self._fault)
-        self._tell(f"the provider is well again; {parked} jobs lost their patience meanwhile and are parked")
+        self._tell("the provider is well again; nobody has told the platform")
+        await until("everything is let through again", self._is_let_through)
+        parked = (await rows(self._sessions, "SELECT count(*) AS n FROM service_parked_jobs"))[0]["n"]
+        self._tell(f"step by step everything is let through again; {parked} jobs that were parked go on")
+
+    async def _ends(self, traffic: Traffic) -> None:
         handle = self._scene.platform.temporal.get_workflow_handle(outage_id(_PROVIDER), result_type=OutageResult)
         self._result = await outcome_of(handle)
         self._tell(f"{self._result.ended}: {self._result.why}")
-
-    async def _afterwards(self, traffic: Traffic) -> None:
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(_LATE):
                 results = await traffic.results()
         except TimeoutError:
-            raise StoryError(f"of {len(traffic.started)} jobs some did not end within 30 s") from None
+            raise StoryError(f"of {len(traffic.started)} jobs some did not end within {_LATE:g} s") from None
         if self._broken(Name.OUTAGE_HEALED):
             rates = Rates(queue=1.0)
             await limit(self._scene.platform.temporal, provider_queue(_PROVIDER), rates, reason="sabotage")
@@ -144,6 +153,10 @@ class ProviderDown:
     async def _is_contained(self) -> bool:
         sql = "SELECT 1 AS n FROM service_mitigations WHERE brake = 'shield' AND released_at IS NULL"
         return bool(await rows(self._sessions, sql))
+
+    async def _is_let_through(self) -> bool:
+        sql = "SELECT 1 AS n FROM service_outages WHERE step IN ('replay', 'validate') OR closed_at > :since"
+        return bool(await rows(self._sessions, sql, since=self._began))
 
     async def _strangers(self) -> None:
         """Sabotage: calls that go past the platform."""

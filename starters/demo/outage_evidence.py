@@ -85,7 +85,7 @@ async def healed(scene: Scene, result: OutageResult) -> Check:
         Name.OUTAGE_HEALED,
         {
             "it ended by itself": outage["ended"] == "healed",
-            "step by step": steps == [0, *RAMP],
+            "step by step": steps[: len(RAMP) + 1] == [0, *RAMP],
             "no brake is on": not on,
             "Temporal's queue is not slowed down": rate is None,
             "nothing is left to do": not tasks,
