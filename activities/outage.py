@@ -12,7 +12,7 @@ from activities.brakes import Brakes
 from activities.heart import beating
 from activities.outage_probe import Prober
 from activities.outage_scope import Scoper
-from integrations.db import outage_counts, outage_told, outages, shield
+from integrations.db import outage_counts, outage_told, outages
 from integrations.db import parked as parked_jobs
 from integrations.db.parked import BATCH
 from integrations.db.session import Sessions
@@ -177,12 +177,13 @@ class OutageActivities:
         known, word = closing.progress, closing.word
         await self._brakes.release(activity.client(), known.outage_id, by=word.by, reason=word.reason)
         async with self._sessions.begin() as session:
-            due = await shield.lifted(session, known.outage_id)
+            since = known.replaying_since or datetime.now(UTC)
+            caught_up = await outage_counts.success(session, self._providers(known), since)
             what = f"{closing.ended} ({word.by}): {word.reason}"
             await _note(session, known.outage_id, Step.CLOSE, what, percent=100 if known.targets else None)
             if await outages.close(session, known.outage_id, closing.ended, by=word.by, reason=word.reason):
                 name = self._name(closing.request.provider_id)
-                await outage_told.closed(session, known.outage_id, name=name, refreshes=due)
+                await outage_told.closed(session, known.outage_id, name=name, refreshes=caught_up.refreshed)
         if closing.ended is Ended.HEALED:
             await self._let_go(known)
         return OutageResult(outage_id=known.outage_id, ended=closing.ended, why=word.reason, relapses=known.relapses)

@@ -17,7 +17,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
 from integrations import task_queues, temporal
-from integrations.db.outage_tables import Mitigation, Outage, OutageNote
+from integrations.db.outage_tables import Mitigation, Outage, OutageNote, ParkedJob
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, Credential
 from integrations.domain.job import JobRequest, JobResult
@@ -163,6 +163,14 @@ class Ground:
     async def notes(self) -> list[OutageNote]:
         async with self.sessions.begin() as session:
             return list(await session.scalars(select(OutageNote).order_by(OutageNote.id)))
+
+    async def story(self) -> str:
+        """The timelines, for whoever reads why a test failed."""
+        return "\n".join(f"{note.at:%H:%M:%S} {note.step}: {note.what}" for note in await self.notes())
+
+    async def parked(self) -> list[ParkedJob]:
+        async with self.sessions.begin() as session:
+            return list(await session.scalars(select(ParkedJob)))
 
     async def journal(self) -> list[Mitigation]:
         async with self.sessions.begin() as session:
