@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
 from integrations import task_queues
-from integrations.db import mitigations
+from integrations.db import mitigations, shield
 from integrations.db.outage_tables import Mitigation
 from integrations.db.session import Sessions
 from integrations.domain.outage import Brake, Cut, Target
@@ -72,6 +72,8 @@ class Brakes:
                 )
                 # Before the commit: the lines say that they are on until the queue is free.
                 await _settle(session, client, provider_id, reason)
+                # With it: what was confirmed before the shield is not announced first.
+                await shield.lifted(session, outage_id)
             count += released
         return count
 

@@ -12,8 +12,9 @@ from activities.brakes import Brakes
 from activities.heart import beating
 from activities.outage_probe import Prober
 from activities.outage_scope import Scoper
-from integrations.db import outage_counts, outage_told, outages, shield
+from integrations.db import outage_counts, outage_told, outages
 from integrations.db import parked as parked_jobs
+from integrations.db.parked import BATCH
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
 from integrations.domain.outage import (
@@ -21,6 +22,7 @@ from integrations.domain.outage import (
     Baseline,
     Brake,
     Cut,
+    Ended,
     Limits,
     OutageRequest,
     OutageResult,
@@ -53,7 +55,7 @@ class OutageActivities:
         if request.provider_id != OURS:
             self._catalog.provider(request.provider_id)
         async with self._sessions.begin() as session:
-            outage_id, _ = await outages.found(
+            outage_id, opened = await outages.found(
                 session,
                 request.provider_id,
                 scope=Scope.OURS if request.provider_id == OURS else Scope.PROVIDER,
@@ -61,7 +63,9 @@ class OutageActivities:
                 reason=request.reason,
                 by=request.by,
             )
-            await _note(session, outage_id, Step.SCOPE, f"opened by {request.by}: {request.reason}")
+            # What the detector has found it has written down.
+            if opened:
+                await _note(session, outage_id, Step.SCOPE, f"opened by {request.by}: {request.reason}")
         until = datetime.now(UTC) + request.hold if request.hold is not None else None
         return Progress(outage_id=outage_id, limits=self._limits, ordered_until=until)
 
@@ -173,15 +177,24 @@ class OutageActivities:
         known, word = closing.progress, closing.word
         await self._brakes.release(activity.client(), known.outage_id, by=word.by, reason=word.reason)
         async with self._sessions.begin() as session:
-            due = await shield.lifted(session, known.outage_id)
+            since = known.replaying_since or datetime.now(UTC)
+            caught_up = await outage_counts.success(session, self._providers(known), since)
             what = f"{closing.ended} ({word.by}): {word.reason}"
             await _note(session, known.outage_id, Step.CLOSE, what, percent=100 if known.targets else None)
             if await outages.close(session, known.outage_id, closing.ended, by=word.by, reason=word.reason):
                 name = self._name(closing.request.provider_id)
-                await outage_told.closed(session, known.outage_id, name=name, refreshes=due)
-        return OutageResult(
-            outage_id=known.outage_id, ended=closing.ended, why=word.reason, relapses=known.relapses, parked=0
-        )
+                await outage_told.closed(session, known.outage_id, name=name, refreshes=caught_up.refreshed)
+        if closing.ended is Ended.HEALED:
+            await self._let_go(known)
+        return OutageResult(outage_id=known.outage_id, ended=closing.ended, why=word.reason, relapses=known.relapses)
+
+    async def _let_go(self, known: Progress) -> None:
+        """Jobs that were parked while others were replayed: nothing holds them back any more."""
+        for provider_id in self._providers(known):
+            told = BATCH
+            while told == BATCH:
+                told = await parked.release(activity.client(), self._sessions, provider_id, BATCH, by=_NAME)
+                activity.heartbeat()
 
     async def _replay(self, provider_id: str, asked: Releasing) -> Released:
         async with self._sessions.begin() as session:

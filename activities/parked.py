@@ -7,9 +7,9 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.client import Client
 
+from activities.reconcile_kit import is_running
 from activities.run import this_run
 from integrations import temporal
 from integrations.db import parked
@@ -75,6 +75,7 @@ async def look_after(client: Client, sessions: Sessions, beat: Callable[[], None
     How many were told. `beat` is called after each provider.
     """
     async with sessions.begin() as session:
+        await parked.forget(session)
         providers = await parked.forgotten(session)
     count = 0
     for provider_id in providers:
@@ -82,7 +83,7 @@ async def look_after(client: Client, sessions: Sessions, beat: Callable[[], None
         beat()
     async with sessions.begin() as session:
         late = await parked.going_on(session)
-    gone = [job for job in late if not await _runs(client, job)]
+    gone = [job for job in late if not await is_running(client, job.workflow_id, job.run_id)]
     async with sessions.begin() as session:
         await _ended(session, gone)
     return count
@@ -92,13 +93,3 @@ async def _ended(session: AsyncSession, jobs: Sequence[Parked]) -> None:
     """What ends by itself is settled by its workflow before that."""
     for job in jobs:
         await parked.settle(session, Run(workflow_id=job.workflow_id, run_id=job.run_id), BY_HAND)
-
-
-async def _runs(client: Client, job: Parked) -> bool:
-    try:
-        found = await client.get_workflow_handle(job.workflow_id, run_id=job.run_id).describe()
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return False
-        raise
-    return found.status is WorkflowExecutionStatus.RUNNING

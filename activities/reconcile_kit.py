@@ -28,10 +28,13 @@ async def each(found: Sequence[T], step: Callable[[T], Awaitable[object]]) -> in
     return done
 
 
-async def is_running(client: Client, workflow_id: str) -> bool:
-    """Asked of the workflow itself: lists lag behind. Raises RPCError when Temporal does not answer."""
+async def is_running(client: Client, workflow_id: str, run_id: str | None = None) -> bool:
+    """Asked of the workflow itself: lists lag behind. Raises RPCError when Temporal does not answer.
+
+    `run_id`: of this very run. Otherwise of the last one.
+    """
     try:
-        found = await client.get_workflow_handle(workflow_id).describe()
+        found = await client.get_workflow_handle(workflow_id, run_id=run_id).describe()
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return False

@@ -92,7 +92,9 @@ def in_words(found: Automation) -> str:
     """What holds the platform back, in one line. Empty when nothing does."""
     if found.conduct is Conduct.OBSERVE:
         return "observes: nothing is done by itself (RUNBOOK_MODE=observe)"
-    return "; ".join(f"{each.mode} until {each.until:%H:%M} UTC by {each.by}: {each.reason}" for each in found.pauses)
+    pauses = [f"{each.mode} until {each.until:%H:%M} UTC by {each.by}: {each.reason}" for each in found.pauses]
+    shielded = dict.fromkeys(each.provider_id for each in found.shields)
+    return "; ".join([*pauses, *(f"nobody is demoted for what {name} says: its outage" for name in shielded)])
 
 
 @command

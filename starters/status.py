@@ -86,10 +86,12 @@ async def status(json: Json = False) -> None:
 
 def _automation(found: Automation) -> Line:
     """What holds the platform back is no trouble; whoever wonders why nothing happens is told."""
-    since = found.conduct_since or min(each.since for each in found.pauses)
+    held_since = [*(each.since for each in found.pauses), *(each.since for each in found.shields)]
+    since = found.conduct_since or min(held_since)
     what = f"{in_words(found)}. Held back: {found.undone_total}; {found.waiting} detections wait"
-    observes = found.conduct is Conduct.OBSERVE
-    return "automation", "observes" if observes else "paused", moment(since), what, "runbook automation"
+    paused = "paused" if found.pauses else "shielded"
+    state = "observes" if found.conduct is Conduct.OBSERVE else paused
+    return "automation", state, moment(since), what, "runbook automation"
 
 
 def _outage(down: list[Standing], outages: list[Standing]) -> Line:

@@ -11,12 +11,20 @@ from integrations.db.session import Sessions
 from integrations.domain.outage import Brake, Scope
 
 
-async def put_up(sessions: Sessions, provider_id: str = "simulator", tenant: str = "") -> UUID:
-    """The outage's id."""
+async def put_up(
+    sessions: Sessions,
+    provider_id: str = "simulator",
+    tenant: str = "",
+    *,
+    outage_id: UUID | None = None,
+    at: timedelta = timedelta(0),
+) -> UUID:
+    """The outage's id: a new one's, or the given one's, which is shielded there too. `at`: from now."""
     async with sessions.begin() as session:
-        outage_id, _ = await outages.found(
-            session, provider_id, scope=Scope.PROVIDER, names=[], reason="503", by="outage-detector"
-        )
+        if outage_id is None:
+            outage_id, _ = await outages.found(
+                session, provider_id, scope=Scope.PROVIDER, names=[], reason="503", by="outage-detector"
+            )
         session.add(
             Mitigation(
                 outage_id=outage_id,
@@ -25,6 +33,7 @@ async def put_up(sessions: Sessions, provider_id: str = "simulator", tenant: str
                 name=tenant,
                 reason="503",
                 put_by="outage-detector",
+                put_at=func.now() + at,
                 lease_until=func.now() + timedelta(minutes=2),
             )
         )

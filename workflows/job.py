@@ -5,12 +5,13 @@ call ──done, blocked, refused──▶ the result
                                               └─none──▶ the result, with what the refresh found
 
 The patience ends while it waits for its provider: what is under way is heard out, and then the job is parked, not
-failed. A row says so, and the signal `go_on` has it call again, with the same key and a new patience.
+failed. A row says so, and the signal `go_on` has it call again, with the same key and a new patience of ten minutes at least.
 """
 
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from shlex import quote
 from typing import Final, TypeVar
 
 from temporalio import workflow
@@ -20,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.job import JobActivities
     from activities.parked import ParkedActivities
     from integrations.domain.job import (
+        PATIENCE_AGAIN,
         JobRequest,
         JobResult,
         called_again,
@@ -73,6 +75,8 @@ class ProviderJobWorkflow:
     async def _patiently(self, request: JobRequest, patience: timedelta) -> JobResult:
         while True:
             self._patience = asyncio.create_task(workflow.sleep(patience, summary="its patience; then it is parked"))
+            # What goes on is behind whatever is live: to be parked for that would help nobody.
+            patience = max(patience, PATIENCE_AGAIN)
             try:
                 return await self._done(request)
             except _OutOfPatienceError as error:
@@ -149,8 +153,7 @@ class ProviderJobWorkflow:
             raise _OutOfPatienceError
         step = start()
         await workflow.wait_condition(lambda: step.done() or patience.done())
-        if step.done():
-            return await step
+        # Of no effect on what has ended.
         step.cancel()
         try:
             return await step
@@ -166,7 +169,11 @@ class ProviderJobWorkflow:
         self._story.at(
             "parked",
             doing="it waits until its provider is back, and then for its turn",
-            facts=[("patience", f"{request.patience}"), *([("the last attempt", cause)] if cause else [])],
+            facts=[
+                ("patience", f"{request.patience}"),
+                *([("the last attempt", cause)] if cause else []),
+                ("out of turn", f"`temporal workflow signal -w {quote(workflow.info().workflow_id)} --name go_on`"),
+            ],
             unblock=f"runbook outage status {request.provider_id}",
         )
         await workflow.execute_activity_method(

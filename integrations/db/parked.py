@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Integer, Text, and_, any_, bindparam, exists, func, or_, select, text, update
+from sqlalchemy import ARRAY, Integer, Text, and_, any_, bindparam, delete, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.outage_tables import Outage, ParkedJob
 from integrations.db.refresh import REFRESHABLE
 from integrations.db.tables import FAILING
+from integrations.domain.job import PATIENCE_AGAIN
 from integrations.domain.outage import OURS
 from integrations.domain.parked import Parked, Parking, Replaying, Waiting
 from integrations.domain.run import Run
@@ -22,7 +23,9 @@ from integrations.domain.run import Run
 FORGOTTEN: Final = timedelta(minutes=1)
 """Parked for longer where no outage is open, a job has nobody who would tell it to go on but reconcile."""
 BATCH: Final = 100
-_OUTCOME_WITHIN: Final = timedelta(minutes=10)
+KEPT: Final = timedelta(days=30)
+"""How long it is known what became of a parked job."""
+_OUTCOME_WITHIN: Final = PATIENCE_AGAIN
 """A replay waits so long for a job that went on: one that has trouble of its own holds up nobody."""
 _CAUSE_LIMIT: Final = 500
 _RECENT: Final = timedelta(minutes=10)
@@ -185,6 +188,11 @@ async def going_on(session: AsyncSession) -> Sequence[Parked]:
     return [
         _told(row) for row in await session.scalars(select(ParkedJob).where(late).order_by(func.random()).limit(BATCH))
     ]
+
+
+async def forget(session: AsyncSession) -> None:
+    """What became of a job long ago is nobody's question any more."""
+    await session.execute(delete(ParkedJob).where(ParkedJob.settled_at < func.now() - KEPT))
 
 
 async def _last_call(session: AsyncSession, connection_id: UUID) -> str | None:

@@ -120,6 +120,6 @@ async def lifted(session: AsyncSession, outage_id: UUID) -> int:
     """What was set aside under the shields of an outage is looked at again at once. How many connections are due.
 
     Called in the transaction that releases the shields, before or after they are: what is refused from then on is
-    believed. Safe to repeat.
+    believed, and what was confirmed before is announced by nobody in between. Safe to repeat.
     """
     return int((await session.execute(_LIFTED, {"outage": outage_id})).scalar_one())

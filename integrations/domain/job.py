@@ -24,6 +24,8 @@ _MEANINGS: Final = {
 """Of a refresh that did not help, where that says more than the refused token."""
 PATIENCE: Final = timedelta(hours=1)
 """For which a job waits for its provider, unless somebody says otherwise. Then it is parked."""
+PATIENCE_AGAIN: Final = timedelta(minutes=10)
+"""At least, of a job that was parked and goes on."""
 
 
 class JobRequest(Message):

@@ -331,8 +331,6 @@ class OutageResult(Message):
     ended: Ended
     why: str
     relapses: int = 0
-    parked: int = 0
-    """Jobs that were parked, and done again afterwards."""
 
 
 def outage_id(provider_id: str) -> str:

@@ -24,6 +24,10 @@ class Name(StrEnum):
     DEAD_REPLAYED = "dead_replayed"
     MESSAGES_GIVEN_UP = "messages_given_up"
     MESSAGES_REPLAYED = "messages_replayed"
+    OUTAGE_CONTAINED = "outage_contained"
+    OUTAGE_HARMED_NOBODY = "outage_harmed_nobody"
+    OUTAGE_HEALED = "outage_healed"
+    PARKED_DONE_ONCE = "parked_done_once"
     NO_SECRETS = "no_secrets"
 
 

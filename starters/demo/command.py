@@ -19,9 +19,11 @@ from integrations.temporal import ui_link
 from starters.client import Platform
 from starters.demo.check import Check, Name
 from starters.demo.contacts import introduce
+from starters.demo.drawing import Drawing
 from starters.demo.leaks import Leaks
 from starters.demo.mail import Letter
 from starters.demo.notification_act import FailingMessages
+from starters.demo.outage_act import ProviderDown
 from starters.demo.outbox_act import LaggingOutbox
 from starters.demo.poison_act import PoisonedEvents
 from starters.demo.refresh_act import HundredDue
@@ -39,6 +41,7 @@ _ACTS: Final[tuple[tuple[str, type[Act]], ...]] = (
     ("outbox", LaggingOutbox),
     ("outbox", PoisonedEvents),
     ("notification", FailingMessages),
+    ("outage", ProviderDown),
     # Last: it reads whatever the others left behind.
     ("reauth", Leaks),
 )
@@ -56,6 +59,16 @@ _HURRY: Final = {
     "RUNBOOK_NOTIFY_RETRY_FIRST": "1s",
     "RUNBOOK_NOTIFY_RETRY_MOST": "2s",
     "RUNBOOK_QUIET_HOURS": "0-0",
+    # What takes half an hour with a real provider takes half a minute.
+    "RUNBOOK_OUTAGE_EVERY": "1s",
+    "RUNBOOK_OUTAGE_WINDOW": "6s",
+    "RUNBOOK_OUTAGE_LEASE": "10s",
+    "RUNBOOK_OUTAGE_PROBE_FIRST": "1s",
+    "RUNBOOK_OUTAGE_PROBE_MOST": "4s",
+    "RUNBOOK_OUTAGE_PROBES": "2",
+    "RUNBOOK_OUTAGE_STEP": "1s",
+    "RUNBOOK_OUTAGE_STEP_CALLS": "3",
+    "RUNBOOK_OUTAGE_STEP_QUIET": "2s",
 }
 """How the demo's stack differs from one that `make up` starts."""
 _REPORT: Final = Path("report.html")
@@ -75,6 +88,7 @@ class Demo:
         self.checks: list[Check] = []
         self.links: dict[str, str] = {}
         self.letters: list[Letter] = []
+        self.drawings: list[Drawing] = []
         self._started = time.monotonic()
 
     def tell(self, text: str) -> None:
@@ -97,7 +111,7 @@ class Demo:
         )
         seconds = f"{time.monotonic() - self._started:.0f}"
         facts = self.document() | {"checks": self.checks, "told": self.told, "links": self.links, "seconds": seconds}
-        facts["letters"] = self.letters
+        facts |= {"letters": self.letters, "drawings": self.drawings}
         page = template.render(**facts, at=f"{datetime.now(UTC):%Y-%m-%d %H:%M}", sabotage=self.broken)
         file.write_text(page, encoding="utf-8")
 
@@ -172,7 +186,7 @@ async def _story(found: Demo, stack: Stack) -> None:
             found.checks += [Check(name=name, passed=False, evidence=why) for name in proven if name not in done]
         links = {what: ui_link(stack.settings, workflow_id) for what, workflow_id in scene.workflows.items()}
         found.links = {what: link for what, link in links.items() if link}
-        found.letters = scene.letters
+        found.letters, found.drawings = scene.letters, scene.drawings
     finally:
         await simulator.close()
         await engine.dispose()
@@ -188,6 +202,10 @@ def _answer(found: Demo, *, json: bool) -> None:
         mark = "[green]✔[/]" if check.passed else "[red]✘[/]"
         out.print(f"{mark} [bold]{check.name.replace('_', ' ')}[/]")
         out.print(f"  {check.evidence}", markup=False, style="dim")
+    for drawing in found.drawings:
+        out.print(f"\n{drawing.title}", style="bold", markup=False)
+        for line in drawing.lines:
+            out.print(line, markup=False)
     out.print(f"\n{len(found.checks) - found.failed} passed, {found.failed} failed")
     out.print(f"The report: {_REPORT.resolve()}", markup=False)
 

@@ -3,23 +3,18 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from pydantic import SecretStr
-from sqlalchemy import func, insert
-
-from integrations.db.credentials import Tokens
-from integrations.db.tables import Connection, Credential
-from integrations.db.vault import Vault
 from integrations.domain.connection import Status
 from starters.demo import refresh_evidence as evidence
 from starters.demo.check import Name
 from starters.demo.evidence import rows
-from starters.demo.scene import Scene, until
+from starters.demo.minted import connect
+from starters.demo.scene import BY, Scene, until
+from starters.demo.terminal import runbook
 from workflows.refresh_sweep import SCHEDULE
 
 _HUNDRED: Final = 100
-_GRANTS: Final = ["notes.read", "notes.write", "profile"]
 _STORM: Final = 3.0
 """Seconds: long enough that the sweep meets it a second time."""
 
@@ -36,52 +31,15 @@ class HundredDue:
 
     async def play(self) -> None:
         """Play it to its end. Raises StoryError where it gets stuck; the checks so far are kept."""
-        self._accounts = await self._connected()
+        # This storm is not to be taken for an outage: that is another story's.
+        await runbook(self._scene.stack, "automation", "pause", "outage", "--by", BY, "--reason", "a short storm")
+        self._accounts = await connect(self._scene, _HUNDRED, "acme")
         revoked = next(iter(self._accounts))
         if self._scene.broken is not Name.REVOKED_FOUND_AMONG_MANY:
             await self._scene.simulator.revoke(self._accounts[revoked])
         self._tell(f"{_HUNDRED} connections are due for a refresh, and one of their grants was revoked at the provider")
         await self._storm(revoked)
         await self._found(revoked)
-
-    async def _connected(self) -> dict[UUID, str]:
-        """Each connection's account at the provider, which holds a living grant."""
-        vault = Vault(self._scene.stack.settings.keys)
-        minted = {uuid4(): grant for grant in await self._scene.simulator.mint(_HUNDRED)}
-        async with self._sessions.begin() as session:
-            await session.execute(
-                insert(Connection),
-                [
-                    {
-                        "id": connection_id,
-                        "provider_id": "simulator",
-                        "scope_type": "org",
-                        "scope_id": "acme",
-                        "status": Status.ACTIVE,
-                        "status_reason": "the demo's, connected",
-                        "account_id": grant["account_id"],
-                        "account_name": grant["email"],
-                        "grants": _GRANTS,
-                    }
-                    for connection_id, grant in minted.items()
-                ],
-            )
-            await session.execute(
-                insert(Credential).values(refresh_at=func.now()),
-                [
-                    {
-                        "connection_id": connection_id,
-                        "provider_id": "simulator",
-                        "version": 1,
-                        "state": "active",
-                        "key_id": vault.key_id,
-                        "sealed": _tokens(grant).sealed(vault, connection_id, 1),
-                        "grants": _GRANTS,
-                    }
-                    for connection_id, grant in minted.items()
-                ],
-            )
-        return {connection_id: grant["account_id"] for connection_id, grant in minted.items()}
 
     async def _storm(self, revoked: UUID) -> None:
         fault = await self._scene.simulator.fault(kind="status", path="/oauth/token", status=503)
@@ -123,7 +81,3 @@ class HundredDue:
         """Sabotage: change the connection's row past every guard."""
         sql = "UPDATE service_connections SET status = :status WHERE id = :id RETURNING 1 AS n"
         await rows(self._sessions, sql, id=connection_id, status=status)
-
-
-def _tokens(grant: dict[str, str]) -> Tokens:
-    return Tokens(access_token=SecretStr(grant["access_token"]), refresh_token=SecretStr(grant["refresh_token"]))

@@ -11,6 +11,7 @@ from integrations.db.session import Sessions
 from integrations.domain.errors import RunbookError
 from starters.client import Platform
 from starters.demo.check import Check, Name, Tell
+from starters.demo.drawing import Drawing
 from starters.demo.mail import Letter
 from starters.demo.simulator import Simulator
 from starters.stack import Stack
@@ -42,6 +43,8 @@ class Scene:
     """What the acts came to know of these: addresses, signing secrets, the tokens of invitations."""
     letters: list[Letter] = field(default_factory=list)
     """Mails that the report shows."""
+    drawings: list[Drawing] = field(default_factory=list)
+    """What it draws: how an outage was contained and brought back."""
 
     @property
     def sessions(self) -> Sessions:

@@ -24,6 +24,11 @@ class Simulator:
             if (method is None or row["method"] == method) and (after is None or moment_of(row) > after)
         ]
 
+    async def calls(self, after: datetime) -> list[dict[str, Any]]:
+        """Whatever reached its API or its token endpoint, the oldest first."""
+        rows: list[dict[str, Any]] = await self._get("/admin/requests", limit=10_000)
+        return [row for row in rows if row["path"].startswith(("/api/", "/oauth/token")) and moment_of(row) > after]
+
     async def mint(self, count: int) -> list[dict[str, Any]]:
         """So many new accounts, each with a grant that lives: its tokens, its account's id and address."""
         answer = await self._http.post("/admin/grants/mint", json={"count": count})

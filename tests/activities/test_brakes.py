@@ -1,7 +1,7 @@
 """Brakes at a real Temporal: what its queues say is what the journal says, whoever is killed in between."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -14,11 +14,15 @@ from temporalio.testing import WorkflowEnvironment
 from activities import brakes as brakes_module
 from activities.brakes import Brakes, Held
 from integrations import task_queues
+from integrations.db import automation
 from integrations.db.outage_tables import Mitigation
 from integrations.db.session import Sessions
+from integrations.db.tables import Credential
+from integrations.db.vault import Vault
+from integrations.domain.automation import FailureMode, Step
 from integrations.domain.outage import OURS, Brake, Cut, Target
 from integrations.task_queues import IDENTITY, provider_queue
-from tests.factories import every
+from tests.factories import add_connection, add_credential, every, stored
 from tests.outage_rows import add_outage
 
 LEASE = timedelta(minutes=2)
@@ -237,6 +241,40 @@ class TestRelease:
         await brakes.release(client, outage_id, **HEALED)
 
         assert await rate(client, provider_id) == 7
+
+    async def test_has_what_was_set_aside_looked_at_again_in_the_same_transaction(
+        self,
+        brakes: Brakes,
+        client: Client,
+        sessions: Sessions,
+        vault: Vault,
+        provider_id: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        later = datetime.now(UTC) + timedelta(hours=5)
+        row = await add_connection(sessions, provider_id=provider_id)
+        kept = await add_credential(sessions, vault, row.id, refresh_at=later)
+        outage_id = await add_outage(sessions, provider_id)
+        await brakes.put_on(
+            client, outage_id, [Cut(target=Target(provider_id=provider_id, brake=Brake.SHIELD))], LEASE, **TOLD
+        )
+        async with sessions.begin() as session:
+            assert not await automation.may(session, row, FailureMode.REAUTH, Step.BLOCK, cause="400 invalid_grant")
+
+        async def killed(*_: object, **__: object) -> int:
+            raise KilledError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(brakes_module.shield, "lifted", killed)
+            with pytest.raises(KilledError):
+                await brakes.release(client, outage_id, **HEALED)
+        assert len(await every(sessions, Mitigation, released_at=None)) == 1
+        assert (await stored(sessions, Credential, kept.id)).refresh_at == later
+
+        await brakes.release(client, outage_id, **HEALED)
+
+        assert await every(sessions, Mitigation, released_at=None) == []
+        assert ((await stored(sessions, Credential, kept.id)).refresh_at or later) < datetime.now(UTC)
 
     async def test_killed_before_the_queue_is_free_has_released_nothing(
         self,

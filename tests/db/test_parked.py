@@ -167,6 +167,20 @@ class TestAParkedJob:
         async with sessions.begin() as session:
             assert await parked.find(session, run_of(1).workflow_id) is None
 
+    async def test_is_forgotten_a_month_after_it_was_done(self, sessions: Sessions) -> None:
+        for number in (1, 2):
+            await park(sessions, run_of(number))
+        await settle(sessions, run_of(1))
+        async with sessions.begin() as session:
+            await parked.forget(session)
+        assert len(await every(sessions, ParkedJob)) == 2
+
+        async with sessions.begin() as session:
+            await session.execute(update(ParkedJob).values(settled_at=ParkedJob.settled_at - timedelta(days=31)))
+            await parked.forget(session)
+
+        assert [row.workflow_id for row in await every(sessions, ParkedJob)] == [run_of(2).workflow_id]
+
 
 class TestItsCause:
     async def test_is_its_connections_last_call_when_the_workflow_knows_none(

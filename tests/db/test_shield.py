@@ -290,6 +290,28 @@ class TestWhenItLifts:
 
         assert (await stored(sessions, GrantEvent, found)).handled_at is None
 
+    async def test_each_shield_is_asked_for_what_came_under_it(
+        self, sessions: Sessions, vault: Vault, connection: Connection
+    ) -> None:
+        """Of one outage a provider was shielded later than another. What a pause held back before that is no news."""
+        late = await add_connection(sessions, provider_id="github")
+        for row in (connection, late):
+            await add_credential(sessions, vault, row.id, refresh_at=LATER)
+        outage_id = await put_up(sessions, at=timedelta(hours=-1))
+        await pause(sessions)
+        await may(sessions, late)
+        await set_aside(sessions, connection)
+        await put_up(sessions, "github", outage_id=outage_id)
+
+        assert await lift(sessions, outage_id) == 1
+
+        assert await refresh_at(sessions, late) == LATER
+
+    async def test_nothing_is_set_aside_any_more(self, sessions: Sessions, connected: Connection) -> None:
+        await lift(sessions, await put_up(sessions))
+
+        assert await set_aside(sessions, connected) == frozenset()
+
     async def test_it_is_safe_to_repeat(self, sessions: Sessions, connected: Connection) -> None:
         outage_id = await put_up(sessions)
         await set_aside(sessions, connected)

@@ -93,7 +93,7 @@ class TestATenant:
         ours = [await jobs.start("notes.write", key=f"k{n}", text=f"{n}") for n in range(5)]
 
         told = {"payload": {"text": "hi"}, "by": "the host", "reason": "a test"}
-        theirs = [await jobs.platform.call(other.id, "notes.write", key=f"k{n}", **told) for n in range(5)]
+        theirs = [await jobs.platform.call(other.id, "notes.write", key=f"theirs-{n}", **told) for n in range(5)]
 
         assert all([(await ended(handle, 10)).done for handle in theirs])
         # What the limiter lets through at once when it begins.

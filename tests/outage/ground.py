@@ -12,20 +12,28 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
 from integrations import task_queues, temporal
-from integrations.db.outage_tables import Mitigation, Outage, OutageNote
+from integrations.db.outage_tables import Mitigation, Outage, OutageNote, ParkedJob
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, Credential
 from integrations.domain.job import JobRequest, JobResult
-from integrations.domain.outage import OutageResult, outage_id
+from integrations.domain.outage import Brake, OutageResult, Step, outage_id
 from integrations.domain.refresh import SweepRequest
 from integrations.settings import Settings
 from integrations.task_queues import provider_queue
 
+_BEFORE = text("""
+INSERT INTO service_provider_calls
+  (at, id, provider_id, endpoint, purpose, tenant, connection_id, outcome, rule, status, attempt, duration_ms)
+SELECT now() - each * make_interval(secs => 1 / cast(:rate AS float)), each, :provider,
+  (ARRAY['notes.read', 'token'])[1 + each % 2], (ARRAY['use', 'refresh'])[1 + each % 2], 'org:acme-0',
+  gen_random_uuid(), 'ok', 'success', 200, 1, 20
+FROM generate_series(1, cast(600 * :rate AS int)) AS each
+""")
 _OWN = ("/api/", "/oauth/token")
 
 
@@ -100,7 +108,8 @@ class Ground:
                 patience=patience,
             )
             # Started, and heard of: a cancellation in between would leave one that nobody waits for.
-            made.handles.append(await asyncio.shield(temporal.start_job(self.client, request)))
+            started = await asyncio.shield(temporal.start_job(self.client, request))
+            made.handles.append(self.client.get_workflow_handle(started.id, result_type=JobResult))
             made.written += [key] if capability == "notes.write" else []
 
     async def _refreshes(self, ids: Sequence[UUID], provider_id: str, rate: float) -> None:
@@ -108,6 +117,11 @@ class Ground:
             due = random.sample(list(ids), min(round(rate), len(ids)))
             await self.due(due)
             await temporal.start_sweep(self.client, SweepRequest(provider_id=provider_id))
+
+    async def went_on_before(self, rate: float, provider_id: str = "simulator") -> None:
+        """As if the traffic had gone on for ten minutes: what was called before is told by whole minutes."""
+        async with self.sessions.begin() as session:
+            await session.execute(_BEFORE, {"provider": provider_id, "rate": rate})
 
     async def due(self, ids: Sequence[UUID]) -> None:
         async with self.sessions.begin() as session:
@@ -150,9 +164,24 @@ class Ground:
         async with self.sessions.begin() as session:
             return list(await session.scalars(select(OutageNote).order_by(OutageNote.id)))
 
+    async def story(self) -> str:
+        """The timelines, for whoever reads why a test failed."""
+        return "\n".join(f"{note.at:%H:%M:%S} {note.step}: {note.what}" for note in await self.notes())
+
+    async def parked(self) -> list[ParkedJob]:
+        async with self.sessions.begin() as session:
+            return list(await session.scalars(select(ParkedJob)))
+
     async def journal(self) -> list[Mitigation]:
         async with self.sessions.begin() as session:
             return list(await session.scalars(select(Mitigation).order_by(Mitigation.id)))
+
+    async def is_contained(self, provider_id: str = "simulator") -> bool:
+        return any(each.provider_id == provider_id and each.brake == Brake.QUEUE for each in await self.journal())
+
+    async def is_ramped(self, provider_id: str = "simulator") -> bool:
+        over = {Step.REPLAY, Step.VALIDATE, Step.CLOSE}
+        return any(each.provider_id == provider_id and each.step in over for each in await self.outages())
 
     async def queue_rate(self, provider_id: str = "simulator") -> float | None:
         """As the server has it."""

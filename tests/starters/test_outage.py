@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from integrations.db import outages
 from integrations.db.outage_tables import Mitigation
 from integrations.db.session import Sessions
-from integrations.domain.outage import Ended, OutageResult, Scope, Step
+from integrations.domain.outage import Brake, Ended, OutageResult, Scope, Step
 from integrations.domain.verdict import Meaning
 from starters.app import app
 from tests.db.test_outage_counts import add, made
@@ -107,6 +107,18 @@ class TestTheStatus:
         assert "github is only observed, nothing is touched: outage is paused by ada" in told.out
         assert "only observed, nothing is touched: outage is paused by ada" in all_of_it.out
         assert ["automation"] in told.printed_commands
+
+    async def test_of_everything_says_that_nobody_is_demoted_meanwhile(
+        self, runbook: Runbook, sessions: Sessions
+    ) -> None:
+        outage_id = await add_outage(sessions, GITHUB)
+        await add_brake(sessions, outage_id, Brake.SHIELD, provider_id=GITHUB)
+
+        told = runbook("status")
+
+        line = next(line for line in told.out.splitlines() if line.startswith("automation "))
+        assert "shielded" in line
+        assert "nobody is demoted for what github says: its outage" in line
 
     async def test_says_that_its_lease_ran_out(self, runbook: Runbook, sessions: Sessions) -> None:
         outage_id = await add_outage(sessions, GITHUB)

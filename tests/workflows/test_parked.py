@@ -91,6 +91,7 @@ class TestAJobOutOfPatience:
         assert seen.typed_search_attributes.get(temporal.STEP) == "parked"
         assert "▶ parked: it waits until its provider is back" in str(told)
         assert "runbook outage status simulator" in str(told)
+        assert f"temporal workflow signal -w {handle.id} --name go_on" in str(told)
         assert "Press when the provider works again" in str(told)
 
     async def test_is_parked_again_with_a_new_patience(self, time_skipping: WorkflowEnvironment) -> None:
