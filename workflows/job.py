@@ -5,7 +5,8 @@ call ──done, blocked, refused──▶ the result
                                               └─none──▶ the result, with what the refresh found
 
 The patience ends while it waits for its provider: what is under way is heard out, and then the job is parked, not
-failed. A row says so, and the signal `go_on` has it call again, with the same key and a new patience of ten minutes at least.
+failed. A row says so, and the signal `go_on` has it call again, with the same key and a new patience, of ten minutes
+at least.
 """
 
 import asyncio

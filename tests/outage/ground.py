@@ -17,12 +17,16 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
 from integrations import task_queues, temporal
+from integrations.db import calls
 from integrations.db.outage_tables import Mitigation, Outage, OutageNote, ParkedJob
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, Credential
+from integrations.domain.call import Caller, ProviderCall
+from integrations.domain.gate import Purpose
 from integrations.domain.job import JobRequest, JobResult
 from integrations.domain.outage import Brake, OutageResult, Step, outage_id
 from integrations.domain.refresh import SweepRequest
+from integrations.domain.verdict import Meaning
 from integrations.settings import Settings
 from integrations.task_queues import provider_queue
 
@@ -122,6 +126,35 @@ class Ground:
         """As if the traffic had gone on for ten minutes: what was called before is told by whole minutes."""
         async with self.sessions.begin() as session:
             await session.execute(_BEFORE, {"provider": provider_id, "rate": rate})
+
+    async def called_seldom(self, ids: Sequence[UUID], *, every: timedelta, outcomes: Sequence[str]) -> None:
+        """Calls as the worker's recorder has written them down, the last one just now."""
+        now = datetime.now(UTC)
+        async with self.sessions.begin() as session:
+            await calls.add(
+                session,
+                [
+                    (
+                        number,
+                        ProviderCall(
+                            caller=Caller("org:acme-0", ids[0], Purpose.USE, 1),
+                            provider_id="simulator",
+                            endpoint="notes.read",
+                            outcome=Meaning(outcome),
+                            rule="a test",
+                            status=503,
+                            duration_ms=10,
+                            at=now - every * (len(outcomes) - 1 - number),
+                        ),
+                    )
+                    for number, outcome in enumerate(outcomes)
+                ],
+            )
+
+    async def runs(self, workflow_type: str) -> list[str]:
+        """Of this test: the server is the session's."""
+        query = f"WorkflowType = '{workflow_type}' AND ExecutionStatus = 'Running'"
+        return [each.id async for each in self.client.list_workflows(query)]
 
     async def due(self, ids: Sequence[UUID]) -> None:
         async with self.sessions.begin() as session:
