@@ -18,6 +18,7 @@ from temporalio.service import RPCError
 
 from integrations import task_queues, temporal
 from integrations.db import calls
+from integrations.db.call_tables import ProviderCall as Call
 from integrations.db.outage_tables import Mitigation, Outage, OutageNote, ParkedJob
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, Credential
@@ -150,6 +151,12 @@ class Ground:
                     for number, outcome in enumerate(outcomes)
                 ],
             )
+
+    async def probes(self) -> list[datetime]:
+        """When the provider was probed, as the recorder has it."""
+        query = select(Call.at).where(Call.purpose == Purpose.PROBE).order_by(Call.at)
+        async with self.sessions.begin() as session:
+            return list(await session.scalars(query))
 
     async def runs(self, workflow_type: str) -> list[str]:
         """Of this test: the server is the session's."""

@@ -1,134 +1,51 @@
-"""How another platform's rate limits and outages do harm by mistake, as triggers. Of its list of pitfalls:
+"""How another platform's rate limits make an outage worse, as triggers. Of its list of pitfalls:
 
-| W16 | a failure of what keeps the rate limit's state has a completed call made again | here |
+| W15 | a 5xx resets the adaptive throttle, a Retry-After on a 503 is ignored | here |
+| W16 | a failure of the limit's store has a completed call made again | tests/job/test_limits_state.py |
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import timedelta
+import time
+from itertools import pairwise
 
 import pytest
-import pytest_asyncio
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
-from temporalio.client import Client
 
-from integrations.db import mitigations
-from integrations.db.outage_tables import Mitigation
-from integrations.db.session import Sessions, make_engine, make_sessions
+from integrations.db.session import Sessions
 from integrations.db.vault import Vault
-from integrations.domain.job import JobResult
-from integrations.domain.outage import Brake, Cut, Target
-from integrations.providers.oauth import Providers
-from integrations.settings import Settings
-from starters.client import Platform
-from starters.embedded.ports import free_port
-from tests.activities.connected import connected
-from tests.factories import every
-from tests.job.conftest import Jobs, working
-from tests.job.waiting import attempts, failed_once
-from tests.outage_rows import add_outage
-from tests.providers.person import Person
-from worker.recorder import Recorder, recording
-from worker.wiring import build_workers
+from integrations.domain.outage import Limits
+from tests.outage.conftest import HURRY
+from tests.outage.ground import Ground, until
+from tests.outage.test_scopes import connections
 
-Without = Callable[[str], AbstractAsyncContextManager[None]]
-STATE = "service_mitigations"
+ASKED = 9
+"""Seconds, longer than any wait of ours in this hurry."""
 
 
-async def circuit(sessions: Sessions) -> None:
-    """Of what a job writes with, which lets one call through every ten seconds."""
-    outage_id = await add_outage(sessions)
-    cut = Cut(target=Target(provider_id="simulator", brake=Brake.CIRCUIT, name="notes.write"), rate=0.1)
-    async with sessions.begin() as session:
-        await mitigations.put(session, outage_id, [cut], timedelta(minutes=2), reason="5xx", by="the test")
+@pytest.mark.chaos
+@pytest.mark.timeout(180)
+@pytest.mark.usefixtures("detector")
+async def test_a_503_that_says_when_to_come_back_is_believed_and_lets_nothing_more_through(
+    ground: Ground, sessions: Sessions, vault: Vault
+) -> None:
+    """W15: each 5xx leaves the brake where it is, and the next probe waits as long as the provider asks for."""
+    assert HURRY.probe_most.total_seconds() < ASKED
+    due = await connections(ground, sessions, vault)
+    await ground.went_on_before(2)
+    async with ground.traffic(due.ids, jobs=8, refreshes=0, capabilities=("notes.read",)) as jobs:
+        await ground.breaks(kind="status", status=503, retry_after=ASKED)
+        await until(ground.is_contained, "it is contained", 40)
+        begun = time.time()
+        await asyncio.sleep(3 * ASKED + 4)
+        ended = time.time()
+        probes = [at.timestamp() for at in await ground.probes()]
+        rate = await ground.queue_rate()
+        await ground.heals()
+        await until(ground.is_ramped, "everything is let through again", 90)
+    await asyncio.wait_for(ground.outage().result(), 60)
 
-
-@pytest_asyncio.fixture
-async def unwritable() -> AsyncIterator[Recorder]:
-    """A recorder whose database is not there."""
-    nowhere = make_engine(f"postgresql+asyncpg://nobody@127.0.0.1:{free_port()}/nowhere")
-    async with recording(make_sessions(nowhere)) as recorder:
-        yield recorder
-    await nowhere.dispose()
-
-
-@pytest_asyncio.fixture
-async def jobs(
-    settings: Settings,
-    simulator_url: str,
-    engine: AsyncEngine,
-    sessions: Sessions,
-    vault: Vault,
-    providers: Providers,
-    client: Client,
-    person: Person,
-    unwritable: Recorder,
-) -> AsyncIterator[Jobs]:
-    """No call of theirs can be recorded."""
-    connection = await connected(sessions, vault, providers, person)
-    recorded = Providers(providers.catalog, providers._http, unwritable)
-    async with working(build_workers(client, engine, recorded, {}, settings, ["simulator"])):
-        knowing = settings.model_copy(update={"simulator_url": simulator_url})
-        yield Jobs(Platform(knowing, sessions, client), person, connection)
-
-
-@pytest.fixture
-def without(engine: AsyncEngine) -> Without:
-    """For so long every statement about a table fails."""
-
-    @asynccontextmanager
-    async def gone(table: str) -> AsyncIterator[None]:
-        async with engine.begin() as connection:
-            await connection.execute(text(f"ALTER TABLE {table} RENAME TO {table}_gone"))
-        try:
-            yield
-        finally:
-            async with engine.begin() as connection:
-                await connection.execute(text(f"ALTER TABLE {table}_gone RENAME TO {table}"))
-
-    return gone
-
-
-class TestACallThatIsDone:
-    """W16."""
-
-    async def test_is_not_made_again_when_its_limit_can_be_neither_read_nor_written_any_more(
-        self, jobs: Jobs, sessions: Sessions, without: Without, unwritable: Recorder
-    ) -> None:
-        await circuit(sessions)
-        # The note is written down at once, and the answer is on its way for a second or two.
-        await jobs.person.breaks(kind="drip", path="/api/notes", bytes_per_s=100, count=1)
-        handle = await jobs.start("notes.write", key="invoice-7", text="hi")
-        async with asyncio.timeout(20):
-            while not await jobs.person.requests("/api/notes", "POST"):
-                await asyncio.sleep(0.02)
-
-        async with without(STATE):
-            result: JobResult = await asyncio.wait_for(handle.result(), 30)
-
-        assert (result.done, result.status) == (True, 201)
-        assert await attempts(handle) == 1
-        assert len(await jobs.person.requests("/api/notes", "POST")) == 1
-        assert await jobs.written() == 1
-        [row] = await every(sessions, Mitigation)
-        assert row.admitted_at is not None
-        # Nor did it wait for the recorder, which has it still.
-        assert len(unwritable._waiting) == 1
-
-
-class TestACallBeforeWhichItsLimitCannotBeRead:
-    async def test_is_not_made_and_made_once_later(self, jobs: Jobs, sessions: Sessions, without: Without) -> None:
-        await circuit(sessions)
-        async with without(STATE):
-            handle = await jobs.start("notes.write", key="invoice-8", text="hi")
-            async with asyncio.timeout(20):
-                while not await failed_once(handle):
-                    await asyncio.sleep(0.05)
-            assert await jobs.person.requests("/api/notes", "POST") == []
-
-        result: JobResult = await asyncio.wait_for(handle.result(), 60)
-
-        assert result.done
-        assert len(await jobs.person.requests("/api/notes", "POST")) == 1
+    assert all(each.done for each in await jobs.results())
+    assert len(probes) >= 2
+    assert all(after - before >= ASKED - 0.5 for before, after in pairwise(probes)), await ground.story()
+    # As much as at the beginning, after every 5xx: a trickle of two calls a second.
+    assert rate == pytest.approx(Limits().trickle(2.0), rel=0.5)
+    assert await ground.calls(begun + 1, ended) <= len(probes) + (ended - begun) * (rate or 0) + 3

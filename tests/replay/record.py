@@ -30,7 +30,7 @@ from integrations.domain.refresh import Chunk, Refresh, RefreshRequest, SweepReq
 from integrations.domain.replay import Repace, ReplayRequest, Said
 from integrations.domain.run import Run
 from integrations.domain.verdict import Meaning
-from tests.replay import reauth_scenarios
+from tests.replay import outage_scenarios, reauth_scenarios
 from tests.workflows.fake_replay import FakeReplay
 from tests.workflows.fakes import (
     CALLED,
@@ -460,6 +460,7 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "NotificationDeliveryWorkflow/arrived": arrived,
     "NotificationDeliveryWorkflow/arrived_for_all": arrived_for_all,
     "NotificationDeliveryWorkflow/given_up": given_up,
+    **{f"ProviderOutageWorkflow/{name}": each for name, each in outage_scenarios.SCENARIOS.items()},
 }
 
 
