@@ -37,10 +37,13 @@ class Scoper:
             cells = await outage_counts.matrix(session, request.provider_id, datetime.now(UTC) - self._limits.window)
         if request.provider_id == OURS:
             return await self._ours(row), None
-        reach = _wished(wish) if wish is not None else await self._reach(request.provider_id, row, cells)
+        probes: list[Probe] = []
+        reach = _wished(wish) if wish is not None else await self._reach(request.provider_id, row, cells, probes)
         if isinstance(reach, Scoped):
             return reach, None
-        return await self.aimed(request.provider_id, reach, cells)
+        scoped, before = await self.aimed(request.provider_id, reach, cells)
+        after = max((each.after for each in probes if each.after), default=None)
+        return scoped.model_copy(update={"after": after}), before
 
     async def aimed(self, provider_id: str, reach: Reach, cells: Sequence[Cell]) -> tuple[Scoped, Baseline]:
         """What to hold back for it."""
@@ -77,13 +80,17 @@ class Scoper:
         why = row.reason if row is not None else "no provider is named"
         return Scoped(scope=Scope.OURS, names=names, targets=tuple(aims), why=why)
 
-    async def _reach(self, provider_id: str, row: Outage | None, cells: list[Cell]) -> Reach | Scoped:
+    async def _reach(
+        self, provider_id: str, row: Outage | None, cells: list[Cell], made: list[Probe]
+    ) -> Reach | Scoped:
+        """`made` gets the probes that were needed."""
         finding = Finding.model_validate(row.finding) if row is not None and row.finding else None
         if finding is not None and not any(each.failing for each in cells):
             cells = list(finding.matrix)
         failing = sorted({each.endpoint for each in cells if each.failing})
         if finding is None or not finding.certain:
             probes = await self._probes(provider_id, failing or [""], self._limits.quiet_probes)
+            made += probes
             doubt = _doubted(probes, finding)
             if doubt is not None:
                 return doubt
@@ -94,12 +101,14 @@ class Scoper:
         if reach.ask is Scope.TENANT:
             tenants = {each.tenant for each in cells}
             others = await self._probes(provider_id, failing, _OTHERS, other_than=tenants)
+            made += others
             # Others there are and cannot be asked for: then the narrowest reading stands.
             alone = not others and await self._prober.is_alone(provider_id, tenants)
             reach = scope_of([*cells, *_cells(others)], self._limits, alone=alone)
         if reach.ask is Scope.ENDPOINT:
             rest = [each for each in self._endpoints(provider_id) if each not in failing]
             others = await self._probes(provider_id, rest[:_OTHERS], _OTHERS)
+            made += others
             reach = scope_of([*cells, *_cells(others)], self._limits, alone=True)
         return reach
 

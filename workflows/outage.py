@@ -90,10 +90,12 @@ class ProviderOutageWorkflow(OutageAsked):
                 break
             await self._rest(self._limits.every, f"unclear, look again: {scoped.why}")
         self._know(scope=scoped.scope, why=scoped.why, targets=scoped.targets if scoped.clear else ())
+        if scoped.after is not None:
+            self._know(next_probe=workflow.now() + next_wait(None, self._limits, scoped.after))
         return Step.CONTAIN if self._progress.targets else Step.CLOSE
 
     async def _contain(self) -> Step:
-        self._know(percent=0, paced_at=None, successes=0, wait=None, next_probe=None, turns=0, replaying_since=None)
+        self._know(percent=0, paced_at=None, successes=0, wait=None, turns=0, replaying_since=None)
         self._show("calls are held back to a trickle")
         await self._do(OutageActivities.contain, self._tick(), "contain", f"a trickle: {self._progress.reach}")
         return Step.SHIELD
@@ -245,7 +247,7 @@ class ProviderOutageWorkflow(OutageAsked):
 
     def _relapse(self, look: Look) -> Step:
         self._story.note(f"a relapse at {self._progress.percent} %: {look.sample.words}")
-        self._know(relapses=self._progress.relapses + 1, why=f"relapsed: {look.sample.words}")
+        self._know(relapses=self._progress.relapses + 1, why=f"relapsed: {look.sample.words}", next_probe=None)
         return Step.CONTAIN
 
     async def _pace(self, percent: int) -> None:

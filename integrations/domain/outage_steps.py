@@ -37,6 +37,8 @@ class Scoped(Message):
     why: str
     clear: bool = True
     """False: look again before anything is contained."""
+    after: timedelta | None = None
+    """How long the provider asked its probes to leave it alone."""
 
 
 class Tick(Message):
