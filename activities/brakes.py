@@ -10,6 +10,7 @@ Each step is safe to repeat. A circuit and a shield are on as soon as their line
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,6 +23,8 @@ from integrations.db.session import Sessions
 from integrations.domain.outage import Brake, Cut, Target
 from integrations.task_queues import Rates, fairness_key, provider_queue
 
+_OF_QUEUES: Final = frozenset({Brake.QUEUE, Brake.TENANT})
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -29,6 +32,14 @@ class Held:
     """Whose leases are renewed. 0: none is on, or somebody has released them."""
     mended: tuple[str, ...]
     """Providers whose queue did not say what the journal says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Off:
+    brakes: int = 0
+    """That were on. Repeated, none."""
+    due: int = 0
+    """Connections of which something was set aside under a shield: each is asked again at once."""
 
 
 class Brakes:
@@ -44,8 +55,8 @@ class Brakes:
         """
         async with self._sessions.begin() as session:
             others = await mitigations.put(session, outage_id, cuts, lease, reason=reason, by=by)
-        for provider_id in sorted({cut.target.provider_id for cut in cuts}):
-            await self.settle(client, provider_id)
+        for provider_id in sorted({cut.target.provider_id for cut in cuts if cut.target.brake in _OF_QUEUES}):
+            await self.settle(client, provider_id, changed=True)
         return others
 
     async def hold(self, client: Client, outage_id: UUID, lease: timedelta) -> Held:
@@ -56,14 +67,15 @@ class Brakes:
         mended = [provider_id for provider_id in providers if await self.settle(client, provider_id)]
         return Held(renewed, tuple(mended))
 
-    async def release(self, client: Client, outage_id: UUID, *, by: str, reason: str, lapsed_only: bool = False) -> int:
-        """Take an outage's brakes off, and mark them as released. How many were on; repeated, none.
+    async def release(self, client: Client, outage_id: UUID, *, by: str, reason: str, lapsed_only: bool = False) -> Off:
+        """Take an outage's brakes off, and mark them as released. What was set aside under its shields is due at once.
 
         `lapsed_only`: those alone whose lease has run out.
         """
         async with self._sessions.begin() as session:
-            providers = _providers(await mitigations.on(session, outage_id, lapsed_only=lapsed_only))
-        count = 0
+            lines = await mitigations.on(session, outage_id, lapsed_only=lapsed_only)
+        providers, queues = _providers(lines), _providers([line for line in lines if line.brake in _OF_QUEUES])
+        brakes = due = 0
         for provider_id in providers:
             async with self._sessions.begin() as session:
                 await mitigations.lock(session, provider_id)
@@ -71,27 +83,33 @@ class Brakes:
                     session, outage_id, provider_id, by=by, reason=reason, lapsed_only=lapsed_only
                 )
                 # Before the commit: the lines say that they are on until the queue is free.
-                await _settle(session, client, provider_id, reason)
-                # With it: what was confirmed before the shield is not announced first.
-                await shield.lifted(session, outage_id)
-            count += released
-        return count
+                await _settle(session, client, provider_id, reason, changed=provider_id in queues)
+                # With it: what is refused from then on is believed.
+                lifted = await shield.lifted(session, outage_id) if released else 0
+            brakes, due = brakes + released, due + lifted
+        return Off(brakes, due)
 
-    async def settle(self, client: Client, provider_id: str) -> bool:
-        """Have a provider's queue let out what the journal says. Whether it said anything else."""
+    async def settle(self, client: Client, provider_id: str, *, changed: bool = False) -> bool:
+        """Have a provider's queue let out what the journal says. Whether it said anything else.
+
+        `changed`: the journal said something else a moment ago.
+        """
         async with self._sessions.begin() as session:
             await mitigations.lock(session, provider_id)
-            return await _settle(session, client, provider_id)
+            return await _settle(session, client, provider_id, changed=changed)
 
 
-async def _settle(session: AsyncSession, client: Client, provider_id: str, reason: str = "no brake is on") -> bool:
+async def _settle(
+    session: AsyncSession, client: Client, provider_id: str, reason: str = "no brake is on", *, changed: bool
+) -> bool:
     lines = await mitigations.of_provider(session, provider_id)
     ours = map(fairness_key, await mitigations.tenants_ever(session, provider_id))
-    braking = [line for line in lines if line.brake in {Brake.QUEUE, Brake.TENANT}]
+    braking = [line for line in lines if line.brake in _OF_QUEUES]
     if braking:
         held_by = (await mitigations.holder(session, braking[0])).provider_id
         reason = f"{braking[0].reason} (by {braking[0].put_by}); runbook outage explain {held_by}"
-    return await task_queues.limit(client, provider_queue(provider_id), _rates(braking), set(ours), reason=reason)
+    queue, wanted = provider_queue(provider_id), _rates(braking)
+    return await task_queues.limit(client, queue, wanted, set(ours), reason=reason, changed=changed)
 
 
 def _rates(lines: Sequence[Mitigation]) -> Rates:

@@ -54,7 +54,7 @@ class OutageDetectorActivities:
             await self._write(session, each, why_not)
         for outage in are_open.values():
             if outage.observed and outage.provider_id not in {each.provider_id for each in found}:
-                await self._close_if_over(session, outage)
+                await self._look_on(session, outage, why_not)
         return _Seen(
             Looked(
                 every=self._limits.every,
@@ -98,11 +98,14 @@ class OutageDetectorActivities:
         if why_not is not None:
             await outages.note(session, outage_id, f"held: {why_not}", Step.SCOPE, f"only looked at: {why_not}")
 
-    async def _close_if_over(self, session: AsyncSession, outage: Outage) -> None:
+    async def _look_on(self, session: AsyncSession, outage: Outage, why_not: str | None) -> None:
+        """One that was only looked at and does not trip now is over, or is acted on as soon as it may be."""
         why = await outage_detected.over(session, outage, self._limits)
         if why is not None:
             await outages.close(session, outage.id, Ended.PASSED, by=DETECTOR, reason=why)
             await outages.note(session, outage.id, "passed", Step.CLOSE, f"over by itself: {why}")
+        elif why_not is None:
+            await outage_detected.act(session, outage.id)
 
 
 def _spared(acted_on: Mapping[str, Outage]) -> set[str]:

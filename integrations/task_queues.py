@@ -86,11 +86,14 @@ async def config(client: Client, queue: str) -> TaskQueueConfig:
     return (await client.workflow_service.describe_task_queue(asked, timeout=_PATIENCE)).config
 
 
-async def limit(client: Client, queue: str, wanted: Rates, ours: Collection[str] = (), *, reason: str) -> bool:
-    """Have an activity queue let out what is wanted, and no more. Whether anything had to be changed for that.
+async def limit(
+    client: Client, queue: str, wanted: Rates, ours: Collection[str] = (), *, reason: str, changed: bool = False
+) -> bool:
+    """Have an activity queue let out what is wanted, and no more. Whether anything had to be said for that.
 
     `ours`: the fairness keys whose weights are ours to take off. A limit that somebody else has set stays where none
-    is wanted. Safe to repeat. Raises RPCError when the server does not answer.
+    is wanted. `changed`: what is wanted was something else a moment ago. It is said in any case, for the server may
+    still show what was there before the last change. Safe to repeat. Raises RPCError when the server does not answer.
     """
     found = await config(client, queue)
     change = UpdateTaskQueueConfigRequest(
@@ -99,15 +102,16 @@ async def limit(client: Client, queue: str, wanted: Rates, ours: Collection[str]
         task_queue=queue,
         task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
     )
-    if _differs(found.queue_rate_limit, wanted.queue):
+    if _is_to_be_said(found.queue_rate_limit, wanted.queue, changed=changed):
         change.update_queue_rate_limit.CopyFrom(_update(wanted.queue, reason))
-    if _differs(found.fairness_keys_rate_limit_default, wanted.for_all_keys):
+    if _is_to_be_said(found.fairness_keys_rate_limit_default, wanted.for_all_keys, changed=changed):
         change.update_fairness_key_rate_limit_default.CopyFrom(_update(wanted.for_all_keys, reason))
     there = found.fairness_weight_overrides
     for key, weight in wanted.weights.items():
-        if key not in there or not math.isclose(there[key], weight, rel_tol=_SAME):
+        if changed or key not in there or not math.isclose(there[key], weight, rel_tol=_SAME):
             change.set_fairness_weight_overrides[key] = weight
-    change.unset_fairness_weight_overrides.extend(sorted(key for key in set(ours) & set(there) - set(wanted.keys)))
+    over = set(ours) - set(wanted.keys)
+    change.unset_fairness_weight_overrides.extend(sorted(over if changed else over & set(there)))
     if not any(field.name in _CHANGES for field, _ in change.ListFields()):
         return False
     await client.workflow_service.update_task_queue_config(change, timeout=_PATIENCE)
@@ -124,12 +128,13 @@ _CHANGES: Final = frozenset(
 )
 
 
-def _differs(found: RateLimitConfig, wanted: float | None) -> bool:
-    """Is it to be changed? A limit that nobody of us has set is not taken off."""
+def _is_to_be_said(found: RateLimitConfig, wanted: float | None, *, changed: bool) -> bool:
+    """A limit that nobody of us has set is not taken off."""
     there = found.rate_limit.requests_per_second if found.HasField("rate_limit") else None
     if wanted is None:
-        return there is not None and found.metadata.update_identity == IDENTITY
-    return there is None or not math.isclose(there, wanted, rel_tol=_SAME)
+        is_ours = found.metadata.update_identity == IDENTITY
+        return is_ours if there is not None else changed
+    return changed or there is None or not math.isclose(there, wanted, rel_tol=_SAME)
 
 
 def _update(rate: float | None, reason: str) -> UpdateTaskQueueConfigRequest.RateLimitUpdate:

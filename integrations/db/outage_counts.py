@@ -24,8 +24,8 @@ _ENOUGH: Final = 20
 # in an outage is no end.
 _WEIGHT: Final = f"sum(CASE WHEN {FAILING} THEN 3 ELSE -1 END)"
 # What went well before the trouble says nothing of now. It may be the provider's, an endpoint's or a tenant's: whose
-# sum is greatest knows when it began. The small ones at an endpoint keep their number: that a tenant is alone in its
-# trouble is told by how many others have none.
+# sum is greatest knows when it began. By the same weight cells stand for themselves. The others at an endpoint keep
+# their number: that a tenant is alone in its trouble is told by how many others have none.
 _MATRIX: Final = text(f"""
 WITH call AS MATERIALIZED (
   SELECT at, endpoint, tenant, {FAILING} AS failing, greatest(
@@ -42,7 +42,7 @@ WITH call AS MATERIALIZED (
   WHERE at >= coalesce((SELECT at FROM beginning), :since)
   GROUP BY endpoint, tenant
 ), ranked AS (
-  SELECT *, row_number() OVER (ORDER BY failing DESC, calls DESC, endpoint, tenant) <= :worst AS stands FROM cell
+  SELECT *, row_number() OVER (ORDER BY 4 * failing - calls DESC, endpoint, tenant) <= :worst AS stands FROM cell
 )
 SELECT endpoint, CASE WHEN stands THEN tenant ELSE '' END AS tenant, cast(sum(calls) AS bigint) AS calls,
   cast(sum(failing) AS bigint) AS failing, count(*) AS tenants

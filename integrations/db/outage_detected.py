@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -47,15 +48,20 @@ async def over(session: AsyncSession, outage: Outage, limits: Limits) -> str | N
     return None
 
 
+async def act(session: AsyncSession, outage_id: UUID) -> None:
+    """It is no longer only looked at: nothing keeps the platform from acting."""
+    await session.execute(update(Outage).where(Outage.id == outage_id).values(observed=False, why_not=None))
+
+
 async def unattended(session: AsyncSession, limits: Limits) -> list[OutageRequest]:
-    """Open ones that may lack their workflow, to be started or joined.
+    """Open ones that may lack their workflow, to be started or joined: of a platform that may act, all of them.
 
     Where a brake is on, one was at it: when it was ended by hand, the brake's lease is waited for, and reconcile
     releases it. What a person opened a moment ago is that person's to start.
     """
     brake = exists().where(Mitigation.outage_id == Outage.id, Mitigation.released_at.is_(None))
     mine = or_(Outage.opened_by == DETECTOR, Outage.opened_at < func.now() - limits.every)
-    query = select(Outage).where(Outage.closed_at.is_(None), ~Outage.observed, ~brake, mine)
+    query = select(Outage).where(Outage.closed_at.is_(None), ~brake, mine)
     return [
         OutageRequest(provider_id=each.provider_id, by=each.opened_by, reason=each.reason)
         for each in await session.scalars(query.order_by(Outage.provider_id))

@@ -61,13 +61,14 @@ def _of_tenants(there: Sequence[Cell], sick: Sequence[Cell], limits: Limits, *, 
     theirs = {each.tenant for each in sick}
     others = [each for each in there if each.tenant not in theirs]
     mine, rest = _tenants(sick), _tenants(others)
-    if "" in theirs or _failing(others, limits):
+    # Whoever is counted together with others cannot be named.
+    names = tuple(sorted(theirs - {""}))
+    if not names or _failing(others, limits):
         return None
     if there and mine > 1 and mine >= rest:
         # Half of those who call, or more, have nothing in common but what they call.
         return None
     who, where = words(theirs), words({each.endpoint for each in sick})
-    names = tuple(sorted(theirs))
     if not there:
         return Reach(scope=Scope.TENANT, names=names, why=f"{who} fails at {where}, which answers most other calls")
     if others:

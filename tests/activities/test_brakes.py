@@ -1,18 +1,19 @@
 """Brakes at a real Temporal: what its queues say is what the journal says, whoever is killed in between."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import RateLimit
+from temporalio.api.taskqueue.v1 import RateLimit, TaskQueueConfig
 from temporalio.api.workflowservice.v1 import UpdateTaskQueueConfigRequest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from activities import brakes as brakes_module
-from activities.brakes import Brakes, Held
+from activities.brakes import Brakes, Held, Off
 from integrations import task_queues
 from integrations.db import automation
 from integrations.db.outage_tables import Mitigation
@@ -22,12 +23,16 @@ from integrations.db.vault import Vault
 from integrations.domain.automation import FailureMode, Step
 from integrations.domain.outage import OURS, Brake, Cut, Target
 from integrations.task_queues import IDENTITY, provider_queue
+from tests.db.test_shield import LATER, refresh_at, set_aside
 from tests.factories import add_connection, add_credential, every, stored
 from tests.outage_rows import add_outage
 
 LEASE = timedelta(minutes=2)
 TOLD = {"reason": "Simulator answers 503", "by": "outage-detector"}
 HEALED = {"reason": "healed", "by": "outage-detector"}
+
+
+_COMES_THROUGH = 0.3
 
 
 class KilledError(BaseException):
@@ -59,13 +64,15 @@ def tenant(provider_id: str, rate: float, name: str = "org:acme") -> Cut:
 
 
 async def rate(client: Client, provider_id: str) -> float | None:
-    """What the server says of the whole queue."""
+    """What the server says of the whole queue, once a change has come through to where it is asked."""
+    await asyncio.sleep(_COMES_THROUGH)
     found = (await task_queues.config(client, provider_queue(provider_id))).queue_rate_limit
     return round(found.rate_limit.requests_per_second, 3) if found.HasField("rate_limit") else None
 
 
 async def tenants(client: Client, provider_id: str) -> dict[str, float]:
     """What the server lets out of single keys, as it counts: the limit of all keys times the key's weight."""
+    await asyncio.sleep(_COMES_THROUGH)
     found = await task_queues.config(client, provider_queue(provider_id))
     whole = found.fairness_keys_rate_limit_default.rate_limit.requests_per_second
     return {key: round(whole * weight, 3) for key, weight in found.fairness_weight_overrides.items()}
@@ -85,6 +92,7 @@ async def somebody_sets(client: Client, provider_id: str, rate: float | None) ->
             update_queue_rate_limit=given,
         )
     )
+    await asyncio.sleep(_COMES_THROUGH)
 
 
 @pytest.fixture
@@ -119,8 +127,8 @@ class TestPutOn:
         for _ in range(2):
             assert await brakes.put_on(client, outage_id, [queue(provider_id, 0.5)], LEASE, **TOLD) == []
 
+        assert await rate(client, provider_id) == 0.5
         found = (await task_queues.config(client, provider_queue(provider_id))).queue_rate_limit
-        assert found.rate_limit.requests_per_second == 0.5
         assert found.metadata.update_identity == IDENTITY
         assert found.metadata.reason == "Simulator answers 503 (by outage-detector); runbook outage explain ours"
 
@@ -144,6 +152,34 @@ class TestPutOn:
             assert await rate(client, provider_id) == wanted
             assert await tenants(client, provider_id) == {"org:acme": wanted}
 
+    async def test_again_before_the_server_shows_the_change_is_said_all_the_same(
+        self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        outage_id = await add_outage(sessions, provider_id)
+        for wanted in (0.5, 2.5):
+            await brakes.put_on(client, outage_id, [queue(provider_id, wanted)], LEASE, **TOLD)
+            await rate(client, provider_id)
+        shown = await task_queues.config(client, provider_queue(provider_id))
+        await brakes.put_on(client, outage_id, [queue(provider_id, 0.5)], LEASE, **TOLD)
+
+        async def late(_client: Client, _queue: str) -> TaskQueueConfig:
+            return shown
+
+        with monkeypatch.context() as patched:
+            patched.setattr(task_queues, "config", late)
+            await brakes.put_on(client, outage_id, [queue(provider_id, 2.5)], LEASE, **TOLD)
+
+        assert await rate(client, provider_id) == 2.5
+
+        async def nothing_yet(_client: Client, _queue: str) -> TaskQueueConfig:
+            return TaskQueueConfig()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(task_queues, "config", nothing_yet)
+            await brakes.release(client, outage_id, **HEALED)
+
+        assert await rate(client, provider_id) is None
+
     async def test_where_another_outage_brakes_leaves_that_ones_rate(
         self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
     ) -> None:
@@ -154,7 +190,7 @@ class TestPutOn:
 
         assert others == [Target(provider_id=provider_id, brake=Brake.QUEUE)]
         assert await rate(client, provider_id) == 0.5
-        assert await brakes.release(client, ours, **HEALED) == 0
+        assert (await brakes.release(client, ours, **HEALED)).brakes == 0
         assert await rate(client, provider_id) == 0.5
 
     async def test_killed_before_the_queue_is_made_good_by_the_next_look(
@@ -189,6 +225,7 @@ class TestHold:
             assert await brakes.hold(client, outage_id, LEASE) == Held(1, (provider_id,))
             assert await rate(client, provider_id) == 0.5
 
+        await asyncio.sleep(_COMES_THROUGH)
         assert await brakes.hold(client, outage_id, LEASE) == Held(1, ())
 
     async def test_says_that_nothing_is_on_any_more(
@@ -210,14 +247,31 @@ class TestRelease:
         cuts = [queue(provider_id, 0.5), tenant(provider_id, 1), shield]
         await brakes.put_on(client, outage_id, cuts, LEASE, **TOLD)
 
-        assert await brakes.release(client, outage_id, **HEALED) == 3
-        assert await brakes.release(client, outage_id, **HEALED) == 0
+        assert (await brakes.release(client, outage_id, **HEALED)).brakes == 3
+        assert (await brakes.release(client, outage_id, **HEALED)).brakes == 0
 
+        assert await rate(client, provider_id) is None
         found = await task_queues.config(client, provider_queue(provider_id))
         assert not found.queue_rate_limit.HasField("rate_limit")
         assert not found.fairness_keys_rate_limit_default.HasField("rate_limit")
         assert dict(found.fairness_weight_overrides) == {}
         assert await every(sessions, Mitigation, released_at=None) == []
+
+    async def test_has_what_was_set_aside_under_a_shield_asked_again(
+        self, brakes: Brakes, client: Client, sessions: Sessions, vault: Vault, provider_id: str
+    ) -> None:
+        aside, other = [await add_connection(sessions, provider_id=provider_id) for _ in range(2)]
+        for row in (aside, other):
+            await add_credential(sessions, vault, row.id, refresh_at=LATER)
+        outage_id = await add_outage(sessions, provider_id)
+        up = Cut(target=Target(provider_id=provider_id, brake=Brake.SHIELD))
+        await brakes.put_on(client, outage_id, [up], LEASE, **TOLD)
+        assert await set_aside(sessions, aside) == {aside.id}
+
+        assert await brakes.release(client, outage_id, **HEALED) == Off(brakes=1, due=1)
+
+        assert (await refresh_at(sessions, aside) or LATER) <= datetime.now(UTC)
+        assert await refresh_at(sessions, other) == LATER
 
     async def test_of_one_tenant_leaves_the_other_outages_one(
         self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
@@ -296,7 +350,7 @@ class TestRelease:
                 await brakes.release(client, outage_id, **HEALED)
 
         assert len(await every(sessions, Mitigation, released_at=None)) == 1
-        assert await brakes.release(client, outage_id, **HEALED) == 1
+        assert (await brakes.release(client, outage_id, **HEALED)).brakes == 1
         assert await rate(client, provider_id) is None
 
     async def test_killed_when_the_queue_is_free_is_done_again(
@@ -316,7 +370,7 @@ class TestRelease:
         assert len(await every(sessions, Mitigation, released_at=None)) == 1
         killed_after_the_queue.undo()
 
-        assert await brakes.release(client, outage_id, **HEALED) == 1
+        assert (await brakes.release(client, outage_id, **HEALED)).brakes == 1
 
         assert await rate(client, provider_id) is None
         assert await every(sessions, Mitigation, released_at=None) == []
@@ -340,6 +394,6 @@ class TestRelease:
         assert [row.provider_id for row in await every(sessions, Mitigation, released_at=None)] == [second]
         assert (await rate(client, provider_id), await rate(client, second)) == (None, 0.5)
 
-        assert await brakes.release(client, outage_id, **HEALED) == 1
+        assert (await brakes.release(client, outage_id, **HEALED)).brakes == 1
 
         assert await rate(client, second) is None

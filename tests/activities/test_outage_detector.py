@@ -328,10 +328,20 @@ class TestWhileThePlatformMayNotAct:
         await ground.forget_calls()
         await ground.called(endpoint="notes.read", count=2)
         await ground.answered(count=5)
+        before = await ground.row()
 
         await ground.look()
 
-        assert (await ground.row()).closed_at is None
+        row = await ground.row()
+        assert (row.closed_at, row.observed) == (None, True)
+        assert row.seen_at > before.seen_at
+
+        await resume(ground.sessions, FailureMode.OUTAGE)
+        await ground.look()
+
+        row = await ground.row()
+        assert (row.closed_at, row.observed, row.why_not) == (None, False, None)
+        assert await ground.runs()
 
     async def test_it_stays_for_a_while_when_nobody_calls(self, ground: Ground) -> None:
         await pause(ground.sessions, FailureMode.OUTAGE)

@@ -250,7 +250,8 @@ class TestAQueue:
         async with sessions.begin() as session:
             await outages.close(session, outage_id, Ended.HEALED, by="outage-detector", reason="healed")
         # By a step that was given up long ago, and went on after all.
-        await task_queues.limit(client, provider_queue(provider_id), Rates(queue=0.5), reason="503")
+        await task_queues.limit(client, provider_queue(provider_id), Rates(queue=0.5), reason="503", changed=True)
+        assert await rate(client, provider_id) == 0.5
 
         assert await swept(reconcile, client) == Reconciled(queues=1)
 

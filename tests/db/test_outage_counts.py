@@ -81,18 +81,27 @@ class TestAMatrix:
         assert others == Cell(endpoint="token", tenant="", calls=5, failing=2, tenants=5)
         assert others.who == "5 others"
 
+    async def test_names_who_fails_before_who_is_busy(
+        self, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(outage_counts, "WORST", 1)
+        busy = [made(SECOND, Meaning.OUTAGE if n < 30 else Meaning.OK, "org:busy") for n in range(300)]
+        await add(sessions, *busy, *(made(2 * SECOND, Meaning.OUTAGE, "org:broken") for _ in range(20)))
+
+        assert {each.tenant: each.failing for each in await matrix(sessions)} == {"": 30, "org:broken": 20}
+
     @pytest.mark.parametrize("of", [{}, {"endpoint": "notes.read"}, {"tenant": "org:umbrella"}], ids=str)
     async def test_begins_with_the_trouble_whosever_it_is(self, sessions: Sessions, of: dict[str, Any]) -> None:
         """What went well before the first failing call, and a time-out of long ago, say nothing of now."""
         for ago in range(59, 0, -1):
             failing = Meaning.OUTAGE if ago <= 20 or ago == 55 else Meaning.OK
-            fine = [made(ago * SECOND) for _ in range(3)] if of or ago > 20 else []
+            fine = [made(ago * SECOND) for _ in range(9)] if of or ago > 20 else []
             await add(sessions, *fine, made(ago * SECOND, failing, **of))
 
         [worst, *others] = await matrix(sessions)
 
         assert (worst.calls, worst.failing) == (20, 20)
-        assert sum(each.calls for each in others) == (60 if of else 0)
+        assert sum(each.calls for each in others) == (180 if of else 0)
 
     async def test_since_a_moment_names_everybody_from_then_on(self, sessions: Sessions) -> None:
         await add(sessions, *(made(SECOND, Meaning.OUTAGE, tenant=f"org:{n}") for n in range(60)), made(30 * SECOND))

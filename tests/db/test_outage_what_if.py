@@ -66,6 +66,17 @@ class TestWhatWouldHaveBeen:
         assert (found.certain, found.calls, found.failing) == (False, 5, 5)
         assert (found.since, found.until) == (NOW - 35 * MINUTE, NOW - 15 * MINUTE)
 
+    async def test_is_told_by_one_call_where_that_is_enough(self, sessions: Sessions) -> None:
+        await add(sessions, made(2 * MINUTE), made(MINUTE, OUTAGE))
+
+        assert [each.calls for each in await what_if(sessions, quiet_calls=1)] == [1]
+
+    async def test_is_no_row_of_failures_amid_many_calls(self, sessions: Sessions) -> None:
+        busy = [made(SECOND, OUTAGE if 30 < n < 40 else Meaning.OK, at=WHOLE + n * SECOND) for n in range(60)]
+        await add(sessions, *busy)
+
+        assert await what_if(sessions) == []
+
     async def test_is_said_once_of_what_trips_and_ends_in_a_row_of_failures(self, sessions: Sessions) -> None:
         slow = [made(SECOND, OUTAGE, at=WHOLE + n * MINUTE) for n in range(6)]
         await add(sessions, *slow, *(made(SECOND, OUTAGE, at=WHOLE + 5 * MINUTE + n * SECOND) for n in range(1, 30)))

@@ -159,6 +159,12 @@ class TestAMatrix:
         assert scope_of([*two, fine], LIMITS).names == ("a", "b")
         assert scope_of([*two, broken], LIMITS).scope is PROVIDER
 
+    def test_names_nobody_who_is_counted_together_with_others(self) -> None:
+        small = Cell(endpoint="token", tenant="", calls=20, failing=20, tenants=2)
+        busy = cells(("token", "a", 20, 20), ("token", "b", 1000, 30))
+
+        assert scope_of([*busy, small], LIMITS).names == ("a",)
+
     def test_says_why_in_words_with_its_counts(self) -> None:
         found = scope_of(cells(("token", "a", 100, 100), ("token", "b", 20, 1)), LIMITS)
 

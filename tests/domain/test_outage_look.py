@@ -33,6 +33,11 @@ class TestSuspects:
 
         assert suspects(groups, NOW, WINDOW, Limits()) == [suspect(calls=80, failing=60)]
 
+    def test_are_told_as_a_whole_also_where_all_of_it_is_one_parts(self) -> None:
+        groups = [group(50, 50, endpoint="token"), group(80, 50), group(50, 50, tenant="org:acme")]
+
+        assert suspects(groups, NOW, WINDOW, Limits()) == [suspect(calls=80, failing=50)]
+
     def test_may_be_suspected_of_a_part_only(self) -> None:
         groups = [group(1000, 60), group(30, 30, tenant="org:acme"), group(60, 40, endpoint="token")]
 

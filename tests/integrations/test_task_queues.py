@@ -68,7 +68,7 @@ class Ground:
         self.ran: list[tuple[str, float]] = []
 
     async def limited(self, rates: Rates) -> None:
-        await task_queues.limit(self.client, self.queue, rates, {ACME, OTHER}, reason="a test")
+        await task_queues.limit(self.client, self.queue, rates, {ACME, OTHER}, reason="a test", changed=True)
 
     async def waits(self, name: str, count: int, place: Priority) -> None:
         for _ in range(count):

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Final
 
+import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
@@ -56,6 +57,12 @@ async def settings(database_url: str, base64_key: str) -> Settings:
     return load(told | hurry, environment={})
 
 
+@pytest.fixture
+def family(request: pytest.FixtureRequest) -> str | None:
+    """Of all providers but the simulator's own entry. None: each is one of its own."""
+    return getattr(request, "param", None)
+
+
 @pytest_asyncio.fixture
 async def ground(
     time_skipping: WorkflowEnvironment,
@@ -65,8 +72,9 @@ async def ground(
     settings: Settings,
     providers: Providers,
     person: Person,
+    family: str | None,
 ) -> AsyncIterator[Ground]:
-    several = at_several(providers, *SERVED[1:])
+    several = at_several(providers, *SERVED[1:], family=family)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(make_client())
         many = await stack.enter_async_context(make_renewing_client())

@@ -8,14 +8,14 @@ from uuid import UUID
 
 import pytest
 
-from integrations.db import automation
 from integrations.db.outage_tables import Outage
 from integrations.db.session import Sessions
-from integrations.db.tables import Transition
+from integrations.db.tables import Connection, Transition
 from integrations.db.vault import Vault
-from integrations.domain.automation import FailureMode
+from integrations.domain.automation import Conduct, FailureMode
 from integrations.domain.connection import Status
 from integrations.domain.outage import Brake, Ended, Scope, Word
+from tests.automated import conduct, pause, resume
 from tests.factories import every
 from tests.outage.ground import Ground, until
 from tests.refresh.ground import Due, add_due, statuses
@@ -52,12 +52,11 @@ def on(journal: Sequence[Any], provider_id: str = "simulator") -> set[tuple[str,
 
 
 async def of_tenant(sessions: Sessions, due: Due, tenant: str) -> list[UUID]:
-    from integrations.db.tables import Connection
-
     rows = await every(sessions, Connection)
     return [row.id for row in rows if row.id in due.accounts and row.tenant == tenant]
 
 
+@pytest.mark.chaos
 async def test_one_endpoint_alone_is_contained_and_comes_back(ground: Ground, sessions: Sessions, vault: Vault) -> None:
     due = await connections(ground, sessions, vault)
     await ground.went_on_before(6)
@@ -93,6 +92,7 @@ async def is_waiting(handle: Any) -> bool:
     return (await handle.describe()).close_time is None
 
 
+@pytest.mark.chaos
 async def test_one_tenants_failures_contain_that_tenant_alone(ground: Ground, sessions: Sessions, vault: Vault) -> None:
     due = await connections(ground, sessions, vault)
     theirs = await of_tenant(sessions, due, "org:acme-1")
@@ -184,6 +184,7 @@ async def test_several_unrelated_providers_at_once_are_our_own_way_out(
     assert result.ended is Ended.HEALED
 
 
+@pytest.mark.chaos
 async def test_two_providers_down_at_once_are_two_outages_and_the_others_go_on(
     ground: Ground, sessions: Sessions, vault: Vault
 ) -> None:
@@ -210,6 +211,7 @@ async def test_two_providers_down_at_once_are_two_outages_and_the_others_go_on(
     assert {each.provider_id for each in await ground.outages()} == set(names[:2])
 
 
+@pytest.mark.chaos
 async def test_a_relapse_in_the_ramp_is_contained_again_and_heals(
     ground: Ground, sessions: Sessions, vault: Vault
 ) -> None:
@@ -246,14 +248,12 @@ async def test_an_operator_who_closes_early_takes_everything_off(
     async with ground.traffic(due.ids, jobs=8, refreshes=0, capabilities=("notes.read",)) as jobs:
         await ground.breaks(kind="status", status=503)
         await until(ground.is_contained, "it is contained", 40)
-        async with sessions.begin() as session:
-            await automation.pause(session, [FailureMode.OUTAGE], timedelta(minutes=5), by="ada", reason="I look")
+        await pause(sessions, FailureMode.OUTAGE)
         await ground.outage().execute_update(ProviderOutageWorkflow.close, Word(by="ada", reason="it is not down"))
         result = await asyncio.wait_for(ground.outage().result(), 30)
         assert await ground.queue_rate() is None
         await ground.heals()
-    async with sessions.begin() as session:
-        await automation.resume(session, [FailureMode.OUTAGE], by="ada", reason="done")
+    await resume(sessions, FailureMode.OUTAGE)
 
     assert result.ended is Ended.BY_HAND
     assert not on(await ground.journal())
@@ -265,13 +265,10 @@ async def test_what_is_held_back_is_found_and_written_down_and_nothing_is_touche
     ground: Ground, sessions: Sessions, vault: Vault, held: str
 ) -> None:
     due = await connections(ground, sessions, vault)
-    from integrations.domain.automation import Conduct
-
-    async with sessions.begin() as session:
-        if held == "pause":
-            await automation.pause(session, [FailureMode.OUTAGE], timedelta(minutes=5), by="ada", reason="a drill")
-        else:
-            await automation.conduct(session, Conduct.OBSERVE)
+    if held == "pause":
+        await pause(sessions, FailureMode.OUTAGE)
+    else:
+        await conduct(sessions, Conduct.OBSERVE)
     async with ground.traffic(due.ids, jobs=8, refreshes=0, capabilities=("notes.read",)) as jobs:
         await ground.breaks(kind="status", status=503)
         outage = await opened(ground)

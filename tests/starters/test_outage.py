@@ -9,12 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 import pytest_asyncio
 from sqlalchemy import select, text
+from temporalio.client import WorkflowExecutionStatus
 from typer.testing import CliRunner
 
 from integrations.db import outages
 from integrations.db.outage_tables import Mitigation
 from integrations.db.session import Sessions
-from integrations.domain.outage import Brake, Ended, OutageResult, Scope, Step
+from integrations.domain.outage import DETECTOR, Brake, Ended, OutageResult, Scope, Step
 from integrations.domain.verdict import Meaning
 from starters.app import app
 from tests.db.test_outage_counts import add, made
@@ -315,6 +316,12 @@ class TestAnOrder:
 
         assert ran.exit_code == 2
         assert "is no rate: write calls a second, as 2/s or 0.5/s" in ran.stderr
+
+
+async def test_a_stack_that_is_up_looks_for_outages(running: Running) -> None:
+    described = await running.platform.temporal.get_workflow_handle(DETECTOR).describe()
+
+    assert described.status is WorkflowExecutionStatus.RUNNING
 
 
 class TestWhatIf:
