@@ -45,6 +45,8 @@ class TestTheDemo:
         (mail,) = re.findall(r'<iframe sandbox [^>]*srcdoc="([^"]*)"', report)
         assert "See what we ask for</a>" in unescape(mail)
         assert set(re.findall(r"/reconsent/(.{5})", unescape(mail))) == {"(for "}, "whose link it is stays between us"
+        assert report.count('<rect class="let"') == report.count('<rect class="seen"') == 60
+        assert not re.findall(r'(?:src|href)="http', report), "the page stands on its own"
         assert not (reachable_folder / "stack-demo").exists()
 
     @pytest.mark.chaos
