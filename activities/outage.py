@@ -218,6 +218,9 @@ class OutageActivities:
 
     async def _keep(self, tick: Tick) -> None:
         held = await self._brakes.hold(activity.client(), tick.progress.outage_id, tick.progress.limits.lease)
+        if not held.brakes and tick.progress.targets:
+            # Reconcile has taken them off, for nobody had renewed them for long: here is somebody again.
+            await self._put_on(tick, tick.progress.targets)
         async with self._sessions.begin() as session:
             await outages.at(session, tick.progress.outage_id, tick.progress.step)
             for provider_id in held.mended:
