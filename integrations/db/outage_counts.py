@@ -16,6 +16,9 @@ WORST: Final = 50
 _ALL: Final = 1_000_000
 _LOOKED_BACK: Final = (timedelta(hours=1), KEPT)
 _SPANS: Final = (timedelta(minutes=10), timedelta(hours=1), timedelta(days=1), KEPT)
+_MINUTE: Final = timedelta(minutes=1)
+_LEAST: Final = timedelta(seconds=10)
+"""That a rate is told by."""
 _ENOUGH: Final = 20
 """Calls that say how it was. With fewer, a longer time is looked at."""
 
@@ -58,7 +61,7 @@ SELECT (array_agg(at ORDER BY weight DESC, at) FILTER (WHERE weight > 0))[1] AS 
 ) AS each
 """)  # noqa: S608
 _BEFORE: Final = text("""
-SELECT count(*) AS calls,
+SELECT count(*) AS calls, min(at) AS first,
   count(*) FILTER (WHERE purpose = 'refresh') AS refreshes,
   count(*) FILTER (WHERE purpose = 'refresh' AND outcome = 'ok') AS refreshed,
   count(*) FILTER (WHERE purpose = 'use') AS uses,

@@ -217,8 +217,8 @@ class Limits(Message):
         return min(2 * self.every, self.window)
 
     def trickle(self, full: float) -> float:
-        """Calls per second while it is contained: a fiftieth, and one in two seconds at most."""
-        return min(max(full / 50, 0.02), 0.5)
+        """Calls per second while it is contained: a fiftieth, one in two seconds at most and one in ten at least."""
+        return min(max(full / 50, 0.1), 0.5)
 
 
 RAMP: Final = (5, 10, 25, 50, 100)

@@ -5,7 +5,7 @@ from typing import Final
 
 from integrations.domain.outage import Brake, Progress, Scope, Target
 
-_LEAST: Final = 1.0
+_LEAST: Final = 2.0
 """Calls per second that are 100 % of a ramp at least: of a quiet provider's rate five per cent would be none."""
 _TOKEN: Final = "token"  # noqa: S105 - an endpoint's name
 

@@ -2,21 +2,16 @@
 
 import asyncio
 import random
-import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 from temporalio.client import WorkflowHandle
 
-from integrations.db import calls
-from integrations.domain.call import Caller, ProviderCall
-from integrations.domain.gate import Purpose
 from integrations.domain.job import JobResult
-from integrations.domain.verdict import Meaning
 from starters.demo.scene import BY, Scene
 
 RATE: Final = 15.0
@@ -36,30 +31,6 @@ class Traffic:
         """The keys of those that write."""
         self.patience: timedelta | None = _SHORT
         """After which a job that is started now is parked. None: as in production."""
-
-    async def was_flowing(self, how_long: timedelta) -> None:
-        """Write down calls as if it had: the rate before an outage is that of a minute, which nobody waits for here."""
-        now, number = datetime.now(UTC), round(RATE * how_long.total_seconds())
-        made = [
-            (secrets.randbits(62), self._remembered(now - how_long * (n + 1) / number, _WRITE if n % 2 else _READ))
-            for n in range(number)
-        ]
-        async with self._scene.sessions.begin() as session:
-            await calls.add(session, made)
-
-    def _remembered(self, at: datetime, endpoint: str) -> ProviderCall:
-        connection_id = random.choice(self._ids)  # noqa: S311 - of a demo
-        caller = Caller(tenant="org:acme", connection_id=connection_id, purpose=Purpose.USE, attempt=1)
-        return ProviderCall(
-            caller=caller,
-            provider_id="simulator",
-            endpoint=endpoint,
-            outcome=Meaning.OK,
-            rule="success",
-            status=200,
-            duration_ms=5,
-            at=at,
-        )
 
     @asynccontextmanager
     async def flowing(self) -> AsyncIterator[None]:

@@ -132,6 +132,16 @@ class TestABaseline:
 
         assert (await baseline(sessions)).rate == pytest.approx(61 / 60)
 
+    @pytest.mark.parametrize(("seconds", "rate"), [(20, 3.0), (4, 1.2), (60, 3.0)])
+    async def test_of_a_platform_that_is_new_is_what_there_was(
+        self, sessions: Sessions, seconds: int, rate: float
+    ) -> None:
+        """Three calls a second, for so long."""
+        await add(sessions, *(made(MINUTE + (n + 1) * SECOND / 3) for n in range(3 * seconds)))
+        await add(sessions, *(made(n * SECOND, Meaning.OUTAGE) for n in range(60)), made(MINUTE, Meaning.OUTAGE))
+
+        assert (await baseline(sessions)).rate == pytest.approx(rate, rel=0.02)
+
     async def test_looks_at_a_longer_time_where_calls_are_rare(self, sessions: Sessions) -> None:
         """One call each five minutes; the last five failed."""
         seldom = [made(n * 5 * MINUTE, Meaning.OUTAGE if n <= 5 else Meaning.OK) for n in range(1, 60)]
