@@ -67,13 +67,23 @@ class Brakes:
         mended = [provider_id for provider_id in providers if await self.settle(client, provider_id)]
         return Held(renewed, tuple(mended))
 
-    async def release(self, client: Client, outage_id: UUID, *, by: str, reason: str, lapsed_only: bool = False) -> Off:
+    async def release(
+        self,
+        client: Client,
+        outage_id: UUID,
+        *,
+        by: str,
+        reason: str,
+        lapsed_only: bool = False,
+        only: frozenset[str] | None = None,
+    ) -> Off:
         """Take an outage's brakes off, and mark them as released. What was set aside under its shields is due at once.
 
-        `lapsed_only`: those alone whose lease has run out.
+        `lapsed_only`: those alone whose lease has run out. `only`: those at these providers.
         """
         async with self._sessions.begin() as session:
             lines = await mitigations.on(session, outage_id, lapsed_only=lapsed_only)
+        lines = [line for line in lines if only is None or line.provider_id in only]
         providers, queues = _providers(lines), _providers([line for line in lines if line.brake in _OF_QUEUES])
         brakes = due = 0
         for provider_id in providers:

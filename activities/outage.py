@@ -1,5 +1,6 @@
 """The steps of an outage's workflow. Each is safe to repeat: rows say what is on, and a line is written once."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,17 +13,17 @@ from activities.brakes import Brakes
 from activities.heart import beating
 from activities.outage_probe import Prober
 from activities.outage_scope import Scoper
-from integrations.db import outage_counts, outage_told, outages
+from integrations.db import mitigations, outage_counts, outage_told, outages
 from integrations.db import parked as parked_jobs
 from integrations.db.parked import BATCH
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
+from integrations.domain.errors import StopError
 from integrations.domain.outage import (
     OURS,
     Baseline,
     Brake,
     Cut,
-    Ended,
     Limits,
     OutageRequest,
     OutageResult,
@@ -33,8 +34,19 @@ from integrations.domain.outage import (
     Target,
 )
 from integrations.domain.outage_baseline import validated
-from integrations.domain.outage_steps import Closing, Look, Probe, Released, Releasing, Scoped, Scoping, Tick, Validated
-from integrations.domain.outage_targets import brakes, covers, rate_of
+from integrations.domain.outage_steps import (
+    Closing,
+    Dropping,
+    Look,
+    Probe,
+    Released,
+    Releasing,
+    Scoped,
+    Scoping,
+    Tick,
+    Validated,
+)
+from integrations.domain.outage_targets import brakes, covers, rate_of, reach_of
 from integrations.providers.oauth import Providers
 
 _NAME: Final = "ProviderOutageWorkflow"
@@ -54,6 +66,8 @@ class OutageActivities:
         """Begin, or go on with what the detector found. Raises CatalogError for a provider that nobody knows."""
         if request.provider_id != OURS:
             self._catalog.provider(request.provider_id)
+        if request.tenant and not request.tenant.startswith(("user:", "org:")):
+            raise StopError(f"tenant is {request.tenant!r}: write it like org:acme or user:ada")
         async with self._sessions.begin() as session:
             outage_id, opened = await outages.found(
                 session,
@@ -85,12 +99,16 @@ class OutageActivities:
 
     @activity.defn(name="outage.contain")
     async def contain(self, tick: Tick) -> None:
-        """Put the brakes on, at a trickle or at what a person has pinned; operators are told."""
-        await self._put_on(tick, brakes(tick.progress.targets))
+        """Put the brakes on, at a trickle or at what a person has pinned; operators are told.
+
+        The shield's line is written with those of the brakes: it is up before Temporal hears of any.
+        """
+        await self._put_on(tick, tick.progress.targets)
         rate = _rate(tick.progress)
         async with self._sessions.begin() as session:
             known = tick.progress
-            await outages.at(session, known.outage_id, Step.CONTAIN, scope=known.scope)
+            scope, names = reach_of(tick.request.provider_id, known.targets)
+            await outages.at(session, known.outage_id, Step.CONTAIN, scope=scope, names=names, reason=known.why)
             what = f"contained: {known.reach}, {rate:.2g} calls/s are let through"
             await _note(session, known.outage_id, Step.CONTAIN, what, percent=0, rate=rate)
             name = self._name(tick.request.provider_id)
@@ -107,9 +125,23 @@ class OutageActivities:
             await _note(session, tick.progress.outage_id, Step.SHIELD, what)
 
     @activity.defn(name="outage.keep")
-    async def keep(self, tick: Tick) -> None:
-        """Renew the leases, and set right what somebody else has changed."""
+    async def keep(self, tick: Tick) -> Look:
+        """Renew the leases, set right what somebody else has changed, and see whether it reaches further."""
         await self._keep(tick)
+        return Look(wider=await self._scoper.wider(tick))
+
+    @activity.defn(name="outage.drop")
+    async def drop(self, dropping: Dropping) -> None:
+        """Let go of providers of our own way out that are silent while others answer: the detector has them now."""
+        known = dropping.progress
+        why = f"others answer again, and {', '.join(dropping.silent)} not: that is their own"
+        await self._brakes.release(
+            activity.client(), known.outage_id, by=_NAME, reason=why, only=frozenset(dropping.silent)
+        )
+        left = [each for each in known.targets if each.provider_id not in dropping.silent]
+        async with self._sessions.begin() as session:
+            await outages.at(session, known.outage_id, known.step, names=reach_of(OURS, left)[1])
+            await _note(session, known.outage_id, known.step, why)
 
     @activity.defn(name="outage.probe")
     async def probe(self, tick: Tick) -> Look:
@@ -117,13 +149,20 @@ class OutageActivities:
         known = tick.progress
         async with beating():
             aims = brakes(known.targets)
-            # One of several, another each time: probes are calls, and a provider in trouble has enough of them.
-            probe = await self._ask(aims[activity.info().scheduled_time.second % len(aims)]) if aims else None
+            if tick.request.provider_id != OURS:
+                # One of several, another each time: probes are calls, and a provider in trouble has enough of them.
+                aims = aims[known.probes % len(aims) :][:1] if aims else []
+            asked = await asyncio.gather(*(self._ask(each, known.probes) for each in aims))
             look = await self._look(tick)
-        look = look.model_copy(update={"probes": (probe,) if probe else ()})
+        probes = tuple(each for each in asked if each is not None)
+        mute = {each.provider_id for each in probes if not each.fine}
+        # While nobody answers it is still ours.
+        silent = tuple(sorted(mute)) if len(mute) < len({each.provider_id for each in probes}) else ()
+        look = look.model_copy(update={"probes": probes, "silent": silent})
         async with self._sessions.begin() as session:
             await outages.at(session, known.outage_id, Step.PROBE)
-            said = "fine" if look.is_fine else "no answer" if not look.is_known else "not fine"
+            fine = look.is_fine(known.limits, known.usual)
+            said = "fine" if fine else "nothing to be known" if not look.is_known else "not fine"
             await _note(session, known.outage_id, Step.PROBE, f"probe, {said}: {look.words}", facts=_facts(look.sample))
         return look
 
@@ -164,7 +203,8 @@ class OutageActivities:
             row = await outages.find(session, known.outage_id)
             before = Baseline.model_validate(row.baseline) if row.baseline else None
             since = await outage_counts.success(session, self._providers(known), tick.since)
-        outcome = validated(before, since, known.limits, lasted=datetime.now(UTC) - tick.since)
+        lasted = datetime.now(UTC) - (known.paced_at or tick.since)
+        outcome = validated(before, since, known.limits, lasted=lasted)
         async with self._sessions.begin() as session:
             await outages.at(session, known.outage_id, Step.VALIDATE)
             if outcome.passed:
@@ -184,8 +224,7 @@ class OutageActivities:
             if await outages.close(session, known.outage_id, closing.ended, by=word.by, reason=word.reason):
                 name = self._name(closing.request.provider_id)
                 await outage_told.closed(session, known.outage_id, name=name, refreshes=caught_up.refreshed)
-        if closing.ended is Ended.HEALED:
-            await self._let_go(known)
+        await self._let_go(known)
         return OutageResult(outage_id=known.outage_id, ended=closing.ended, why=word.reason, relapses=known.relapses)
 
     async def _let_go(self, known: Progress) -> None:
@@ -218,35 +257,50 @@ class OutageActivities:
 
     async def _keep(self, tick: Tick) -> None:
         held = await self._brakes.hold(activity.client(), tick.progress.outage_id, tick.progress.limits.lease)
-        if not held.brakes and tick.progress.targets:
-            # Reconcile has taken them off, for nobody had renewed them for long: here is somebody again.
-            await self._put_on(tick, tick.progress.targets)
+        async with self._sessions.begin() as session:
+            lines = await mitigations.on(session, tick.progress.outage_id)
+        there = {(each.provider_id, each.brake, each.name) for each in lines}
+        # What reconcile took off, when nobody had renewed it for long; or what another outage held, which is over.
+        missing = [each for each in tick.progress.targets if (each.provider_id, each.brake, each.name) not in there]
+        if missing:
+            await self._put_on(tick, missing)
         async with self._sessions.begin() as session:
             await outages.at(session, tick.progress.outage_id, tick.progress.step)
             for provider_id in held.mended:
                 what = f"the queue of {provider_id} did not say what the journal says: set right"
                 await _note(session, tick.progress.outage_id, tick.progress.step, what)
 
-    async def _ask(self, target: Target) -> Probe | None:
+    async def _ask(self, target: Target, number: int) -> Probe | None:
+        """Probe what failed there, or what else can be asked without an effect. None: nothing."""
         among = (target.name,) if target.brake is Brake.TENANT else ()
-        endpoint = target.name if target.brake is Brake.CIRCUIT else ""
-        return await self._prober.ask(target.provider_id, endpoint, among=among)
+        if target.brake is Brake.CIRCUIT:
+            return await self._prober.ask(target.provider_id, target.name)
+        for turn in range(len(target.endpoints)):
+            endpoint = target.endpoints[(number + turn) % len(target.endpoints)]
+            probe = await self._prober.ask(target.provider_id, endpoint, among=among)
+            if probe is not None:
+                return probe
+        return await self._prober.ask(target.provider_id, among=among)
 
     async def _look(self, tick: Tick) -> Look:
-        sample = Sample()
-        for provider_id in self._providers(tick.progress):
+        known = tick.progress
+        samples = {each: Sample() for each in self._providers(known)}
+        for provider_id in samples:
             async with self._sessions.begin() as session:
                 cells = await outage_counts.let_through(session, provider_id, tick.since)
             for each in cells:
-                if covers(tick.progress.targets, provider_id, each.endpoint, each.tenant):
-                    sample += Sample(calls=each.calls, failing=each.failing)
-        return Look(sample=sample, wider=await self._scoper.wider(tick))
+                if covers(known.targets, provider_id, each.endpoint, each.tenant):
+                    samples[provider_id] += Sample(calls=each.calls, failing=each.failing)
+        bad = [name for name, each in samples.items() if each.is_relapse(known.limits, known.usual)]
+        silent = tuple(bad) if len(bad) < len([each for each in samples.values() if each.calls]) else ()
+        heard = [each for name, each in samples.items() if name not in silent]
+        return Look(sample=sum(heard, start=Sample()), silent=silent, wider=await self._scoper.wider(tick))
 
     def _providers(self, known: Progress) -> list[str]:
         return sorted({each.provider_id for each in known.targets})
 
     def _name(self, provider_id: str) -> str:
-        return provider_id if provider_id == OURS else self._catalog.provider(provider_id).name
+        return next((each.name for each in self._catalog if each.id == provider_id), provider_id)
 
 
 async def _note(

@@ -66,6 +66,8 @@ class Prober:
             if among:
                 return await probe_candidates.of_others(session, provider_id, among, among=True)
             fresh = await probe_candidates.freshest(session, provider_id)
+            # Where nothing is ever refreshed, nothing is due.
+            fresh = fresh or await probe_candidates.of_others(session, provider_id, ())
             others = [each for each in fresh if each[0].tenant not in other_than]
             if others or not other_than:
                 return others

@@ -41,18 +41,18 @@ class Scoper:
         reach = _wished(wish) if wish is not None else await self._reach(request.provider_id, row, cells, probes)
         if isinstance(reach, Scoped):
             return reach, None
-        scoped, before = await self.aimed(request.provider_id, reach, cells)
+        scoped, before = await self._aimed(request.provider_id, reach, cells)
         after = max((each.after for each in probes if each.after), default=None)
         return scoped.model_copy(update={"after": after}), before
 
-    async def aimed(self, provider_id: str, reach: Reach, cells: Sequence[Cell]) -> tuple[Scoped, Baseline]:
+    async def _aimed(self, provider_id: str, reach: Reach, cells: Sequence[Cell]) -> tuple[Scoped, Baseline]:
         """What to hold back for it."""
         async with self._sessions.begin() as session:
             before = await outage_counts.baseline(session, provider_id, datetime.now(UTC))
         allowed = self._catalog.provider(provider_id).rate_limit
         full = full_rate(before.rate * _share(reach, cells), allowed)
-        aims = targets(provider_id, reach.scope, reach.names, full, allowed)
-        return Scoped(scope=reach.scope, names=reach.names, targets=aims, why=reach.why), before
+        aims = targets(provider_id, reach.scope, reach.names, full, allowed, _failing(cells, reach))
+        return Scoped(scope=reach.scope, names=reach.names, targets=aims, why=reach.why, usual=before.usual), before
 
     async def wider(self, tick: Tick) -> Scoped | None:
         """Does it reach further than what is held back?"""
@@ -65,20 +65,28 @@ class Scoper:
         outside = [each for each in cells if not covers(held, provider_id, each.endpoint, each.tenant)]
         if not _trips_anywhere(outside, self._limits):
             return None
-        scoped, _ = await self.aimed(provider_id, scope_of(cells, self._limits), cells)
+        # Of what is not held back: what is, fails for a reason that is known.
+        scoped, _ = await self._aimed(provider_id, scope_of(outside, self._limits), outside)
         return scoped
 
     async def _ours(self, row: Outage | None) -> Scoped:
         """Several unrelated providers at once: each of them is held back, for it is nobody's doing but ours."""
-        names = tuple(row.names) if row is not None else ()
+        known = {each.id for each in self._catalog}
+        names: list[str] = []
         aims: list[Target] = []
-        for provider_id in names:
+        usual = 100.0
+        for provider_id in row.names if row is not None else ():
             async with self._sessions.begin() as session:
+                # One with an outage of its own is looked after by that; another worker's catalog may know more.
+                if provider_id not in known or await outages.open_of(session, provider_id):
+                    continue
                 before = await outage_counts.baseline(session, provider_id, datetime.now(UTC))
             allowed = self._catalog.provider(provider_id).rate_limit
+            names.append(provider_id)
+            usual = min(usual, before.usual)
             aims += targets(provider_id, Scope.PROVIDER, (), full_rate(before.rate, allowed), allowed)
         why = row.reason if row is not None else "no provider is named"
-        return Scoped(scope=Scope.OURS, names=names, targets=tuple(aims), why=why)
+        return Scoped(scope=Scope.OURS, names=tuple(names), targets=tuple(aims), why=why, usual=usual)
 
     async def _reach(
         self, provider_id: str, row: Outage | None, cells: list[Cell], made: list[Probe]
@@ -162,6 +170,12 @@ def _share(reach: Reach, cells: Sequence[Cell]) -> float:
         each.calls for each in cells if (each.endpoint if reach.scope is Scope.ENDPOINT else each.tenant) in reach.names
     ]
     return sum(part) / sum(each.calls for each in cells)
+
+
+def _failing(cells: Sequence[Cell], reach: Reach) -> list[str]:
+    """The endpoints that fail there, as far as they are known."""
+    theirs = [each for each in cells if reach.scope is not Scope.TENANT or each.tenant in reach.names]
+    return sorted({each.endpoint for each in theirs if each.failing})
 
 
 def _trips_anywhere(cells: Sequence[Cell], limits: Limits) -> bool:

@@ -182,6 +182,7 @@ def build_workers(
             outage.contain,
             outage.shield,
             outage.keep,
+            outage.drop,
             outage.probe,
             outage.pace,
             outage.sample,

@@ -20,9 +20,29 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.outage import OutageActivities
-    from integrations.domain.outage import CATCHING_UP, Ended, Isolate, OutageRequest, OutageResult, Pin, Step, Word
+    from integrations.domain.outage import (
+        CATCHING_UP,
+        Ended,
+        Isolate,
+        Limits,
+        OutageRequest,
+        OutageResult,
+        Pin,
+        Step,
+        Word,
+    )
     from integrations.domain.outage_ramp import Judged, above, below, judge, next_wait
-    from integrations.domain.outage_steps import Closing, Look, Released, Releasing, Scoped, Scoping, Tick, Validated
+    from integrations.domain.outage_steps import (
+        Closing,
+        Dropping,
+        Look,
+        Released,
+        Releasing,
+        Scoped,
+        Scoping,
+        Tick,
+        Validated,
+    )
     from workflows.options import OUTAGE_PROBE, OUTAGE_STEP, Timing
     from workflows.outage_asked import OutageAsked, Unpin
     from workflows.story import Story
@@ -48,6 +68,7 @@ class ProviderOutageWorkflow(OutageAsked):
         self._request = request
         self._heard: list[Word] = []
         self._closing: Word | None = None
+        self._is_over = False
         self._number = 0
         step = request.progress.step if request.progress else Step.SCOPE
         self._story = Story([each.value for each in Step], now=_found_as(step))
@@ -72,7 +93,8 @@ class ProviderOutageWorkflow(OutageAsked):
                 step = self._progress.step
                 turn = self._pinned if self._progress.pin and step in _PINNABLE else self._turns[step]
                 self._know(step=await self._obeyed(await turn()))
-                if workflow.info().is_continue_as_new_suggested():
+                is_over = self._progress.step is Step.CLOSE
+                if workflow.info().is_continue_as_new_suggested() and not is_over:
                     await workflow.wait_condition(workflow.all_handlers_finished)
                     workflow.continue_as_new(request.model_copy(update={"progress": self._progress}))
         except (asyncio.CancelledError, ActivityError) as error:
@@ -89,7 +111,8 @@ class ProviderOutageWorkflow(OutageAsked):
             if scoped.clear or self._heard:
                 break
             await self._rest(self._limits.every, f"unclear, look again: {scoped.why}")
-        self._know(scope=scoped.scope, why=scoped.why, targets=scoped.targets if scoped.clear else ())
+        targets = scoped.targets if scoped.clear else ()
+        self._know(scope=scoped.scope, why=scoped.why, targets=targets, usual=scoped.usual)
         if scoped.after is not None:
             self._know(next_probe=workflow.now() + next_wait(None, self._limits, scoped.after))
         return Step.CONTAIN if self._progress.targets else Step.CLOSE
@@ -110,37 +133,51 @@ class ProviderOutageWorkflow(OutageAsked):
         until = self._progress.next_probe or workflow.now() + self._limits.probe_first
         self._know(next_probe=until)
         self._show(f"jobs wait in the queue; the next probe is at {until:%H:%M:%S} UTC")
-        await self._keep()
-        await self._rest(min(until - workflow.now(), self._lease_third), f"hold {self._progress.reach}")
+        wider = await self._kept()
+        if wider is not None:
+            return wider
+        await self._rest(min(until - workflow.now(), self._often), f"hold {self._progress.reach}")
         return Step.PROBE if workflow.now() >= until else Step.HOLD
 
     async def _probe(self) -> Step:
         self._show("does it answer again?")
-        known, limits = self._progress, self._limits
-        now = workflow.now()
+        known, limits, now = self._progress, self._limits, workflow.now()
         look = await self._probed()
-        if look is not None and look.wider:
-            return self._wider(look.wider)
-        if look is not None and look.is_fine:
-            self._know(successes=known.successes + 1, wait=None, why=look.words)
-        elif look is None or look.is_known:
+        if look is None or look.is_known:
+            self._know(unknown_since=None)
+        if look is None:
             # What was not heard out is no success either.
-            asked = look.asked if look else None
-            why = look.words if look else "the probe was not heard out"
-            self._know(successes=0, wait=next_wait(known.wait, limits, asked), why=why)
-        self._know(next_probe=workflow.now() + (self._progress.wait or limits.probe_first), looked_at=now)
-        ordered = known.ordered_until is not None and workflow.now() < known.ordered_until
-        return Step.HOLD if self._progress.successes < limits.probes or ordered else Step.RAMP
+            why = "the probe was not heard out"
+            self._know(successes=0, wait=next_wait(known.wait, limits), why=why)
+        elif look.is_fine(limits, known.usual):
+            self._know(successes=known.successes + 1, wait=None, why=look.words)
+        elif look.is_known:
+            self._know(successes=0, wait=next_wait(known.wait, limits, look.asked), why=look.words)
+        else:
+            self._know(unknown_since=known.unknown_since or now, why="nothing there can be asked without an effect")
+        next_probe = workflow.now() + (self._progress.wait or limits.probe_first)
+        self._know(next_probe=next_probe, looked_at=now, probes=known.probes + 1)
+        if look is not None and look.wider and (wider := self._wider(look.wider)):
+            return wider
+        if known.ordered_until is not None and workflow.now() < known.ordered_until:
+            return Step.HOLD
+        if self._progress.successes >= limits.probes:
+            if look is not None and look.silent:
+                await self._drop(look)
+            return Step.RAMP
+        since = self._progress.unknown_since
+        # Jobs that are parked call nobody: a little of them tells more than to wait for ever.
+        return Step.RAMP if since and workflow.now() - since >= limits.step_quiet else Step.HOLD
 
     async def _ramp(self) -> Step:
         if self._progress.paced_at is None:
             await self._pace(self._progress.percent or above(0) or 100)
         look = await self._sampled()
-        if look.wider:
-            return self._wider(look.wider)
+        if look.wider and (wider := self._wider(look.wider)):
+            return wider
         percent, paced_at = self._progress.percent, self._progress.paced_at
         lasted = workflow.now() - paced_at if paced_at else timedelta(0)
-        judged = judge(look.sample, lasted, self._limits)
+        judged = judge(look.sample, lasted, self._limits, self._progress.usual)
         following = {Judged.UP: above(percent), Judged.DOWN: below(percent)}.get(judged)
         if judged is Judged.UP and following is None:
             return Step.REPLAY
@@ -156,9 +193,9 @@ class ProviderOutageWorkflow(OutageAsked):
         pin = self._progress.pin
         assert pin is not None
         self._show(f"pinned by {pin.by}: {pin.reason}")
-        await self._keep()
-        await self._rest(self._lease_third, f"pinned at {pin.rate:g} calls/s by {pin.by}")
-        return self._progress.step
+        wider = await self._kept()
+        await self._rest(self._often, f"pinned at {pin.rate:g} calls/s by {pin.by}")
+        return wider or self._progress.step
 
     async def _replay(self) -> Step:
         turn = self._progress.turns
@@ -203,6 +240,7 @@ class ProviderOutageWorkflow(OutageAsked):
         if self._closing is not None:
             ended, word = Ended.BY_HAND, self._closing
         self._know(step=Step.CLOSE)
+        self._is_over = True
         self._show(word.reason)
         closing = Closing(request=self._request_kept, progress=self._progress, ended=ended, word=word)
         result: OutageResult = await self._do(
@@ -217,7 +255,7 @@ class ProviderOutageWorkflow(OutageAsked):
             word, self._heard = self._heard[0], self._heard[1:]
             self._story.note(f"{type(word).__name__.lower()} by {word.by}: {word.reason}")
             if isinstance(word, Isolate):
-                following = self._wider(await self._scoped(word))
+                following = self._wider(await self._scoped(word)) or following
             elif isinstance(word, Pin):
                 self._know(pin=word)
                 await self._do(OutageActivities.pace, self._tick(), "pin", f"{word.rate:g} calls/s, by {word.by}")
@@ -227,20 +265,23 @@ class ProviderOutageWorkflow(OutageAsked):
                     following = Step.RAMP if self._progress.percent else Step.CONTAIN
                     self._know(paced_at=None)
             else:
-                self._closing = word
+                self._closing, self._is_over = word, True
                 return Step.CLOSE
         return following
 
     def _back(self, look: Look) -> Step | None:
         """Where to go when what was over is not. None: it is."""
-        if look.wider:
-            return self._wider(look.wider)
-        return self._relapse(look) if look.sample.is_relapse(self._limits) else None
+        if look.wider and (wider := self._wider(look.wider)):
+            return wider
+        is_relapse = look.sample.is_relapse(self._limits, self._progress.usual)
+        return self._relapse(look) if is_relapse else None
 
-    def _wider(self, scoped: Scoped) -> Step:
-        """Contain that as well; what is contained stays so."""
+    def _wider(self, scoped: Scoped) -> Step | None:
+        """Contain that as well; what is contained stays so. None: all of it is contained."""
         had = {(each.provider_id, each.brake, each.name) for each in self._progress.targets}
         more = [each for each in scoped.targets if (each.provider_id, each.brake, each.name) not in had]
+        if not more:
+            return None
         self._story.note(f"it reaches further: {scoped.why}")
         self._know(scope=scoped.scope, why=scoped.why, targets=(*self._progress.targets, *more))
         return Step.CONTAIN
@@ -261,6 +302,8 @@ class ProviderOutageWorkflow(OutageAsked):
         await self._rest(max(self._limits.step / _LOOKS, timedelta(milliseconds=500)), f"at {percent} %")
         look: Look = await self._do(OutageActivities.sample, self._tick(), "sample", f"how {percent} % went")
         self._know(sample=look.sample, looked_at=workflow.now())
+        if look.silent:
+            await self._drop(look)
         if self._progress.step is Step.RAMP:
             self._show(f"{percent} %: {look.sample.words}")
         return look
@@ -282,8 +325,18 @@ class ProviderOutageWorkflow(OutageAsked):
         scoped: Scoped = await self._do(OutageActivities.scope, asked, "scope", said)
         return scoped
 
-    async def _keep(self) -> None:
-        await self._do(OutageActivities.keep, self._tick(), "hold", "renew the leases of the brakes")
+    async def _kept(self) -> Step | None:
+        """Renew the leases. Where to go, if it reaches further by now."""
+        look: Look = await self._do(OutageActivities.keep, self._tick(), "hold", "renew the leases of the brakes")
+        return self._wider(look.wider) if look.wider else None
+
+    async def _drop(self, look: Look) -> None:
+        """What answers goes on without what does not."""
+        dropping = Dropping(progress=self._progress, silent=look.silent)
+        left = tuple(each for each in self._progress.targets if each.provider_id not in look.silent)
+        self._know(targets=left)
+        self._story.note(f"{', '.join(look.silent)} answers nothing while others do: no part of it any more")
+        await self._do(OutageActivities.drop, dropping, "drop", f"let go of {', '.join(look.silent)}")
 
     async def _rest(self, how_long: timedelta, what: str) -> None:
         """Until it is time, or somebody has said something."""
@@ -339,12 +392,13 @@ class ProviderOutageWorkflow(OutageAsked):
         return since
 
     @property
-    def _limits(self) -> Any:
+    def _limits(self) -> Limits:
         return self._progress.limits
 
     @property
-    def _lease_third(self) -> timedelta:
-        return self._progress.limits.lease / 3
+    def _often(self) -> timedelta:
+        """No lease runs out, and what reaches further is seen as soon as the detector sees it elsewhere."""
+        return min(self._limits.lease / 3, self._limits.every)
 
 
 def _found_as(step: Step) -> str:

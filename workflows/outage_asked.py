@@ -3,7 +3,7 @@
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from integrations.domain.outage import Isolate, Pin, Word
+    from integrations.domain.outage import OURS, Isolate, OutageRequest, Pin, Word
 
 _DATA = 'Data: {"by": "you", "reason": "why"}'
 
@@ -13,6 +13,9 @@ class OutageAsked:
 
     _heard: list[Word]
     """What was said and is not done yet."""
+    _is_over: bool
+    """Nothing that is said from now on would be done."""
+    _request: OutageRequest
 
     @workflow.update(
         description="Press when it is over, or when it never was one: every brake and the shield come off at once, and "
@@ -45,30 +48,35 @@ class OutageAsked:
 
     @close.validator
     def _check_close(self, word: Word) -> None:
-        _check(word)
+        self._check(word)
 
     @pin.validator
     def _check_pin(self, pin: Pin) -> None:
-        _check(pin)
+        self._check(pin)
 
     @unpin.validator
     def _check_unpin(self, word: Word) -> None:
-        _check(word)
+        self._check(word)
 
     @isolate.validator
     def _check_isolate(self, wish: Isolate) -> None:
-        _check(wish)
+        self._check(wish)
+        if self._request.provider_id == OURS:
+            raise ValueError("it is our own way out, and all of these providers are contained")
+        if wish.tenant and not wish.tenant.startswith(("user:", "org:")):
+            raise ValueError(f"tenant is {wish.tenant!r}: write it like org:acme or user:ada")
         if wish.endpoint and wish.tenant:
             raise ValueError(
                 "say either an endpoint or a tenant: calls of one tenant to one endpoint are not contained"
             )
 
+    def _check(self, word: Word) -> None:
+        for name in ("by", "reason"):
+            if not getattr(word, name).strip():
+                raise ValueError(f"{name} is empty: say who asks, and why")
+        if self._is_over:
+            raise ValueError("it is being closed")
+
 
 class Unpin(Word):
     """A pin is taken off."""
-
-
-def _check(word: Word) -> None:
-    for name in ("by", "reason"):
-        if not getattr(word, name).strip():
-            raise ValueError(f"{name} is empty: say who asks, and why")

@@ -1,7 +1,7 @@
 """Recorded calls of one provider, counted: its failure matrix, and how it did before its trouble began."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy import text
@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from integrations.db.calls import FAILING
 from integrations.domain.call import KEPT
 from integrations.domain.outage import Baseline, Cell, Success
+from integrations.domain.verdict import Meaning
 
 WORST: Final = 50
 """Cells of a matrix that stand for themselves. The others are small parts of the trouble, counted together."""
@@ -60,15 +61,11 @@ SELECT (array_agg(at ORDER BY weight DESC, at) FILTER (WHERE weight > 0))[1] AS 
   WHERE at BETWEEN cast(:until AS timestamptz) - cast(:back AS interval) AND :until AND provider_id = :provider
 ) AS each
 """)  # noqa: S608
-_BEFORE: Final = text("""
-SELECT count(*) AS calls, min(at) AS first,
-  count(*) FILTER (WHERE purpose = 'refresh') AS refreshes,
-  count(*) FILTER (WHERE purpose = 'refresh' AND outcome = 'ok') AS refreshed,
-  count(*) FILTER (WHERE purpose = 'use') AS uses,
-  count(*) FILTER (WHERE purpose = 'use' AND outcome = 'ok') AS used
+_BEFORE: Final = text(f"""
+SELECT count(*) AS calls, min(at) AS first, count(*) FILTER (WHERE {FAILING}) AS failing
 FROM service_provider_calls
 WHERE at >= :since AND at < :until AND provider_id = :provider
-""")
+""")  # noqa: S608
 # Minutes are counted back from the beginning, so that each of them is a whole one.
 _BUSIEST: Final = text("""
 SELECT coalesce(max(calls), 0) FROM (
@@ -86,19 +83,19 @@ WHERE at >= :since AND provider_id = :provider AND purpose <> 'probe'
 GROUP BY endpoint, tenant
 """)  # noqa: S608
 # One revoked grant is refused twice before it is believed, and one wrong request may be sent all day.
-_SUCCESS: Final = text("""
+_SUCCESS: Final = text(f"""
 WITH last AS (
-  SELECT DISTINCT ON (connection_id, purpose) purpose, outcome
+  SELECT DISTINCT ON (connection_id, purpose) purpose, NOT ({FAILING} OR outcome = '{Meaning.UNKNOWN}') AS fine
   FROM service_provider_calls
-  WHERE at >= :since AND provider_id = ANY (:providers) AND purpose IN ('refresh', 'use')
+  WHERE at >= :since AND at < :until AND provider_id = ANY (:providers) AND purpose IN ('refresh', 'use')
   ORDER BY connection_id, purpose, at DESC, id DESC
 )
 SELECT count(*) FILTER (WHERE purpose = 'refresh') AS refreshes,
-  count(*) FILTER (WHERE purpose = 'refresh' AND outcome = 'ok') AS refreshed,
+  count(*) FILTER (WHERE purpose = 'refresh' AND fine) AS refreshed,
   count(*) FILTER (WHERE purpose = 'use') AS uses,
-  count(*) FILTER (WHERE purpose = 'use' AND outcome = 'ok') AS used
+  count(*) FILTER (WHERE purpose = 'use' AND fine) AS used
 FROM last
-""")
+""")  # noqa: S608 - ours
 
 
 async def matrix(session: AsyncSession, provider_id: str, since: datetime, until: datetime | None = None) -> list[Cell]:
@@ -130,9 +127,14 @@ async def let_through(session: AsyncSession, provider_id: str, since: datetime) 
     ]
 
 
-async def success(session: AsyncSession, provider_ids: Sequence[str], since: datetime) -> Success:
-    """How refreshes and capabilities went since: a connection counts once for each of the two, by its last call."""
-    asked = {"providers": list(provider_ids), "since": since}
+async def success(
+    session: AsyncSession, provider_ids: Sequence[str], since: datetime, until: datetime | None = None
+) -> Success:
+    """How refreshes and capabilities went since: a connection counts once for each of the two, by its last call.
+
+    A refusal that says who must act is an answer, and no sign of trouble.
+    """
+    asked = {"providers": list(provider_ids), "since": since, "until": until or datetime.max.replace(tzinfo=UTC)}
     return Success(**(await session.execute(_SUCCESS, asked)).mappings().one())
 
 
@@ -163,5 +165,9 @@ async def baseline(session: AsyncSession, provider_id: str, until: datetime) -> 
         if before["calls"] >= _ENOUGH:
             break
     busiest = await session.scalar(_BUSIEST, asked) or 0
-    counts = {name: count for name, count in before.items() if name != "calls"}
-    return Baseline(since=start - span, until=start, rate=busiest / 60, **counts)
+    # Of a platform that began to call less than a minute before, no more than that can be told.
+    known = start - before["first"] if before["first"] else _MINUTE
+    rate = busiest / max(_LEAST, min(known, _MINUTE)).total_seconds()
+    usual = 100 * (1 - before["failing"] / before["calls"]) if before["calls"] else 100.0
+    went = await success(session, [provider_id], start - span, start)
+    return Baseline(since=start - span, until=start, rate=rate, usual=usual, **went.model_dump())

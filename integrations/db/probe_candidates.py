@@ -33,7 +33,8 @@ async def of_others(
     session: AsyncSession, provider_id: str, tenants: Collection[str], *, among: bool = False
 ) -> list[tuple[Connection, Credential]]:
     """Working connections of other tenants than these, or `among` these; none of them in any order."""
-    owners = [tuple(each.split(":", 1)) for each in tenants]
+    # Tenants who are counted together have no name.
+    owners = [tuple(each.split(":", 1)) for each in tenants if ":" in each]
     owner = tuple_(Connection.scope_type, Connection.scope_id)
     query = (
         select(Connection, Credential)

@@ -111,12 +111,15 @@ class Baseline(Message):
     until: datetime
     rate: float
     """Calls per second."""
+    usual: float = 100.0
+    """Per cent of them that did not fail."""
     refreshes: int
+    """Connections that were refreshed."""
     refreshed: int
+    """Of these, answered at the last time, be it by a refusal."""
     uses: int
-    """Calls of capabilities."""
+    """Connections whose capabilities were called."""
     used: int
-    """Of these, answered as they should be."""
 
 
 class Looked(Message):
@@ -150,6 +153,8 @@ class Target(Message):
     """Calls per second that are 100 % of the ramp: the smaller of the provider's limit and the rate before."""
     allowed: float | None = None
     """The provider's own limit, where it is known."""
+    endpoints: tuple[str, ...] = ()
+    """What failed there, and is probed."""
 
     @property
     def words(self) -> str:
@@ -261,13 +266,17 @@ class Sample(Message):
     def words(self) -> str:
         return f"{self.calls - self.failing:,} of {self.calls:,} calls fine"
 
-    def is_fine(self, limits: Limits) -> bool:
-        return (self.calls - self.failing) * 100 >= limits.step_share * self.calls
+    def is_fine(self, limits: Limits, usual: float = 100.0) -> bool:
+        """`usual`: per cent that did not fail before the trouble. Of what never did well no more is asked."""
+        return (self.calls - self.failing) * 100 >= min(limits.step_share, usual - _WORSE) * self.calls
 
-    def is_relapse(self, limits: Limits) -> bool:
-        return self.failing >= SOME and self.failing * 100 >= limits.share * self.calls
+    def is_relapse(self, limits: Limits, usual: float = 100.0) -> bool:
+        share = max(limits.share, 100 - usual + 2 * _WORSE)
+        return self.failing >= SOME and self.failing * 100 >= share * self.calls
 
 
+_WORSE: Final = 5
+"""Points that a small sample may be off."""
 SOME: Final = 3
 """Failures that say something: one or two are met every day."""
 
@@ -282,6 +291,8 @@ class Progress(Message):
     targets: tuple[Target, ...] = ()
     why: str = ""
     """What the last step said of it."""
+    usual: float = 100.0
+    """Per cent of calls that did not fail before the trouble."""
     ordered_until: datetime | None = None
     """Contained by a person's word until then, whatever probes say."""
     pin: Pin | None = None
@@ -293,6 +304,10 @@ class Progress(Message):
     """What came of the calls since then, or of the last minutes."""
     successes: int = 0
     """Probes in a row that were fine."""
+    probes: int = 0
+    """How many were made: each asks something else."""
+    unknown_since: datetime | None = None
+    """Since when nothing tells how the provider is."""
     wait: timedelta | None = None
     """Before the next probe, when the last one failed."""
     next_probe: datetime | None = None

@@ -20,11 +20,11 @@ class Judged(StrEnum):
     """It is as bad as what an outage is called for."""
 
 
-def judge(sample: Sample, lasted: timedelta, limits: Limits) -> Judged:
-    """What follows from a step of the ramp that has lasted so long."""
-    if sample.is_relapse(limits):
+def judge(sample: Sample, lasted: timedelta, limits: Limits, usual: float = 100.0) -> Judged:
+    """What follows from a step of the ramp that has lasted so long. `usual`: per cent that did not fail before."""
+    if sample.is_relapse(limits, usual):
         return Judged.RELAPSE
-    if not sample.is_fine(limits):
+    if not sample.is_fine(limits, usual):
         return Judged.DOWN if sample.failing >= SOME else Judged.STAY
     if sample.calls >= limits.step_calls and lasted >= limits.step:
         return Judged.UP

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from integrations.domain.message import Message
-from integrations.domain.outage import Ended, Isolate, OutageRequest, Progress, Sample, Scope, Target, Word
+from integrations.domain.outage import Ended, Isolate, Limits, OutageRequest, Progress, Sample, Scope, Target, Word
 
 
 class Probe(Message):
@@ -39,6 +39,8 @@ class Scoped(Message):
     """False: look again before anything is contained."""
     after: timedelta | None = None
     """How long the provider asked its probes to leave it alone."""
+    usual: float = 100.0
+    """Per cent of its calls that did not fail before."""
 
 
 class Tick(Message):
@@ -57,15 +59,18 @@ class Look(Message):
     probes: tuple[Probe, ...] = ()
     wider: Scoped | None = None
     """It reaches further than what is contained."""
+    silent: tuple[str, ...] = ()
+    """Of our own way out: providers that do not answer, while others do by now."""
 
     @property
     def is_known(self) -> bool:
         """Did anything tell how the provider is?"""
         return bool(self.probes or self.sample.calls)
 
-    @property
-    def is_fine(self) -> bool:
-        return self.is_known and not self.sample.failing and all(probe.fine for probe in self.probes)
+    def is_fine(self, limits: Limits, usual: float) -> bool:
+        """Of what is not silent."""
+        heard = [probe for probe in self.probes if probe.provider_id not in self.silent]
+        return self.is_known and self.sample.is_fine(limits, usual) and all(probe.fine for probe in heard)
 
     @property
     def asked(self) -> timedelta | None:
@@ -76,6 +81,13 @@ class Look(Message):
         said = [probe.why for probe in self.probes]
         said += [self.sample.words] if self.sample.calls else []
         return "; ".join(said) or "nothing was called"
+
+
+class Dropping(Message):
+    """Providers that are not a part of it any more: what is wrong there is their own."""
+
+    progress: Progress
+    silent: tuple[str, ...]
 
 
 class Closing(Message):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from integrations.domain.outage import Brake, Progress, Scope, Target
+from integrations.domain.outage import OURS, Brake, Progress, Scope, Target
 
 _LEAST: Final = 2.0
 """Calls per second that are 100 % of a ramp at least: of a quiet provider's rate five per cent would be none."""
@@ -17,7 +17,12 @@ def full_rate(before: float, allowed: float | None) -> float:
 
 
 def targets(
-    provider_id: str, scope: Scope, names: Sequence[str], full: float, allowed: float | None = None
+    provider_id: str,
+    scope: Scope,
+    names: Sequence[str],
+    full: float,
+    allowed: float | None = None,
+    endpoints: Sequence[str] = (),
 ) -> tuple[Target, ...]:
     """The brakes of one provider, and the shield where what it says of grants is not to be believed.
 
@@ -26,7 +31,9 @@ def targets(
     """
 
     def target(brake: Brake, name: str = "", rate: float = 0.0) -> Target:
-        return Target(provider_id=provider_id, brake=brake, name=name, full=rate, allowed=allowed)
+        return Target(
+            provider_id=provider_id, brake=brake, name=name, full=rate, allowed=allowed, endpoints=tuple(endpoints)
+        )
 
     if scope is Scope.ENDPOINT:
         shield = [target(Brake.SHIELD)] if _TOKEN in names else []
@@ -50,6 +57,17 @@ def rate_of(target: Target, progress: Progress) -> float | None:
 
 def brakes(targets: Iterable[Target]) -> list[Target]:
     return [each for each in targets if each.brake is not Brake.SHIELD]
+
+
+def reach_of(provider_id: str, targets: Iterable[Target]) -> tuple[Scope, list[str]]:
+    """How far an outage reaches by what is held back: its widest part, and the names of all."""
+    held = brakes(targets)
+    if provider_id == OURS:
+        return Scope.OURS, sorted({each.provider_id for each in held})
+    if any(each.brake is Brake.QUEUE for each in held):
+        return Scope.PROVIDER, []
+    scope = Scope.ENDPOINT if any(each.brake is Brake.CIRCUIT for each in held) else Scope.TENANT
+    return scope, sorted({each.name for each in held})
 
 
 def covers(targets: Iterable[Target], provider_id: str, endpoint: str, tenant: str) -> bool:

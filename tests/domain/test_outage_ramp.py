@@ -39,6 +39,14 @@ def test_a_step_is_judged_by_its_calls_and_its_time(
     assert judge(Sample(calls=calls, failing=failing), lasted, LIMITS) is judged
 
 
+@pytest.mark.parametrize(
+    ("usual", "failing", "judged"),
+    [(100.0, 15, Judged.DOWN), (85.0, 15, Judged.UP), (85.0, 21, Judged.DOWN), (50.0, 52, Judged.UP)],
+)
+def test_of_a_provider_that_never_did_well_no_more_is_asked(usual: float, failing: int, judged: Judged) -> None:
+    assert judge(Sample(calls=100, failing=failing), LONG, LIMITS, usual) is judged
+
+
 def test_the_steps_are_all_walked_up_and_down() -> None:
     up, down = [percent := above(0)], [100]
     while percent := above(percent or 0):

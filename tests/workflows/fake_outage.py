@@ -1,7 +1,7 @@
 """A provider in trouble, in memory: it fails until it has been probed so often, and as often as it is told to again."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,7 +19,18 @@ from integrations.domain.outage import (
     Scope,
     Target,
 )
-from integrations.domain.outage_steps import Closing, Look, Probe, Released, Releasing, Scoped, Scoping, Tick, Validated
+from integrations.domain.outage_steps import (
+    Closing,
+    Dropping,
+    Look,
+    Probe,
+    Released,
+    Releasing,
+    Scoped,
+    Scoping,
+    Tick,
+    Validated,
+)
 from integrations.domain.outage_targets import rate_of
 
 OUTAGE: Final = UUID("00000000-0000-4000-8000-0000000000aa")
@@ -39,9 +50,19 @@ class FakeOutage(OutageActivities):
         validated: Sequence[bool] = (),
         asks: timedelta | None = None,
         wider: Sequence[Scoped | None] = (),
+        reaches: Scoped | None = None,
+        is_mute: bool = False,
+        silent: Sequence[str] = (),
         limits: Limits = Limits(),
     ) -> None:
-        """`down_for`: probes that fail. `samples`, `wider`: of the first looks of the ramp; then all is fine."""
+        """`down_for`: probes that fail. `samples`, `wider`: of the first looks of the ramp; then all is fine.
+
+        `reaches`: what each look while brakes are kept says. `is_mute`: nothing can be probed. `silent`: of our own way
+        out, providers that do not answer.
+        """
+        self.reaches = reaches
+        self._is_mute = is_mute
+        self._silent = tuple(silent)
         self.down_for = down_for
         self._samples = list(samples)
         self._found = list(scoped)
@@ -55,6 +76,8 @@ class FakeOutage(OutageActivities):
         self.rates: list[float] = []
         """What was let through, one after the other."""
         self.probes = 0
+        self.asked: list[datetime] = []
+        """When it was probed."""
         self.going = 0
         self.replayed: list[int] = []
         self.kept = 0
@@ -69,6 +92,7 @@ class FakeOutage(OutageActivities):
             self.contain,
             self.shield,
             self.keep,
+            self.drop,
             self.probe,
             self.pace,
             self.sample,
@@ -107,13 +131,21 @@ class FakeOutage(OutageActivities):
         self._do("shield")
 
     @activity.defn(name="outage.keep")
-    async def keep(self, tick: Tick) -> None:
+    async def keep(self, tick: Tick) -> Look:
         self.kept += 1
+        return Look(wider=self.reaches)
+
+    @activity.defn(name="outage.drop")
+    async def drop(self, dropping: Dropping) -> None:
+        self._do(f"drop {' '.join(dropping.silent)}")
 
     @activity.defn(name="outage.probe")
     async def probe(self, tick: Tick) -> Look:
         self._do("probe")
         self.probes += 1
+        self.asked.append(activity.info().scheduled_time)
+        if self._is_mute:
+            return Look(wider=self.reaches)
         fine = self.probes > self.down_for
         probe = Probe(
             provider_id="simulator",
@@ -123,7 +155,7 @@ class FakeOutage(OutageActivities):
             why="200" if fine else "503",
             after=None if fine else self._asks,
         )
-        return Look(probes=(probe,))
+        return Look(probes=(probe,), silent=self._silent, wider=self.reaches)
 
     @activity.defn(name="outage.pace")
     async def pace(self, tick: Tick) -> None:

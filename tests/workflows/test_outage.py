@@ -221,6 +221,44 @@ class TestAProbe:
         # One was fine, one lost: three more in a row were needed.
         assert tried == 5
 
+    async def test_that_nothing_can_answer_lets_a_little_through_in_the_end(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        """An endpoint that only writes, and whose callers are all parked."""
+        fake = FakeOutage(is_mute=True, samples=[Sample()] * 3)
+
+        async with started(time_skipping, fake) as handle:
+            result = await asyncio.wait_for(handle.result(), 60)
+            found = await handle.describe()
+
+        assert result.ended is Ended.HEALED
+        assert found.close_time is not None
+        assert found.close_time - found.start_time > Limits().step_quiet
+
+    async def test_comes_no_sooner_for_what_is_contained_already(self, time_skipping: WorkflowEnvironment) -> None:
+        whole = Scoped(scope=Scope.PROVIDER, targets=(QUEUE, SHIELD), why="everything fails")
+        fake = FakeOutage(down_for=4, reaches=whole)
+
+        async with started(time_skipping, fake) as handle:
+            await asyncio.wait_for(handle.result(), 60)
+
+        assert fake.did.count("contain") == 1
+        assert min(after - before for before, after in itertools.pairwise(fake.asked)) >= Limits().probe_first
+
+    async def test_of_our_own_way_out_goes_on_without_who_stays_silent(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        other = QUEUE.model_copy(update={"provider_id": "github"})
+        first = Scoped(scope=Scope.OURS, names=("github", "simulator"), targets=(QUEUE, SHIELD, other), why="ours")
+        fake = FakeOutage(down_for=0, scoped=[first], silent=["github"])
+
+        result = await ended(time_skipping, fake, provider_id="ours")
+
+        assert "drop github" in fake.did
+        assert fake.closed is not None
+        assert fake.closed.progress.targets == (QUEUE, SHIELD)
+        assert result.ended is Ended.HEALED
+
 
 class TestPeople:
     async def test_close_it_early(self, time_skipping: WorkflowEnvironment) -> None:
@@ -266,6 +304,22 @@ class TestPeople:
         assert result.ended is Ended.HEALED
         assert fake.rates[-1] == 10.0
 
+    async def test_see_what_reaches_further_contained_beside_their_pin(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        first = Scoped(scope=Scope.ENDPOINT, names=("notes.read",), targets=(CIRCUIT,), why="notes.read fails")
+        fake = FakeOutage(down_for=10_000, scoped=[first])
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.probes)
+            await handle.execute_update(ProviderOutageWorkflow.pin, Pin(by="ada", reason="a fixed quota", rate=2))
+            fake.reaches = Scoped(scope=Scope.PROVIDER, targets=(QUEUE, SHIELD), why="now everything fails")
+            await until(lambda: fake.did.count("contain") == 2)
+            await handle.execute_update(ProviderOutageWorkflow.close, ADA)
+            await asyncio.wait_for(handle.result(), 60)
+
+        assert fake.closed is not None
+        assert fake.closed.progress.targets == (CIRCUIT, QUEUE, SHIELD)
+
     async def test_isolate_what_they_know_better(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeOutage(down_for=10_000)
         async with started(time_skipping, fake) as handle:
@@ -293,7 +347,8 @@ class TestPeople:
             (ProviderOutageWorkflow.close, Word(by=" ", reason="x")),
             (ProviderOutageWorkflow.unpin, Word(by="ada", reason=" ")),
             (ProviderOutageWorkflow.pin, Pin(by="ada", reason=" ", rate=1)),
-            (ProviderOutageWorkflow.isolate, Isolate(by="ada", reason="x", endpoint="a", tenant="b")),
+            (ProviderOutageWorkflow.isolate, Isolate(by="ada", reason="x", endpoint="a", tenant="org:b")),
+            (ProviderOutageWorkflow.isolate, Isolate(by="ada", reason="x", tenant="acme")),
         ],
     )
     async def test_are_asked_who_they_are_and_why(
