@@ -4,6 +4,7 @@
  hold      leases ──▶ is the queue as the journal says? no: set
  release   queue ──▶ journal             killed in between: done again; the lines are there until then
 
+What somebody else had set of a queue is in the journal too, and is set again when no brake of ours is on.
 Each step is safe to repeat. A circuit and a shield are on as soon as their lines are.
 """
 
@@ -51,10 +52,13 @@ class Brakes:
     ) -> list[Target]:
         """Put brakes on, or change what they let through. Those that are not put on: another outage holds them.
 
-        Raises StopError when the outage is closed, RPCError when Temporal does not answer; the lines are there then.
+        What somebody else has set is remembered, and is there again after the release. Raises StopError when the outage
+        is closed, RPCError when Temporal does not answer: then all lines are there, or none.
         """
+        queues = {cut.target.provider_id for cut in cuts if cut.target.brake is Brake.QUEUE}
+        before = {provider_id: await self._before(client, provider_id) for provider_id in sorted(queues)}
         async with self._sessions.begin() as session:
-            others = await mitigations.put(session, outage_id, cuts, lease, reason=reason, by=by)
+            others = await mitigations.put(session, outage_id, cuts, lease, reason=reason, by=by, before=before)
         for provider_id in sorted({cut.target.provider_id for cut in cuts if cut.target.brake in _OF_QUEUES}):
             await self.settle(client, provider_id, changed=True)
         return others
@@ -99,6 +103,15 @@ class Brakes:
             brakes, due = brakes + released, due + lifted
         return Off(brakes, due)
 
+    async def _before(self, client: Client, provider_id: str) -> float | None:
+        """To how much somebody else has limited a provider's queue."""
+        found = (await task_queues.config(client, provider_queue(provider_id))).queue_rate_limit
+        if not task_queues.is_ours(found):
+            return task_queues.rate_of(found)
+        # One of ours is on, or the server still shows it: what was there before that one.
+        async with self._sessions.begin() as session:
+            return await mitigations.before_ours(session, provider_id)
+
     async def settle(self, client: Client, provider_id: str, *, changed: bool = False) -> bool:
         """Have a provider's queue let out what the journal says. Whether it said anything else.
 
@@ -119,7 +132,8 @@ async def _settle(
         held_by = (await mitigations.holder(session, braking[0])).provider_id
         reason = f"{braking[0].reason} (by {braking[0].put_by}); runbook outage explain {held_by}"
     queue, wanted = provider_queue(provider_id), _rates(braking)
-    return await task_queues.limit(client, queue, wanted, set(ours), reason=reason, changed=changed)
+    before = await mitigations.before_ours(session, provider_id)
+    return await task_queues.limit(client, queue, wanted, set(ours), reason=reason, changed=changed, before=before)
 
 
 def _rates(lines: Sequence[Mitigation]) -> Rates:

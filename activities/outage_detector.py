@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from integrations import temporal
 from integrations.db import automation, outage_detected, outages
-from integrations.db.outage_counts import matrix
+from integrations.db.outage_counts import LONGEST, matrix
 from integrations.db.outage_looks import Look, look
 from integrations.db.outage_tables import Outage
 from integrations.db.session import Sessions
@@ -76,8 +77,8 @@ class OutageDetectorActivities:
         for suspect in seen.suspects:
             if suspect.provider_id in spared:
                 continue
-            cells = await matrix(session, suspect.provider_id, suspect.since)
-            # Calls may be kept for less long than it takes a quiet provider to be suspected.
+            # It may take a quiet provider longer to be suspected than is looked back for it, or than calls are kept.
+            cells = await matrix(session, suspect.provider_id, max(suspect.since, datetime.now(UTC) - LONGEST))
             if cells:
                 found.append(finding(suspect, cells, self._limits))
         return found

@@ -40,18 +40,25 @@ class ParkedActivities:
 
 
 async def release(
-    client: Client, sessions: Sessions, provider_id: str, most: int, *, by: str, before: datetime | None = None
+    client: Client,
+    sessions: Sessions,
+    provider_id: str,
+    most: int,
+    *,
+    by: str,
+    before: datetime | None = None,
+    forgotten_only: bool = False,
 ) -> int:
     """Tell the next parked jobs of a provider to go on, those first that wait longest. How many were told.
 
-    `before`: only what was parked before that.
+    `before`: only what was parked before that. `forgotten_only`: only what no open outage looks after.
 
     First the signals, then their rows: whoever dies in between has some of them told twice, which a job that goes on
     does not mind. One that was ended by hand is settled so. Raises RPCError when Temporal does not answer: those that
     were told are written down all the same.
     """
     async with sessions.begin() as session:
-        rows = await parked.next_of(session, provider_id, most, before)
+        rows = await parked.next_of(session, provider_id, most, before, forgotten_only=forgotten_only)
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def told(job: Parked) -> bool:
@@ -70,7 +77,7 @@ async def release(
 
 
 async def look_after(client: Client, sessions: Sessions, beat: Callable[[], None]) -> int:
-    """Reconcile's part: tell those to go on for whom no outage is open, and settle what was ended by hand.
+    """Reconcile's part: tell those to go on whom no open outage looks after, and settle what was ended by hand.
 
     How many were told. `beat` is called after each provider.
     """
@@ -79,7 +86,7 @@ async def look_after(client: Client, sessions: Sessions, beat: Callable[[], None
         providers = await parked.forgotten(session)
     count = 0
     for provider_id in providers:
-        count += await release(client, sessions, provider_id, parked.BATCH, by=_RECONCILE)
+        count += await release(client, sessions, provider_id, parked.BATCH, by=_RECONCILE, forgotten_only=True)
         beat()
     async with sessions.begin() as session:
         late = await parked.going_on(session)

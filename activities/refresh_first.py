@@ -3,11 +3,13 @@
 from uuid import UUID
 
 from activities.refresh_call import refresh_at
+from activities.refused import set_aside
 from activities.run import this_run
 from integrations.db import leases, refresh_first
 from integrations.db.credentials import Tokens
 from integrations.db.leases import LEASE
 from integrations.db.session import Sessions
+from integrations.db.surge_counts import Refusal
 from integrations.db.vault import Vault
 from integrations.domain.errors import TryAgainError
 from integrations.domain.refresh import Refresh, Refreshed
@@ -48,6 +50,7 @@ async def fetch(sessions: Sessions, vault: Vault, client: OAuthClient, connectio
 async def _refused(
     sessions: Sessions, client: OAuthClient, connection_id: UUID, token: int, answer: TokenAnswer
 ) -> Refreshed:
+    aside = None
     somebody = answer.verdict.meaning in {Meaning.OWNER_MUST_ACT, Meaning.OPERATOR_MUST_ACT}
     async with sessions.begin() as session:
         if not somebody:
@@ -55,7 +58,13 @@ async def _refused(
         else:
             cause = f"{client.provider.name} gives us no token: {answer.heard.words}"
             way_out = f"{client.provider.registration_fix}; then: runbook connections refresh {connection_id}"
-            await refresh_first.refuse(session, connection_id, token, cause=cause, way_out=way_out)
+            # Whatever it says: without an owner it is our own registration that is refused.
+            refused = Refusal(connection_id, 0, Meaning.OPERATOR_MUST_ACT, answer.verdict.rule, answer.heard.words)
+            aside = await refresh_first.refuse(
+                session, token, refused, name=client.provider.name, cause=cause, way_out=way_out
+            )
     if not somebody:
         raise TryAgainError(f"{client.provider.name}: {answer.verdict.because}", after=answer.verdict.after)
+    if aside is not None:
+        return set_aside(None, cause, aside)
     return Refreshed(refresh=Refresh.OPERATOR_MUST_ACT, why=cause)

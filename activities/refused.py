@@ -79,7 +79,7 @@ class Refusals:
             aside = await refresh.set_aside(session, claimed, at, refused)
             held = aside is None and await refresh.refuse(session, claimed, at, refused)
         if aside is not None:
-            return _set_aside(version, f"{client.provider.name} refused the refresh: {answer.heard.words}", aside)
+            return set_aside(version, f"{client.provider.name} refused the refresh: {answer.heard.words}", aside)
         if held:
             why = f"{answer.heard.words}; held back, one of a surge: runbook tasks list"
             return Refreshed(refresh=Refresh.SUSPECT, version=version, why=why)
@@ -130,11 +130,12 @@ class Refusals:
             if aside is None and held is None:
                 return await act(session)
         if aside is not None:
-            return _set_aside(refused.version, cause, aside)
+            return set_aside(refused.version, cause, aside)
         return Refreshed(refresh=Refresh.SUSPECT, version=refused.version, why=f"{cause}; {held}")
 
 
-def _set_aside(version: int, cause: str, aside: str) -> Refreshed:
+def set_aside(version: int | None, cause: str, aside: str) -> Refreshed:
+    """Of a refusal that is not believed. `aside`: why not, in words."""
     why = f"{cause}; set aside, {aside}: it is asked again when that is over"
     return Refreshed(refresh=Refresh.SET_ASIDE, version=version, why=why)
 

@@ -23,6 +23,8 @@ from temporalio.client import Client
 
 IDENTITY: Final = "runbook outage"
 """Who stands in the config. What somebody else has set, and no brake of ours, is let alone."""
+PUT_BACK: Final = "runbook outage, put back"
+"""Who stands there when a limit of somebody else is back: it is that one's again."""
 LEAST: Final = 0.02
 """Calls per second: a fairness key cannot be held back to fewer."""
 _LEAST_WEIGHT: Final = 0.001
@@ -86,23 +88,41 @@ async def config(client: Client, queue: str) -> TaskQueueConfig:
     return (await client.workflow_service.describe_task_queue(asked, timeout=_PATIENCE)).config
 
 
+def is_ours(found: RateLimitConfig) -> bool:
+    """Has a brake of ours said the last word about a limit?"""
+    return bool(found.metadata.update_identity == IDENTITY)
+
+
+def rate_of(found: RateLimitConfig) -> float | None:
+    """Calls per second. None: there is no limit."""
+    return found.rate_limit.requests_per_second if found.HasField("rate_limit") else None
+
+
 async def limit(
-    client: Client, queue: str, wanted: Rates, ours: Collection[str] = (), *, reason: str, changed: bool = False
+    client: Client,
+    queue: str,
+    wanted: Rates,
+    ours: Collection[str] = (),
+    *,
+    reason: str,
+    changed: bool = False,
+    before: float | None = None,
 ) -> bool:
     """Have an activity queue let out what is wanted, and no more. Whether anything had to be said for that.
 
     `ours`: the fairness keys whose weights are ours to take off. A limit that somebody else has set stays where none
     is wanted. `changed`: what is wanted was something else a moment ago. It is said in any case, for the server may
-    still show what was there before the last change. Safe to repeat. Raises RPCError when the server does not answer.
+    still show what was there before the last change. `before`: to how much somebody else had limited all together,
+    which comes back in place of our limit where that is wanted no more. Safe to repeat. Raises RPCError when the server
+    does not answer.
     """
     found = await config(client, queue)
-    change = UpdateTaskQueueConfigRequest(
-        namespace=client.namespace,
-        identity=IDENTITY,
-        task_queue=queue,
-        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-    )
-    if _is_to_be_said(found.queue_rate_limit, wanted.queue, changed=changed):
+    back = _change(client, queue, PUT_BACK)
+    change = _change(client, queue, IDENTITY)
+    if wanted.queue is None and before is not None:
+        if is_ours(found.queue_rate_limit):
+            back.update_queue_rate_limit.CopyFrom(_update(before, f"as it was before our brake; {reason}"))
+    elif _is_to_be_said(found.queue_rate_limit, wanted.queue, changed=changed):
         change.update_queue_rate_limit.CopyFrom(_update(wanted.queue, reason))
     if _is_to_be_said(found.fairness_keys_rate_limit_default, wanted.for_all_keys, changed=changed):
         change.update_fairness_key_rate_limit_default.CopyFrom(_update(wanted.for_all_keys, reason))
@@ -112,10 +132,10 @@ async def limit(
             change.set_fairness_weight_overrides[key] = weight
     over = set(ours) - set(wanted.keys)
     change.unset_fairness_weight_overrides.extend(sorted(over if changed else over & set(there)))
-    if not any(field.name in _CHANGES for field, _ in change.ListFields()):
-        return False
-    await client.workflow_service.update_task_queue_config(change, timeout=_PATIENCE)
-    return True
+    to_say = [each for each in (back, change) if any(field.name in _CHANGES for field, _ in each.ListFields())]
+    for each in to_say:
+        await client.workflow_service.update_task_queue_config(each, timeout=_PATIENCE)
+    return bool(to_say)
 
 
 _CHANGES: Final = frozenset(
@@ -128,12 +148,21 @@ _CHANGES: Final = frozenset(
 )
 
 
+def _change(client: Client, queue: str, identity: str) -> UpdateTaskQueueConfigRequest:
+    """Of an activity queue; nothing yet. The server keeps one identity for all that one request says."""
+    return UpdateTaskQueueConfigRequest(
+        namespace=client.namespace,
+        identity=identity,
+        task_queue=queue,
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+    )
+
+
 def _is_to_be_said(found: RateLimitConfig, wanted: float | None, *, changed: bool) -> bool:
     """A limit that nobody of us has set is not taken off."""
-    there = found.rate_limit.requests_per_second if found.HasField("rate_limit") else None
+    there = rate_of(found)
     if wanted is None:
-        is_ours = found.metadata.update_identity == IDENTITY
-        return is_ours if there is not None else changed
+        return is_ours(found) if there is not None else changed
     return changed or there is None or not math.isclose(there, wanted, rel_tol=_SAME)
 
 

@@ -7,8 +7,9 @@ One place has one outage. What another open one holds already stays that one's, 
 by that; whoever comes second is told, and may ask again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
@@ -39,10 +40,18 @@ async def lock(session: AsyncSession, provider_id: str) -> None:
 
 
 async def put(
-    session: AsyncSession, outage_id: UUID, cuts: Sequence[Cut], lease: timedelta, *, reason: str, by: str
+    session: AsyncSession,
+    outage_id: UUID,
+    cuts: Sequence[Cut],
+    lease: timedelta,
+    *,
+    reason: str,
+    by: str,
+    before: Mapping[str, float | None] = MappingProxyType({}),
 ) -> list[Target]:
     """Write down brakes that are to be put on, or changed. Those that are not: another open outage holds them.
 
+    `before`: to how much somebody else had limited providers' queues. Of a brake that is changed it stays what it was.
     Raises StopError when the outage is closed: whoever comes late puts nothing on.
     """
     # Shared with whoever puts on, and against whoever closes it.
@@ -56,7 +65,13 @@ async def put(
     told = {"reason": reason, "put_by": by, "lease_until": func.now() + lease}
     wanted = insert(Mitigation).values(
         [
-            {"outage_id": outage_id, "rate": cut.rate} | dict(zip(_PLACE, _place(cut.target), strict=True)) | told
+            {
+                "outage_id": outage_id,
+                "rate": cut.rate,
+                "before": before.get(cut.target.provider_id) if cut.target.brake is Brake.QUEUE else None,
+            }
+            | dict(zip(_PLACE, _place(cut.target), strict=True))
+            | told
             for cut in ordered
         ]
     )
@@ -113,6 +128,12 @@ async def of_provider(session: AsyncSession, provider_id: str) -> Sequence[Mitig
     """The brakes that are on at a provider, whoever holds them and whatever their lease."""
     query = select(Mitigation).where(Mitigation.provider_id == provider_id, _ON).order_by(Mitigation.id)
     return (await session.scalars(query.execution_options(populate_existing=True))).all()
+
+
+async def before_ours(session: AsyncSession, provider_id: str) -> float | None:
+    """To how much somebody else had limited a provider's queue before the last of our brakes there."""
+    query = select(Mitigation.before).where(Mitigation.provider_id == provider_id, Mitigation.brake == Brake.QUEUE)
+    return await session.scalar(query.order_by(Mitigation.id.desc()).limit(1))
 
 
 def tenants(lines: Sequence[Mitigation]) -> list[str]:

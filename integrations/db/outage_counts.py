@@ -8,15 +8,16 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.calls import FAILING
-from integrations.domain.call import KEPT
 from integrations.domain.outage import Baseline, Cell, Success
 from integrations.domain.verdict import Meaning
 
 WORST: Final = 50
 """Cells of a matrix that stand for themselves. The others are small parts of the trouble, counted together."""
 _ALL: Final = 1_000_000
-_LOOKED_BACK: Final = (timedelta(hours=1), KEPT)
-_SPANS: Final = (timedelta(minutes=10), timedelta(hours=1), timedelta(days=1), KEPT)
+LONGEST: Final = timedelta(days=1)
+"""Calls are found by their time alone: to go further back for one quiet provider reads everybody's of a week."""
+_LOOKED_BACK: Final = (timedelta(hours=1), LONGEST)
+_SPANS: Final = (timedelta(minutes=10), timedelta(hours=1), LONGEST)
 _MINUTE: Final = timedelta(minutes=1)
 _LEAST: Final = timedelta(seconds=10)
 """That a rate is told by."""
@@ -141,7 +142,7 @@ async def success(
 async def began(session: AsyncSession, provider_id: str, until: datetime) -> datetime:
     """When the trouble that is there at `until` began: its first failing call. `until` itself, when none failed.
 
-    Looked for in the hour before, or in the week when it is called so seldom.
+    Looked for in the hour before, or in the day when it is called so seldom.
     """
     for back in _LOOKED_BACK:
         asked = {"provider": provider_id, "until": until, "back": back}
@@ -154,7 +155,7 @@ async def began(session: AsyncSession, provider_id: str, until: datetime) -> dat
 async def baseline(session: AsyncSession, provider_id: str, until: datetime) -> Baseline:
     """How it did before the trouble that is there at `until`.
 
-    Of the ten minutes before the first failing call, or of the hour, the day or the week, when it is called so seldom.
+    Of the ten minutes before the first failing call, or of the hour or the day, when it is called so seldom.
     The rate is the busiest minute's: a mean over quiet minutes would hold back a sweep that it took each minute, and
     more than it took is nobody's to promise. 0.0: it was never called.
     """

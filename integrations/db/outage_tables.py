@@ -96,6 +96,8 @@ class Mitigation(Base):
     """The endpoint or the tenant; empty for a queue and a shield over a whole provider."""
     rate: Mapped[float | None]
     """Calls per second that are let through. None: of a shield."""
+    before: Mapped[float | None]
+    """Of a queue: the calls per second that somebody else had limited it to, which come back with its release."""
     reason: Mapped[str]
     put_by: Mapped[str]
     put_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -8,7 +8,22 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Integer, Text, and_, any_, bindparam, delete, exists, func, or_, select, text, update
+from sqlalchemy import (
+    ARRAY,
+    Integer,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,7 +31,7 @@ from integrations.db.outage_tables import Outage, ParkedJob
 from integrations.db.refresh import REFRESHABLE
 from integrations.db.tables import FAILING
 from integrations.domain.job import PATIENCE_AGAIN
-from integrations.domain.outage import OURS
+from integrations.domain.outage import OURS, Scope
 from integrations.domain.parked import Parked, Parking, Replaying, Waiting
 from integrations.domain.run import Run
 
@@ -32,6 +47,26 @@ _RECENT: Final = timedelta(minutes=10)
 """An attempt is made every five minutes at least; calls are indexed by their time alone."""
 _UNTRIED: Final = "no attempt of the last ten minutes reached its provider"
 _WAITS: Final = and_(ParkedJob.released_at.is_(None), ParkedJob.settled_at.is_(None))
+# An outage looks after the jobs within its reach alone: who else is parked has nobody. Without a token none goes on.
+_HELD: Final = exists().where(
+    Outage.closed_at.is_(None),
+    ~Outage.observed,
+    or_(
+        and_(
+            Outage.provider_id == ParkedJob.provider_id,
+            or_(
+                Outage.scope == Scope.PROVIDER,
+                and_(Outage.scope == Scope.TENANT, ParkedJob.tenant == any_(Outage.names)),
+                and_(
+                    Outage.scope == Scope.ENDPOINT,
+                    or_(ParkedJob.capability == any_(Outage.names), literal("token") == any_(Outage.names)),
+                ),
+            ),
+        ),
+        and_(Outage.provider_id == OURS, ParkedJob.provider_id == any_(Outage.names)),
+    ),
+)
+_FORGOTTEN: Final = and_(_WAITS, ParkedJob.parked_at < func.now() - FORGOTTEN, ~_HELD)
 _LAST_CALL: Final = text("""
 SELECT coalesce(status::text, 'no answer') || ': ' || outcome || ' (' || rule || ')' FROM service_provider_calls
 WHERE at > now() - cast(:recent AS interval) AND connection_id = :connection ORDER BY at DESC LIMIT 1
@@ -96,13 +131,20 @@ async def find(session: AsyncSession, workflow_id: str) -> Parked | None:
 
 
 async def next_of(
-    session: AsyncSession, provider_id: str, most: int, before: datetime | None = None
+    session: AsyncSession,
+    provider_id: str,
+    most: int,
+    before: datetime | None = None,
+    *,
+    forgotten_only: bool = False,
 ) -> Sequence[Parked]:
     """The next jobs of a provider that are to go on, those first that wait longest.
 
-    `before`: not what was parked later, as one that went on and was parked anew.
+    `before`: not what was parked later, as one that went on and was parked anew. `forgotten_only`: none that an open
+    outage looks after.
     """
-    query = select(ParkedJob).where(ParkedJob.provider_id == provider_id, _WAITS)
+    waiting_there = _FORGOTTEN if forgotten_only else _WAITS
+    query = select(ParkedJob).where(ParkedJob.provider_id == provider_id, waiting_there)
     if before is not None:
         query = query.where(ParkedJob.parked_at < before)
     return [
@@ -170,15 +212,8 @@ async def refreshes_due(session: AsyncSession, provider_id: str, rate: float) ->
 
 
 async def forgotten(session: AsyncSession) -> Sequence[str]:
-    """Providers without an open outage at which jobs are parked all the same: it was closed, or never found."""
-    held = exists().where(
-        Outage.closed_at.is_(None),
-        or_(
-            Outage.provider_id == ParkedJob.provider_id,
-            and_(Outage.provider_id == OURS, ParkedJob.provider_id == any_(Outage.names)),
-        ),
-    )
-    query = select(ParkedJob.provider_id).where(_WAITS, ParkedJob.parked_at < func.now() - FORGOTTEN, ~held)
+    """Providers at which jobs are parked that no open outage looks after: closed, never found, or somebody else's."""
+    query = select(ParkedJob.provider_id).where(_FORGOTTEN)
     return (await session.scalars(query.distinct().order_by(ParkedJob.provider_id))).all()
 
 

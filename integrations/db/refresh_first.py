@@ -8,8 +8,9 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import connections, credentials, leases, tasks
+from integrations.db import connections, credentials, leases, shield, tasks
 from integrations.db.credentials import Tokens
+from integrations.db.surge_counts import Refusal
 from integrations.db.tables import NOT_FETCHED, Connection
 from integrations.db.vault import Vault
 from integrations.domain.connection import Status
@@ -77,11 +78,23 @@ async def unfetched(session: AsyncSession) -> Sequence[Connection]:
     return (await session.scalars(rows.order_by(Connection.created_at).limit(_BATCH))).all()
 
 
-async def refuse(session: AsyncSession, connection_id: UUID, token: int, *, cause: str, way_out: str) -> None:
-    """The provider does not give us one: a task names the fix."""
-    row = await connections.lock(session, connection_id)
-    if not await leases.release(session, row.id, token, answered=True) or row.status != Status.ERRORED:
-        return
+async def refuse(
+    session: AsyncSession, token: int, refused: Refusal, *, name: str, cause: str, way_out: str
+) -> str | None:
+    """The provider does not give us one: a task names the fix. None, unless it says so under a shield.
+
+    Then why it is not believed, in words: the connection stays as it is, and reconcile asks for its token again.
+    `name`: the provider's, for people.
+    """
+    row = await connections.lock(session, refused.connection_id)
+    answered = await leases.release(session, row.id, token, answered=True)
+    why = await shield.why(session, row)
+    if not answered or row.status != Status.ERRORED:
+        return why
+    if why is not None:
+        await shield.set_aside(session, name, [refused])
+        return why
     row.status_reason = cause
     title = f"{row.provider_id} refuses our own registration"
     await tasks.open_task(session, row.id, "errored", title=title, cause=cause, way_out=way_out)
+    return None

@@ -111,6 +111,16 @@ async def braked(ground: Ground, outage_id: UUID) -> None:
 
 
 class TestALook:
+    async def test_goes_back_no_more_than_a_day_for_a_quiet_provider(self, ground: Ground) -> None:
+        """Its last five calls took three days; what came before the last one's day is among everybody's of a week."""
+        for number in range(5):
+            await ground.called(count=1, at=datetime.now(UTC) - SECOND - number * timedelta(hours=15))
+
+        await ground.look()
+
+        found = Finding.model_validate((await ground.row()).finding)
+        assert [(cell.calls, cell.failing) for cell in found.matrix] == [(2, 2)]
+
     async def test_writes_down_what_is_out_and_starts_its_workflow(self, ground: Ground) -> None:
         await ground.called()
 

@@ -23,7 +23,7 @@ from integrations.db.tables import OperatorTask
 from integrations.domain.outage import Brake, Cut, Ended, OutageRequest, Target
 from integrations.providers.oauth import Providers
 from integrations.task_queues import Rates, provider_queue
-from tests.activities.test_brakes import rate, somebody_sets
+from tests.activities.test_brakes import lets_out, somebody_sets
 from tests.factories import every, stored
 from tests.outage_rows import add_outage, close_outage
 from worker.plugin import runbook_plugin
@@ -109,7 +109,7 @@ class TestAnOutageWhoseWorkflowIsGone:
 
         assert await swept(reconcile, client) == Reconciled(outages=1)
 
-        assert await rate(client, provider_id) is None
+        await lets_out(client, provider_id, None)
         lines = await every(sessions, Mitigation)
         assert {(row.brake, row.released_by) for row in lines} == {
             (brake, "reconcile") for brake in ("queue", "circuit", "shield")
@@ -134,7 +134,7 @@ class TestAnOutageWhoseWorkflowIsGone:
 
         assert await swept(reconcile, client) == Reconciled()
 
-        assert await rate(client, provider_id) == 0.5
+        await lets_out(client, provider_id, 0.5)
         assert len(await every(sessions, Mitigation, released_at=None)) == 3
 
     async def test_and_that_somebody_begins_anew_meanwhile_is_theirs(
@@ -157,7 +157,7 @@ class TestAnOutageWhoseWorkflowIsGone:
 
         assert await swept(reconcile, client) == Reconciled()
 
-        assert await rate(client, provider_id) == 0.5
+        await lets_out(client, provider_id, 0.5)
         assert (await stored(sessions, Outage, outage_id)).closed_at is None
 
     async def test_before_it_braked_is_closed_after_some_minutes(
@@ -187,7 +187,7 @@ class TestAnOutageWhoseWorkflowIsGone:
 
         assert await swept(reconcile, client) == Reconciled(outages=1)
 
-        assert await rate(client, provider_id) is None
+        await lets_out(client, provider_id, None)
         assert (await stored(sessions, Outage, outage_id)).ended == Ended.HEALED
 
 
@@ -216,7 +216,7 @@ class TestAnOutageWhoseWorkflowRuns:
         assert task.status == "open"
         assert "nobody looks after it" in task.title
         assert f"temporal workflow terminate --workflow-id outage:{provider_id}" in task.way_out
-        assert await rate(client, provider_id) == 0.5
+        await lets_out(client, provider_id, 0.5)
         assert len(await every(sessions, Mitigation, released_at=None)) == 3
 
     async def test_is_given_some_minutes(
@@ -251,11 +251,11 @@ class TestAQueue:
             await outages.close(session, outage_id, Ended.HEALED, by="outage-detector", reason="healed")
         # By a step that was given up long ago, and went on after all.
         await task_queues.limit(client, provider_queue(provider_id), Rates(queue=0.5), reason="503", changed=True)
-        assert await rate(client, provider_id) == 0.5
+        await lets_out(client, provider_id, 0.5)
 
         assert await swept(reconcile, client) == Reconciled(queues=1)
 
-        assert await rate(client, provider_id) is None
+        await lets_out(client, provider_id, None)
         await somebody_sets(client, provider_id, 7)
         assert await swept(reconcile, client) == Reconciled()
-        assert await rate(client, provider_id) == 7
+        await lets_out(client, provider_id, 7)

@@ -9,11 +9,21 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.reauth import ReauthActivities
 from activities.refresh import RefreshActivities
-from integrations.db import connections, credentials, ending, refresh
+from integrations.db import connections, credentials, ending, refresh, refresh_first
+from integrations.db.automation_tables import WouldHaveDone
 from integrations.db.ledger_tables import OutboxEvent
 from integrations.db.session import Sessions
-from integrations.db.tables import Connection, ConsentSession, Credential, GrantEvent, OperatorTask, RefreshLease
+from integrations.db.tables import (
+    NOT_FETCHED,
+    Connection,
+    ConsentSession,
+    Credential,
+    GrantEvent,
+    OperatorTask,
+    RefreshLease,
+)
 from integrations.db.vault import Vault
+from integrations.domain.automation import Step
 from integrations.domain.connection import Status
 from integrations.domain.errors import NotReadyError, TryAgainError
 from integrations.domain.reauth import OpenLifecycle
@@ -26,6 +36,7 @@ from tests.activities.connected import altered, connected
 from tests.activities.test_reauth import soon
 from tests.factories import add_connection, add_credential, every, stored, tokens
 from tests.providers.person import BASE, Person
+from tests.shielded import lift, put_up
 
 
 @pytest.fixture
@@ -727,6 +738,29 @@ class TestClientCredentials:
         await person.heals()
         assert (await refreshed(own, row.id)).refresh is Refresh.REFRESHED
         assert [task.status for task in await every(sessions, OperatorTask)] == ["closed"]
+
+    async def test_a_refusal_under_a_shield_is_no_task_and_asked_again_by_reconcile(
+        self, own: RefreshActivities, sessions: Sessions, person: Person
+    ) -> None:
+        minute = datetime.now(UTC) - timedelta(minutes=1)
+        row = await add_connection(
+            sessions, status=Status.ERRORED, status_reason=NOT_FETCHED, grants=[], account_id=None, created_at=minute
+        )
+        fault = {"kind": "status", "status": 401, "body": {"error": "invalid_client"}, "path": "/oauth/token"}
+        (await person.http.post("/admin/faults", json=fault)).raise_for_status()
+        outage_id = await put_up(sessions)
+
+        refused = await refreshed(own, row.id)
+
+        assert refused.refresh is Refresh.SET_ASIDE
+        assert "set aside, shielded: outage of simulator since" in refused.why
+        assert await every(sessions, OperatorTask) == []
+        assert [noted.step for noted in await every(sessions, WouldHaveDone)] == [Step.ERRORED]
+        async with sessions.begin() as session:
+            assert [each.id for each in await refresh_first.unfetched(session)] == [row.id]
+        await lift(sessions, outage_id)
+        assert (await refreshed(own, row.id)).refresh is Refresh.OPERATOR_MUST_ACT
+        assert len(await every(sessions, OperatorTask)) == 1
 
     async def test_trouble_is_waited_for(self, own: RefreshActivities, sessions: Sessions, person: Person) -> None:
         row = await add_connection(sessions, status=Status.ERRORED, grants=[], account_id=None)

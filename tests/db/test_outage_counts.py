@@ -154,6 +154,16 @@ class TestABaseline:
         assert found.until - found.since == timedelta(days=1)
         assert (found.rate, found.refreshes, found.refreshed) == (1 / 60, 54, 54)
 
+    async def test_goes_back_no_more_than_a_day(self, sessions: Sessions) -> None:
+        """One call each five hours; the last three failed. What is further back is among a week of everybody's."""
+        hours = timedelta(hours=5)
+        await add(sessions, *(made(n * hours, Meaning.OUTAGE if n <= 3 else Meaning.OK) for n in range(1, 30)))
+
+        found = await baseline(sessions)
+
+        assert (found.since, found.until) == (NOW - 3 * hours - timedelta(days=1), NOW - 3 * hours)
+        assert found.refreshes == 4
+
     async def test_is_not_bent_by_a_stray_failure_before_and_a_stray_success_within(self, sessions: Sessions) -> None:
         healthy = [made(timedelta(minutes=2) + n * 5 * SECOND) for n in range(1, 60)]
         stray = made(timedelta(minutes=6, seconds=1), Meaning.RETRY)

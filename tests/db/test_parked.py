@@ -60,13 +60,15 @@ async def add_outage(sessions: Sessions, provider_id: str, *names: str, **change
     async with sessions.begin() as session:
         session.add(
             Outage(
-                provider_id=provider_id,
-                scope="provider",
-                names=list(names),
-                step="hold",
-                reason="503",
-                opened_by="outage-detector",
-                **changes,
+                **{
+                    "provider_id": provider_id,
+                    "scope": "provider",
+                    "names": list(names),
+                    "step": "hold",
+                    "reason": "503",
+                    "opened_by": "outage-detector",
+                }
+                | changes
             )
         )
 
@@ -239,6 +241,38 @@ class TestAForgottenOne:
 
         async with sessions.begin() as session:
             assert await parked.forgotten(session) == forgotten
+
+    @pytest.mark.parametrize(
+        ("scope", "names", "observed", "forgotten"),
+        [
+            ("tenant", ("org:acme",), False, []),
+            ("tenant", ("org:noisy",), False, ["simulator"]),
+            ("endpoint", ("notes.write",), False, []),
+            ("endpoint", ("notes.read",), False, ["simulator"]),
+            ("endpoint", ("token",), False, []),
+            ("provider", (), True, ["simulator"]),
+        ],
+    )
+    async def test_is_not_within_an_outages_reach(
+        self, sessions: Sessions, scope: str, names: tuple[str, ...], observed: bool, forgotten: list[str]
+    ) -> None:
+        await park(sessions, run_of(1))
+        await add_outage(sessions, "simulator", *names, scope=scope, observed=observed)
+        await age(sessions)
+
+        async with sessions.begin() as session:
+            assert await parked.forgotten(session) == forgotten
+
+    async def test_goes_on_alone(self, sessions: Sessions) -> None:
+        """Who waits for the outage beside it waits on."""
+        await park(sessions, run_of(1), tenant="org:noisy")
+        await park(sessions, run_of(2), tenant="org:other")
+        await add_outage(sessions, "simulator", "org:noisy", scope="tenant")
+        await age(sessions)
+
+        async with sessions.begin() as session:
+            found = await parked.next_of(session, "simulator", 10, forgotten_only=True)
+        assert [each.workflow_id for each in found] == [run_of(2).workflow_id]
 
     async def test_is_parked_for_a_minute_and_not_told_to_go_on(self, sessions: Sessions) -> None:
         await park(sessions, run_of(1))
