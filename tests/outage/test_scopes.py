@@ -130,8 +130,8 @@ async def test_a_provider_that_is_called_once_in_a_while_is_seen_down(
     await ground.called_seldom(due.ids, every=timedelta(minutes=5), outcomes=["outage"] * 5)
     await ground.breaks(kind="status", status=503)
 
+    await until(ground.is_contained, "it is contained", 40)
     outage = await opened(ground)
-    await until(ground.is_contained, "it is contained", 20)
     await ground.heals()
     result = await asyncio.wait_for(ground.outage().result(), 90)
 
