@@ -32,8 +32,22 @@ class Gate:
         self._holder = holder
 
     @classmethod
-    async def closed(cls, ground: Ground, place: Place) -> Self:
-        return cls(ground, place, await _asking(ground, place))
+    async def closed(cls, ground: Ground, place: Place, before: Self | None = None) -> Self:
+        """`before`: a gate that is opened once nothing can go by this one. At the same place, one who waits there."""
+        holder = await ground.connect()
+        pid = holder.get_server_pid()
+        await holder.execute("BEGIN")
+        closing = asyncio.create_task(holder.execute(place.value))
+        if before is not None:
+            waits = "SELECT count(*) FROM pg_locks WHERE pid = :pid AND NOT granted"
+
+            async def is_next() -> bool:
+                return closing.done() or bool(await ground.one(waits, pid=pid))
+
+            await until("the gate is closed, or about to be", is_next)
+            before.open()
+        await closing
+        return cls(ground, place, holder)
 
     async def is_reached_by(self, workflow_id: str, step: str) -> None:
         """Let others by until this step of a workflow stands here. `step`: how its activity's id begins."""
@@ -43,31 +57,7 @@ class Gate:
             described = await handle.describe()
             if any(each.activity_id.startswith(step) for each in described.raw_description.pending_activities):
                 return
-            await self._let_one_by()
+            self._holder = (await Gate.closed(self._ground, self._place, self))._holder
 
     def open(self) -> None:
         self._holder.terminate()
-
-    async def _let_one_by(self) -> None:
-        """Whoever waits is served before us, for whom the gate is closed again."""
-        behind = await self._ground.connect()
-        pid = behind.get_server_pid()
-        await behind.execute("BEGIN")
-        closing = asyncio.create_task(behind.execute(self._place.value))
-
-        async def queues() -> bool:
-            return bool(
-                await self._holder.fetchval("SELECT count(*) FROM pg_locks WHERE pid = $1 AND NOT granted", pid)
-            )
-
-        await until("the gate is about to be closed behind the first who waits", queues)
-        self._holder.terminate()
-        await closing
-        self._holder = behind
-
-
-async def _asking(ground: Ground, place: Place) -> "asyncpg.Connection":
-    holder = await ground.connect()
-    await holder.execute("BEGIN")
-    await holder.execute(place.value)
-    return holder

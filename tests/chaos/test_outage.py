@@ -163,10 +163,8 @@ async def test_killed_at_each_step_it_goes_on_and_ends_healed(ground: Ground, pa
 
     last: Gate | None = None
     for step, place in STEPS:
-        # Closed before the last one is opened: nothing goes by in between.
-        gate = await Gate.closed(ground, place)
+        gate = await Gate.closed(ground, place, last)
         if last is not None:
-            last.open()
             await ground.bring_back(Victim.WORKER)
         await gate.is_reached_by(OUTAGE, step)
         assert await patient.agree() is (place not in BETWEEN), f"{step}: {await patient.rates()}"
