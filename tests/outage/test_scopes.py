@@ -17,12 +17,12 @@ from integrations.domain.connection import Status
 from integrations.domain.outage import Brake, Ended, Scope, Word
 from tests.automated import conduct, pause, resume
 from tests.factories import every
+from tests.outage.conftest import TENANTS
 from tests.outage.ground import Ground, until
 from tests.refresh.ground import Due, add_due, statuses
 from workflows.outage import ProviderOutageWorkflow
 
 pytestmark = [pytest.mark.usefixtures("detector"), pytest.mark.timeout(240)]
-TENANTS = [f"acme-{number}" for number in range(5)]
 
 
 async def connections(
