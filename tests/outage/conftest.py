@@ -12,12 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-from integrations import temporal
+from integrations import task_queues, temporal
 from integrations.db.session import Sessions
 from integrations.domain.outage import OURS, Limits
 from integrations.providers.http import make_client, make_renewing_client
 from integrations.providers.oauth import Providers
 from integrations.settings import Settings, load
+from integrations.task_queues import Rates, provider_queue
 from tests.outage.ground import Ground
 from tests.providers.person import Person, somebody
 from tests.refresh.conftest import connected
@@ -26,6 +27,7 @@ from worker.recorder import recording
 from worker.wiring import build_workers
 
 SERVED: Final = ["simulator", "small", "large", "slow"]
+TENANTS: Final = tuple(f"acme-{number}" for number in range(5))
 HURRY: Final = Limits(
     every=timedelta(seconds=2),
     window=timedelta(seconds=10),
@@ -96,3 +98,9 @@ async def detector(ground: Ground) -> AsyncIterator[None]:
     yield
     await handle.terminate()
     await ground.ends(*(f"outage:{each}" for each in [*SERVED, OURS]), *(f"refresh:{each}" for each in SERVED))
+    # The server is the session's: a test that failed half-way must not leave its brakes to the others.
+    ours = {f"org:{each}" for each in TENANTS}
+    for each in SERVED:
+        await task_queues.limit(
+            ground.client, provider_queue(each), Rates(None), ours, reason="the test is over", changed=True
+        )

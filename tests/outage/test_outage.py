@@ -23,12 +23,11 @@ from integrations.domain.connection import Status
 from integrations.domain.outage import RAMP, Ended, OutageResult
 from integrations.domain.refresh import SweepRequest
 from tests.factories import every
-from tests.outage.conftest import HURRY
+from tests.outage.conftest import HURRY, TENANTS
 from tests.outage.ground import Ground, Jobs, until
 from tests.providers.person import Person
 from tests.refresh.ground import add_due, statuses
 
-TENANTS = [f"acme-{number}" for number in range(5)]
 _OUT = 25.0
 """Seconds of an outage."""
 _WRITTEN = 1.0

@@ -17,12 +17,12 @@ from integrations.domain.connection import Status
 from integrations.domain.outage import Brake, Ended, Scope, Word
 from tests.automated import conduct, pause, resume
 from tests.factories import every
+from tests.outage.conftest import TENANTS
 from tests.outage.ground import Ground, until
 from tests.refresh.ground import Due, add_due, statuses
 from workflows.outage import ProviderOutageWorkflow
 
 pytestmark = [pytest.mark.usefixtures("detector"), pytest.mark.timeout(240)]
-TENANTS = [f"acme-{number}" for number in range(5)]
 
 
 async def connections(
@@ -130,8 +130,8 @@ async def test_a_provider_that_is_called_once_in_a_while_is_seen_down(
     await ground.called_seldom(due.ids, every=timedelta(minutes=5), outcomes=["outage"] * 5)
     await ground.breaks(kind="status", status=503)
 
+    await until(ground.is_contained, "it is contained", 40)
     outage = await opened(ground)
-    await until(ground.is_contained, "it is contained", 20)
     await ground.heals()
     result = await asyncio.wait_for(ground.outage().result(), 90)
 
