@@ -101,9 +101,10 @@ class OutageActivities:
     async def contain(self, tick: Tick) -> None:
         """Put the brakes on, at a trickle or at what a person has pinned; operators are told.
 
-        The shield's line is written with those of the brakes: it is up before Temporal hears of any.
+        The shield first: it is a row, and waits for no answer of Temporal's.
         """
-        await self._put_on(tick, tick.progress.targets)
+        await self._put_on(tick, [each for each in tick.progress.targets if each.brake is Brake.SHIELD])
+        await self._put_on(tick, brakes(tick.progress.targets))
         rate = _rate(tick.progress)
         async with self._sessions.begin() as session:
             known = tick.progress

@@ -15,8 +15,14 @@ from tests.job.conftest import Jobs
 CHECKOUT = Path(__file__).parents[2]
 GONE: dict[Status, list[str]] = {Status.PENDING_REAUTH: [], Status.NEEDS_RECONSENT: ["notes.read"]}
 """What is left of a connection's grants in a status that has lost some."""
-NO_USE = {"activities/reauth.py", "starters/contract/capabilities.py", "starters/contract/refusals.py"}
-"""Where a capability is called to find out if a consent works, or an entry: the latter with no connection's token."""
+NO_USE = {
+    "activities/outage_probe.py",
+    "activities/reauth.py",
+    "starters/contract/capabilities.py",
+    "starters/contract/refusals.py",
+}
+"""Where a capability is called to find out if a provider is back, if a consent works, or an entry: the latter with no
+connection's token."""
 
 
 @pytest.mark.parametrize("status", list(Status))

@@ -10,6 +10,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from activities.reconcile_kit import is_running
 from integrations import temporal
 from integrations.db.session import Sessions
 from integrations.db.surge_tables import RefreshRefusal
@@ -19,7 +20,7 @@ from integrations.domain.connection import Status
 from integrations.domain.refresh import Refresh, Refreshed, RefreshRequest, Swept
 from tests.factories import every
 from tests.providers.person import Person
-from tests.refresh.conftest import Working
+from tests.refresh.conftest import SERVED, Working
 from tests.refresh.ground import Due, active, add_due, statuses
 from workflows.queues import WORKFLOWS
 from workflows.refresh_sweep import RefreshSweepWorkflow
@@ -29,7 +30,12 @@ _WITHIN = 60.0
 
 
 async def sweep(client: Client) -> Swept:
-    """What the Schedule does each minute."""
+    """What the Schedule does each minute, and not while the run of a test before is just ending: it would be joined."""
+    for each in SERVED:
+        for _ in range(50):
+            if not await is_running(client, f"refresh:{each}"):
+                break
+            await asyncio.sleep(0.1)
     handle = await client.start_workflow(RefreshSweepWorkflow.run, id=f"refresh-sweep-{uuid4()}", task_queue=WORKFLOWS)
     return await asyncio.wait_for(handle.result(), 30)
 
