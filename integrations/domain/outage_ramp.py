@@ -29,7 +29,7 @@ def judge(sample: Sample, lasted: timedelta, limits: Limits, usual: float = 100.
     if sample.calls >= limits.step_calls and lasted >= limits.step:
         return Judged.UP
     # Nobody calls, so nothing more is learned: it must not stay braked for that.
-    return Judged.UP if lasted >= max(limits.step_quiet, limits.step) and not sample.failing else Judged.STAY
+    return Judged.UP if lasted >= max(limits.step_quiet, limits.step) else Judged.STAY
 
 
 def above(percent: int) -> int | None:

@@ -75,7 +75,7 @@ class TestProbes:
     async def test_of_others_tell_a_tenants_trouble_from_the_providers(
         self, steps: OutageActivities, sessions: Sessions, vault: Vault, person: Person
     ) -> None:
-        await connections(sessions, vault, person, "acme", "globex")
+        await connections(sessions, vault, person, *["acme"] * 9, "globex")
         await calls(sessions, ("notes.read", "org:acme", 30, 30))
 
         theirs = await scoped(steps, await add_outage(sessions))
@@ -131,8 +131,8 @@ class TestTheReach:
     async def test_is_told_where_many_tenants_are_counted_together(
         self, steps: OutageActivities, sessions: Sessions, vault: Vault, person: Person
     ) -> None:
-        """More fields than stand for themselves, and one tenant alone at an endpoint that nobody else calls."""
-        await connections(sessions, vault, person, "noisy", "globex")
+        """More fields than stand for themselves, and one tenant alone at an endpoint that nobody else could call."""
+        await connections(sessions, vault, person, "noisy")
         many = [
             (endpoint, f"org:{number}", 2, 0)
             for number in range(25)
@@ -142,7 +142,7 @@ class TestTheReach:
 
         found = await scoped(steps, await add_outage(sessions))
 
-        assert (found.scope, found.names) == (Scope.TENANT, ("org:noisy",))
+        assert (found.scope, found.names) == (Scope.ENDPOINT, ("profile.read",))
 
     async def test_is_what_a_person_says(
         self, steps: OutageActivities, sessions: Sessions, vault: Vault, person: Person
