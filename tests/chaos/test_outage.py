@@ -183,9 +183,10 @@ async def test_killed_at_each_step_it_goes_on_and_ends_healed(ground: Ground, pa
     assert (result.ended, result.relapses) == (Ended.HEALED, 0), told
     await patient.all_done_once(jobs)
     await patient.nothing_is_left()
+    # The shield first: it waits for no answer of Temporal's.
     assert [(each.brake, each.released_by) for each in await patient.field.journal()] == [
-        ("queue", "ProviderOutageWorkflow"),
         ("shield", "ProviderOutageWorkflow"),
+        ("queue", "ProviderOutageWorkflow"),
     ]
     notes = await patient.field.notes()
     assert [note.percent for note in notes if note.percent and note.step == "ramp"] == list(RAMP), told
@@ -251,7 +252,8 @@ async def test_terminated_by_hand_while_contained_and_after_temporal_was_away(gr
         return bool(await ground.one(leases) > back + timedelta(seconds=6))
 
     await until("the leases are renewed", are_renewed)
-    assert await patient.agree()
+    # First the leases, then the queues.
+    await until("the queue says what the journal says", patient.agree)
     assert (await patient.rates())[1] is not None
 
     await terminated(patient)
