@@ -109,7 +109,7 @@ class OutageActivities:
         async with self._sessions.begin() as session:
             known = tick.progress
             scope, names = reach_of(tick.request.provider_id, known.targets)
-            await outages.at(session, known.outage_id, Step.CONTAIN, scope=scope, names=names, reason=known.why)
+            await outages.at(session, known.outage_id, Step.CONTAIN, scope=scope, names=names)
             what = f"contained: {known.reach}, {rate:.2g} calls/s are let through"
             await _note(session, known.outage_id, Step.CONTAIN, what, percent=0, rate=rate)
             name = self._name(tick.request.provider_id)
