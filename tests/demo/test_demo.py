@@ -32,7 +32,15 @@ def demo(folder: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     return finished.returncode, json.loads(finished.stdout)
 
 
-LONG = {Name.OUTAGE_HARMED_NOBODY, Name.OUTAGE_HEALED}
+LEFT_OUT = {
+    Name.CONNECTED_WITH_PKCE,
+    Name.REVOCATION_CONFIRMED,
+    Name.WORKER_KILLED_UNHARMED,
+    Name.CAPABILITY_SUCCEEDED,
+    Name.OUTAGE_HARMED_NOBODY,
+    Name.OUTAGE_HEALED,
+}
+"""Each takes half a minute to a minute of CI's ninety: `runbook demo --sabotage NAME` is these tests by hand."""
 
 
 class TestTheDemo:
@@ -53,8 +61,7 @@ class TestTheDemo:
         assert not (reachable_folder / "stack-demo").exists()
 
     @pytest.mark.chaos
-    # Of the outage's four two: each takes a minute.
-    @pytest.mark.parametrize("name", [name for name in Name if name not in LONG])
+    @pytest.mark.parametrize("name", [name for name in Name if name not in LEFT_OUT])
     def test_fails_exactly_the_check_that_is_sabotaged(self, name: Name, reachable_folder: Path) -> None:
         code, found = demo(reachable_folder, STORY_OF[name], "--sabotage", name)
 

@@ -28,7 +28,7 @@ from tests.outage.ground import Ground, Jobs, until
 from tests.providers.person import Person
 from tests.refresh.ground import add_due, statuses
 
-_OUT = 25.0
+_OUT = 20.0
 """Seconds of an outage."""
 _WRITTEN = 1.0
 """Seconds until what was answered can be counted."""
