@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-LOCK_CLASSES: Final = {"outbox": 0x6F757462, "notifications": 0x6E6F7469}
+LOCK_CLASSES: Final = {"outbox": 0x6F757462, "notifications": 0x6E6F7469, "webhooks": 0x77656268}
 """The first half of each ledger's advisory locks; the second is the partition. `pg_locks` shows both."""
 _SETTINGS: Final = {
     # A stopped process says nothing: its locks must not outlive it for long. A living one asks every second.

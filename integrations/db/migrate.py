@@ -20,11 +20,21 @@ from integrations.db import (
     outage_tables,
     surge_tables,
     tables,
+    webhook_tables,
 )
 from integrations.db.base import Base
 from integrations.domain.errors import StopError
 
-_ALL: Final = (tables, ledger_tables, notification_tables, call_tables, automation_tables, surge_tables, outage_tables)
+_ALL: Final = (
+    tables,
+    ledger_tables,
+    notification_tables,
+    call_tables,
+    automation_tables,
+    surge_tables,
+    outage_tables,
+    webhook_tables,
+)
 """Imported for what they declare."""
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 _LOCK: Final = 0x72756E626F6F6B  # "runbook": any number that nobody else locks

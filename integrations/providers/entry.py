@@ -18,6 +18,7 @@ from integrations.domain.errors import NotReadyError
 from integrations.domain.gate import Access
 from integrations.domain.nearest import nearest
 from integrations.domain.verdict import Endpoint, Vocabulary
+from integrations.domain.webhook import Reaction
 from integrations.providers.mistakes import CatalogError
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -176,9 +177,21 @@ class Webhook(_Entry):
     header: Text | None = None
     prefix: str = ""
     encoding: Literal["hex", "base64"] = "hex"
+    tolerance: Duration = timedelta(minutes=5)
+    """How far the time that a provider signs may be from ours, where its scheme has one."""
+    largest: Annotated[int, Field(ge=1)] = 1024 * 1024
+    """Bytes of a body. More is refused."""
     delivery_id: tuple[Text, ...] = ()
     """Where a delivery's own id lies: header names, or `body:` and a dotted place. Empty: the provider sends none."""
     event: tuple[Text, ...] = ()
+    account: tuple[Text, ...] = ()
+    """Where it says of which external account it is."""
+    resource: tuple[Text, ...] = ()
+    """What a change is about, all of these together: the changes of one resource are coalesced."""
+    coalesce: Duration | None = None
+    """A window in which only the last change of each resource is handled."""
+    reactions: dict[Text, Reaction] = {}
+    """What an event, by its name, makes us do. Every other one becomes a lifecycle event."""
 
 
 class Provider(_Entry):
