@@ -31,6 +31,8 @@ from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import PATIENCE, Reminding, Terms
 from integrations.domain.refresh import RETIRED_KEPT
 from integrations.domain.surge import Limits
+from integrations.domain.webhook import BATCH as WEBHOOK_BATCH
+from integrations.domain.webhook import RETRYING as HANDLING
 from integrations.keyring import GivenKeys, Keys, KeysFile
 
 _PREFIX: Final = "RUNBOOK_"
@@ -106,6 +108,10 @@ class Settings(BaseSettings):
     notify_attempts: int = Field(default=SENDING.attempts, ge=2, le=1000, description="then a channel gives up")
     notify_retry_first: Duration = Field(default=SENDING.first, description="the wait before the second attempt")
     notify_retry_most: Duration = Field(default=SENDING.most, description="to which that wait doubles")
+    webhook_batch: int = Field(default=WEBHOOK_BATCH, ge=1, le=10_000, description="deliveries in one batch")
+    webhook_attempts: int = Field(default=HANDLING.attempts, ge=2, le=1000, description="then a delivery is dead")
+    webhook_retry_first: Duration = Field(default=HANDLING.first, description="the wait before its second retry")
+    webhook_retry_most: Duration = Field(default=HANDLING.most, description="to which that wait doubles")
     outbox_lag_slo: Duration = Field(
         default=timedelta(seconds=60), description="how old the oldest pending event may be, as 60s"
     )
@@ -173,6 +179,8 @@ class Settings(BaseSettings):
         "notify_retry_first",
         "notify_retry_most",
         "notify_backlog_slo",
+        "webhook_retry_first",
+        "webhook_retry_most",
         "calls_kept",
         "credentials_kept",
         "surge_window",
@@ -266,6 +274,13 @@ class Settings(BaseSettings):
         if self.notify_retry_most < self.notify_retry_first:
             raise SettingsError("RUNBOOK_NOTIFY_RETRY_MOST is shorter than RUNBOOK_NOTIFY_RETRY_FIRST")
         return Retrying(attempts=self.notify_attempts, first=self.notify_retry_first, most=self.notify_retry_most)
+
+    @property
+    def handling(self) -> Retrying:
+        """How a webhook delivery is retried. Raises SettingsError when the longest wait is shorter than the first."""
+        if self.webhook_retry_most < self.webhook_retry_first:
+            raise SettingsError("RUNBOOK_WEBHOOK_RETRY_MOST is shorter than RUNBOOK_WEBHOOK_RETRY_FIRST")
+        return Retrying(attempts=self.webhook_attempts, first=self.webhook_retry_first, most=self.webhook_retry_most)
 
     @property
     def surge_limits(self) -> Limits:

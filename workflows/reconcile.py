@@ -10,6 +10,7 @@ from temporalio.types import MethodAsyncNoParam
 with workflow.unsafe.imports_passed_through():
     from activities.reconcile import ReconcileActivities, Reconciled
     from activities.reconcile_brakes import ReconcileBrakesActivities
+    from activities.reconcile_webhooks import ReconcileWebhooksActivities
     from workflows.options import RECONCILE
     from workflows.patches import Patch
 
@@ -47,6 +48,12 @@ _STEPS: Final = (
         "notifications",
         "channels that do not run, messages without a workflow, dead letters that nobody was told of",
         Patch.RECONCILES_NOTIFICATIONS,
+    ),
+    _Step(
+        ReconcileWebhooksActivities.webhooks,
+        "webhooks",
+        "dispatchers of webhooks that do not run, deliveries without a workflow",
+        Patch.RECONCILES_WEBHOOKS,
     ),
     _Step(
         ReconcileActivities.old,

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from integrations.db import automation
 from integrations.db.outbox_trouble import APPEND
 from integrations.db.session import Executor
-from integrations.db.trouble import failure_of, is_the_items
+from integrations.db.trouble import ended_the_session, failure_of, is_the_items
 from integrations.db.webhook_brake import release
 from integrations.db.webhook_events import whose
 from integrations.db.webhook_handlers import COLUMNS, Handling, Outcome
@@ -57,14 +57,15 @@ WHERE id = :id AND status = 'retrying' RETURNING cause, attempts
 """)
 
 
-def failure_in(error: Exception) -> Failure | None:
+def failure_in(error: Exception, *, alone: bool = False) -> Failure | None:
     """What an error of a handler says of its delivery. None: it says only that the database is in trouble.
 
     Whatever a handler raises is its delivery's: a mistake in it must not keep all others from being handled. The text
-    is kept of our own errors only, which hold no value that somebody sent.
+    is kept of our own errors only, which hold no value that somebody sent. `alone`: a session that ended was ended by
+    this delivery.
     """
     if isinstance(error, DBAPIError):
-        return failure_of(error) if is_the_items(error) else None
+        return failure_of(error) if is_the_items(error) or (alone and ended_the_session(error)) else None
     if isinstance(error, OSError):
         return None
     kind = type(error).__name__.removesuffix("Error")
