@@ -17,7 +17,6 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from sqlalchemy.engine import make_url
 
 from integrations.domain.automation import Conduct
-from integrations.domain.call import KEPT as CALLS_KEPT
 from integrations.domain.call import TAIL
 from integrations.domain.durations import duration
 from integrations.domain.job import PATIENCE as JOB_PATIENCE
@@ -29,7 +28,7 @@ from integrations.domain.outage import Limits as OutageLimits
 from integrations.domain.outbox import BATCH, Retrying
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import PATIENCE, Reminding, Terms
-from integrations.domain.refresh import RETIRED_KEPT
+from integrations.domain.retention import Kept
 from integrations.domain.surge import Limits
 from integrations.keyring import GivenKeys, Keys, KeysFile
 
@@ -59,6 +58,7 @@ _REMINDING: Final = Reminding()
 _RETRYING: Final = Retrying()
 _SURGE: Final = Limits()
 _OUTAGE: Final = OutageLimits()
+_KEPT: Final = Kept()
 
 
 class SettingsError(Exception):
@@ -112,8 +112,13 @@ class Settings(BaseSettings):
     notify_backlog_slo: Duration = Field(
         default=timedelta(minutes=15), description="how long the oldest message that is due may wait, as 15m"
     )
-    credentials_kept: Duration = Field(default=RETIRED_KEPT, description="how long retired credentials are kept, as 7d")
-    calls_kept: Duration = Field(default=CALLS_KEPT, description="how long calls of providers are remembered, as 7d")
+    credentials_kept: Duration = Field(
+        default=_KEPT.credentials, description="how long retired credentials are kept, as 7d"
+    )
+    calls_kept: Duration = Field(default=_KEPT.calls, description="how long calls of providers are remembered, as 7d")
+    webhooks_kept: Duration = Field(default=_KEPT.webhooks, description="how long settled webhooks are kept, as 30d")
+    dead_kept: Duration = Field(default=_KEPT.dead, description="how long webhooks that were given up are, as 90d")
+    ledger_kept: Duration = Field(default=_KEPT.events, description="how long delivered events and messages are")
     surge_window: Duration = Field(default=_SURGE.window, description="in which terminal answers are counted, as 10m")
     surge_connections: int = Field(default=_SURGE.connections, ge=1, description="so many are a surge, if they are")
     surge_share: int = Field(default=_SURGE.share, ge=0, le=100, description="per cent of those that were answered too")
@@ -175,6 +180,9 @@ class Settings(BaseSettings):
         "notify_backlog_slo",
         "calls_kept",
         "credentials_kept",
+        "webhooks_kept",
+        "dead_kept",
+        "ledger_kept",
         "surge_window",
         "job_patience",
         "outage_every",
@@ -266,6 +274,16 @@ class Settings(BaseSettings):
         if self.notify_retry_most < self.notify_retry_first:
             raise SettingsError("RUNBOOK_NOTIFY_RETRY_MOST is shorter than RUNBOOK_NOTIFY_RETRY_FIRST")
         return Retrying(attempts=self.notify_attempts, first=self.notify_retry_first, most=self.notify_retry_most)
+
+    @property
+    def kept(self) -> Kept:
+        return Kept(
+            calls=self.calls_kept,
+            credentials=self.credentials_kept,
+            webhooks=self.webhooks_kept,
+            dead=self.dead_kept,
+            events=self.ledger_kept,
+        )
 
     @property
     def surge_limits(self) -> Limits:

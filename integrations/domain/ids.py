@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from datetime import datetime
 from uuid import UUID
 
 
@@ -11,3 +12,8 @@ def new_event_id() -> UUID:
     random = secrets.randbits(74)
     high, low = random >> 62, random & ((1 << 62) - 1)
     return UUID(int=milliseconds << 80 | 7 << 76 | high << 64 | 2 << 62 | low)
+
+
+def ids_before(at: datetime) -> UUID:
+    """The end of all such ids that were made before a moment: each is smaller, and each later one is not."""
+    return UUID(int=int(at.timestamp() * 1000) << 80)
