@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -73,11 +72,11 @@ async def transaction(connection: AsyncConnection) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def savepoint(connection: AsyncConnection) -> AsyncIterator[None]:
-    """A part of a transaction that may fail by itself."""
+    """A part of a transaction that may fail by itself: with any exception nothing of it is kept."""
     await connection.execute(_SAVEPOINT)
     try:
         yield
-    except DBAPIError:
+    except Exception:
         if not connection.invalidated:
             await connection.execute(_ROLLBACK_TO)
         raise
