@@ -28,8 +28,8 @@ from integrations.providers.webhooks.arrived import Arrived, Greeting, RefusedEr
 from integrations.providers.webhooks.greeting import greet
 from integrations.providers.webhooks.reading import read
 from integrations.providers.webhooks.signature import verify
-from web.metrics import WEBHOOKS, Outcome
 from web.headers import HEADERS
+from web.metrics import WEBHOOKS, Outcome
 from web.open_channels import FRESH, USUAL, OpenChannels
 from web.refusals import Refusals
 from web.request_body import body_of
@@ -156,9 +156,7 @@ class InFront:
 
 
 @asynccontextmanager
-async def opened(
-    url: str, sessions: Sessions, vault: Vault, catalog: Catalog, base_url: str
-) -> AsyncIterator[Ingress]:
+async def opened(url: str, sessions: Sessions, vault: Vault, catalog: Catalog, base_url: str) -> AsyncIterator[Ingress]:
     """The ingress over a database, whose `url` starts with postgresql+asyncpg://. It need not answer yet."""
     refusals = Refusals(sessions)
     async with webhook_ingress.opened(url) as deliveries:

@@ -11,7 +11,8 @@ from integrations.db.webhook_secrets import OpenChannel
 
 USUAL: Final = 1.0
 FRESH: Final = 0.05
-"""Seconds that an answer may be old. A refusal asks for a fresh one, and whoever makes us refuse has 20 reads a second."""
+"""Seconds that an answer may be old. Before a refusal it is a fresh one: whoever makes us refuse causes 20 reads a
+second."""
 _READS: Final = 2
 """At once: addresses that somebody makes up leave the database's other connections to consents."""
 _MOST: Final = 10_000

@@ -27,7 +27,7 @@ class Refusals:
         self._writing: asyncio.Task[None] | None = None
 
     def add(self, provider_id: str, channel: str, reason: Reason) -> None:
-        """Count one. Provider and channel are ones that we know, or `(unknown)`: nobody fills the memory, or a table."""
+        """Count one. Provider and channel are known, or `(unknown)`: nobody fills the memory with names, or a table."""
         hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         self._counts[hour, provider_id, channel, reason.value] += 1
         self._soon()

@@ -13,8 +13,10 @@ PATIENCE: Final = 10.0
 
 
 async def body_of(headers: tuple[tuple[bytes, bytes], ...], receive: Receive, largest: int) -> bytes:
-    """All of it. Raises RefusedError for more than `largest` bytes, before any is read where that is announced, and for
-    a body that ends early or takes too long.
+    """All of it.
+
+    Raises RefusedError for more than `largest` bytes, where that is announced before any is read, and for a body that
+    ends early or takes too long.
     """
     for name, value in headers:
         if name == b"content-length" and value.isdigit() and int(value[:20]) > largest:

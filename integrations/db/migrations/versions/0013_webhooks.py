@@ -148,7 +148,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("hour", "provider_id", "channel", "reason", name=op.f("pk_service_webhook_refusals")),
     )
 
-
     # Whose a delivery is, by the account that it names.
     op.create_index(
         "ix_service_connections_account",
