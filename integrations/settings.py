@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     web_url: str = Field(default="http://127.0.0.1:8000", description="where owners reach the web app")
     web_host: str = "127.0.0.1"
     web_port: int = 8000
+    web_private_host: str = "127.0.0.1"
+    web_private_port: int = Field(default=8001, description="where readiness and metrics are, and nothing for others")
     data: Path | None = Field(default=None, description="the embedded stack's folder")
     providers: Path | None = Field(default=None, description="a catalog file that extends the built-in one")
     notifications: Path | None = Field(default=None, description="a file of definitions that extends the built-in one")
