@@ -17,7 +17,6 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from sqlalchemy.engine import make_url
 
 from integrations.domain.automation import Conduct
-from integrations.domain.call import KEPT as CALLS_KEPT
 from integrations.domain.call import TAIL
 from integrations.domain.durations import duration
 from integrations.domain.job import PATIENCE as JOB_PATIENCE
@@ -29,7 +28,7 @@ from integrations.domain.outage import Limits as OutageLimits
 from integrations.domain.outbox import BATCH, Retrying
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import PATIENCE, Reminding, Terms
-from integrations.domain.refresh import RETIRED_KEPT
+from integrations.domain.retention import Kept
 from integrations.domain.surge import Limits
 from integrations.domain.webhook import BATCH as WEBHOOK_BATCH
 from integrations.domain.webhook import RETRYING as HANDLING
@@ -61,6 +60,7 @@ _REMINDING: Final = Reminding()
 _RETRYING: Final = Retrying()
 _SURGE: Final = Limits()
 _OUTAGE: Final = OutageLimits()
+_KEPT: Final = Kept()
 
 
 class SettingsError(Exception):
@@ -81,6 +81,8 @@ class Settings(BaseSettings):
     web_url: str = Field(default="http://127.0.0.1:8000", description="where owners reach the web app")
     web_host: str = "127.0.0.1"
     web_port: int = 8000
+    web_private_host: str = "127.0.0.1"
+    web_private_port: int = Field(default=8001, description="where readiness and metrics are, and nothing for others")
     data: Path | None = Field(default=None, description="the embedded stack's folder")
     providers: Path | None = Field(default=None, description="a catalog file that extends the built-in one")
     notifications: Path | None = Field(default=None, description="a file of definitions that extends the built-in one")
@@ -118,8 +120,13 @@ class Settings(BaseSettings):
     notify_backlog_slo: Duration = Field(
         default=timedelta(minutes=15), description="how long the oldest message that is due may wait, as 15m"
     )
-    credentials_kept: Duration = Field(default=RETIRED_KEPT, description="how long retired credentials are kept, as 7d")
-    calls_kept: Duration = Field(default=CALLS_KEPT, description="how long calls of providers are remembered, as 7d")
+    credentials_kept: Duration = Field(
+        default=_KEPT.credentials, description="how long retired credentials are kept, as 7d"
+    )
+    calls_kept: Duration = Field(default=_KEPT.calls, description="how long calls of providers are remembered, as 7d")
+    webhooks_kept: Duration = Field(default=_KEPT.webhooks, description="how long settled webhooks are kept, as 30d")
+    dead_kept: Duration = Field(default=_KEPT.dead, description="how long webhooks that were given up are, as 90d")
+    ledger_kept: Duration = Field(default=_KEPT.events, description="how long delivered events and messages are")
     surge_window: Duration = Field(default=_SURGE.window, description="in which terminal answers are counted, as 10m")
     surge_connections: int = Field(default=_SURGE.connections, ge=1, description="so many are a surge, if they are")
     surge_share: int = Field(default=_SURGE.share, ge=0, le=100, description="per cent of those that were answered too")
@@ -183,6 +190,9 @@ class Settings(BaseSettings):
         "webhook_retry_most",
         "calls_kept",
         "credentials_kept",
+        "webhooks_kept",
+        "dead_kept",
+        "ledger_kept",
         "surge_window",
         "job_patience",
         "outage_every",
@@ -281,6 +291,16 @@ class Settings(BaseSettings):
         if self.webhook_retry_most < self.webhook_retry_first:
             raise SettingsError("RUNBOOK_WEBHOOK_RETRY_MOST is shorter than RUNBOOK_WEBHOOK_RETRY_FIRST")
         return Retrying(attempts=self.webhook_attempts, first=self.webhook_retry_first, most=self.webhook_retry_most)
+
+    @property
+    def kept(self) -> Kept:
+        return Kept(
+            calls=self.calls_kept,
+            credentials=self.credentials_kept,
+            webhooks=self.webhooks_kept,
+            dead=self.dead_kept,
+            events=self.ledger_kept,
+        )
 
     @property
     def surge_limits(self) -> Limits:

@@ -31,6 +31,7 @@ from activities.reconcile_webhooks import ReconcileWebhooksActivities
 from activities.refresh import RefreshActivities
 from activities.refresh_sweep import RefreshSweepActivities
 from activities.replay import ReplayActivities
+from activities.retention import RetentionActivities
 from activities.waiting import WaitingActivities
 from activities.webhook import WebhookActivities
 from integrations import observability, settings, temporal
@@ -129,9 +130,8 @@ def build_workers(
     sweep = RefreshSweepActivities(sessions, vault, renewing or providers, config.terms, config.surge_limits)
     jobs = JobActivities(sessions, vault, providers)
     parked = ParkedActivities(sessions)
-    reconcile = ReconcileActivities(
-        sessions, config.terms, config.retrying, config.sending, config.calls_kept, config.credentials_kept
-    )
+    reconcile = ReconcileActivities(sessions, config.terms, config.retrying, config.sending)
+    retention = RetentionActivities(sessions, config.kept)
     detector = OutageDetectorActivities(sessions, config.outage_limits, providers.catalog.families)
     reconcile_brakes = ReconcileBrakesActivities(sessions, providers.catalog)
     sealing = KeysActivities(sessions, vault)
@@ -176,7 +176,7 @@ def build_workers(
             reconcile.reauth,
             reconcile.outbox,
             reconcile.notifications,
-            reconcile.old,
+            retention.old,
             reconcile_brakes.mitigations,
             reconcile_webhooks.webhooks,
             sealing.left,

@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.reconcile import ReconcileActivities, Reconciled
     from activities.reconcile_brakes import ReconcileBrakesActivities
     from activities.reconcile_webhooks import ReconcileWebhooksActivities
+    from activities.retention import RetentionActivities
     from workflows.options import RECONCILE
     from workflows.patches import Patch
 
@@ -56,9 +57,9 @@ _STEPS: Final = (
         Patch.RECONCILES_WEBHOOKS,
     ),
     _Step(
-        ReconcileActivities.old,
+        RetentionActivities.old,
         "old",
-        "calls of providers and retired credentials that are too old to be kept",
+        "calls, credentials, webhooks and events that are too old to be kept",
         Patch.FORGETS_WHAT_IS_OLD,
     ),
 )

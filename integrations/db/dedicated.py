@@ -75,7 +75,7 @@ async def transaction(connection: AsyncConnection) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def savepoint(connection: AsyncConnection) -> AsyncIterator[None]:
-    """A part of a transaction that may fail by itself."""
+    """A part of a transaction that may fail by itself: with any exception nothing of it is kept."""
     await connection.execute(_SAVEPOINT)
     try:
         yield

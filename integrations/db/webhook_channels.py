@@ -16,9 +16,13 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,99}")
 """What needs no escaping in an address."""
 
 
+def is_channel(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
 def read_channel(name: str) -> str:
     """A channel's name. Raises WrongUsageError for one that an address could not hold as it is."""
-    if not _NAME.fullmatch(name):
+    if not is_channel(name):
         raise WrongUsageError(
             f"{name[:80]!r} is no channel's name: up to 100 letters, digits, dots, dashes and underscores, and the "
             "first is a letter or a digit"

@@ -32,18 +32,18 @@ _LINES: Final = f"""
 SELECT n, item_id FROM service_replay_items WHERE {_OF_PART} AND n > :after AND n <= :upto ORDER BY n LIMIT {{limit}}
 """  # noqa: S608 - ours
 # In one order: two that lock several wait for each other in none.
-_ITEMS: Final = text(
-    f"SELECT {COLUMNS}, status FROM service_webhook_deliveries WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"  # noqa: S608
-)
+_ITEMS: Final = text(f"""
+SELECT status, {COLUMNS} FROM service_webhook_deliveries WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
+""")  # noqa: S608 - ours
 _SETTLE: Final = text("""
 UPDATE service_webhook_deliveries AS item SET status = 'delivered', settled_at = now(), lease_until = NULL,
-  handled_as = told.handled_as
+  handled_as = told.handled_as, woken = least(woken + 1, 32767)
 FROM unnest(cast(:ids AS uuid[]), cast(:words AS text[])) AS told (id, handled_as)
 WHERE item.id = told.id AND item.status = 'dead'
 """)
 _DEAD_AGAIN: Final = text(f"""
 UPDATE service_webhook_deliveries SET cause = :cause, fingerprint = :fingerprint, error = cast(:error AS text),
-  failed_at = now(), attempts = attempts + 1,
+  failed_at = now(), attempts = attempts + 1, woken = least(woken + 1, 32767),
   history = {APPEND}jsonb_build_object('at', now(), 'attempt', attempts + 1,
     'by', cast(:by AS text), 'error', cast(:error AS text))
 WHERE id = :id AND status = 'dead'
@@ -83,7 +83,8 @@ _SKIPPED: Final = {
 class Handle(Protocol):
     """What is done about one delivery, within the caller's transaction. Returns what it is settled as.
 
-    Raises WaitsError when the platform may not do it now, and whatever keeps it from being done.
+    Its rows have the columns of `COLUMNS`. Raises WaitsError when it may not be done now, and whatever keeps it from
+    being done.
     """
 
     def __call__(self, connection: AsyncConnection, row: Row[Any], /, *, replayed: bool) -> Awaitable[str]: ...
@@ -151,7 +152,7 @@ async def _handled(
                 found.done[item.id] = await handle(connection, item, replayed=True)
         except WaitsError as error:
             found.skipped += 1
-            found.notes.append((line.n, "skipped", str(error)))
+            found.notes.append((line.n, "skipped", f"not tried: {error}"))
         except Exception as error:
             failure = failure_in(error)
             if failure is None:
