@@ -99,7 +99,7 @@ class Webhooks:
             for delivery, url, signer in waiting:
                 statuses.append(await self._send(http, delivery, url, signer))
 
-        async with httpx.AsyncClient(timeout=TIMEOUT_S, limits=httpx.Limits(max_connections=senders)) as http:
+        async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
             await asyncio.gather(*(sender() for _ in range(senders)))
         return statuses
 
