@@ -60,6 +60,8 @@ class Reconciled(Message):
     """Of webhooks, and refusals, as old."""
     secrets: int = 0
     """Of webhooks, whose overlap with their successor is over."""
+    self_tests: int = 0
+    """Of webhook channels whose secrets, or whose section of the catalog, had changed."""
     events: int = 0
     """Delivered everywhere long ago, with what was sent of them."""
     outages: int = 0

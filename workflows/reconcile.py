@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.reconcile import ReconcileActivities, Reconciled
     from activities.reconcile_brakes import ReconcileBrakesActivities
     from activities.retention import RetentionActivities
+    from activities.webhook_selftest import WebhookSelfTestActivities
     from workflows.options import RECONCILE
     from workflows.patches import Patch
 
@@ -54,6 +55,12 @@ _STEPS: Final = (
         "old",
         "calls, credentials, webhooks and events that are too old to be kept",
         Patch.FORGETS_WHAT_IS_OLD,
+    ),
+    _Step(
+        WebhookSelfTestActivities.self_tests,
+        "webhook-self-tests",
+        "webhook channels whose secret or section of the catalog changed",
+        Patch.TESTS_WEBHOOKS,
     ),
 )
 
