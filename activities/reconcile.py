@@ -47,6 +47,8 @@ class Reconciled(Message):
     holds: int = 0
     messages: int = 0
     alerts: int = 0
+    webhooks: int = 0
+    """Deliveries whose workflow was lost."""
     first_tokens: int = 0
     parked: int = 0
     """Jobs told to go on, for whom no outage is open that would have told them."""
@@ -54,10 +56,10 @@ class Reconciled(Message):
     """Of providers, old enough to be forgotten."""
     credentials: int = 0
     """Retired ones, as old."""
-    webhooks: int = 0
-    """Deliveries, settled or given up long ago."""
+    forgotten: int = 0
+    """Deliveries of webhooks, settled or given up long ago."""
     repeats: int = 0
-    """Of webhooks, and refusals, as old."""
+    """Of these, and refusals, as old."""
     secrets: int = 0
     """Of webhooks, whose overlap with their successor is over."""
     self_tests: int = 0

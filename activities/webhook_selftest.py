@@ -10,8 +10,8 @@ from activities.reconcile_kit import each
 from integrations.db import webhook_secrets, webhook_selftest
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
-from integrations.db.webhook_selftest import Channel
 from integrations.domain.errors import StopError
+from integrations.domain.webhook_channel import Channel
 from integrations.domain.webhook_selftest import PURPOSE, mark
 from integrations.providers.catalog import Catalog
 from integrations.providers.entry import Webhook

@@ -30,6 +30,8 @@ from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import PATIENCE, Reminding, Terms
 from integrations.domain.retention import Kept
 from integrations.domain.surge import Limits
+from integrations.domain.webhook import BATCH as WEBHOOK_BATCH
+from integrations.domain.webhook import RETRYING as HANDLING
 from integrations.keyring import GivenKeys, Keys, KeysFile
 
 _PREFIX: Final = "RUNBOOK_"
@@ -109,6 +111,10 @@ class Settings(BaseSettings):
     notify_attempts: int = Field(default=SENDING.attempts, ge=2, le=1000, description="then a channel gives up")
     notify_retry_first: Duration = Field(default=SENDING.first, description="the wait before the second attempt")
     notify_retry_most: Duration = Field(default=SENDING.most, description="to which that wait doubles")
+    webhook_batch: int = Field(default=WEBHOOK_BATCH, ge=1, le=10_000, description="deliveries in one batch")
+    webhook_attempts: int = Field(default=HANDLING.attempts, ge=2, le=1000, description="then a delivery is dead")
+    webhook_retry_first: Duration = Field(default=HANDLING.first, description="the wait before its second retry")
+    webhook_retry_most: Duration = Field(default=HANDLING.most, description="to which that wait doubles")
     outbox_lag_slo: Duration = Field(
         default=timedelta(seconds=60), description="how old the oldest pending event may be, as 60s"
     )
@@ -181,6 +187,8 @@ class Settings(BaseSettings):
         "notify_retry_first",
         "notify_retry_most",
         "notify_backlog_slo",
+        "webhook_retry_first",
+        "webhook_retry_most",
         "calls_kept",
         "credentials_kept",
         "webhooks_kept",
@@ -285,6 +293,13 @@ class Settings(BaseSettings):
     @property
     def ingress_base(self) -> str:
         return (self.ingress_url or self.web_url).rstrip("/")
+
+    @property
+    def handling(self) -> Retrying:
+        """How a webhook delivery is retried. Raises SettingsError when the longest wait is shorter than the first."""
+        if self.webhook_retry_most < self.webhook_retry_first:
+            raise SettingsError("RUNBOOK_WEBHOOK_RETRY_MOST is shorter than RUNBOOK_WEBHOOK_RETRY_FIRST")
+        return Retrying(attempts=self.webhook_attempts, first=self.webhook_retry_first, most=self.webhook_retry_most)
 
     @property
     def kept(self) -> Kept:

@@ -10,6 +10,7 @@ from temporalio.types import MethodAsyncNoParam
 with workflow.unsafe.imports_passed_through():
     from activities.reconcile import ReconcileActivities, Reconciled
     from activities.reconcile_brakes import ReconcileBrakesActivities
+    from activities.reconcile_webhooks import ReconcileWebhooksActivities
     from activities.retention import RetentionActivities
     from activities.webhook_selftest import WebhookSelfTestActivities
     from workflows.options import RECONCILE
@@ -49,6 +50,12 @@ _STEPS: Final = (
         "notifications",
         "channels that do not run, messages without a workflow, dead letters that nobody was told of",
         Patch.RECONCILES_NOTIFICATIONS,
+    ),
+    _Step(
+        ReconcileWebhooksActivities.webhooks,
+        "webhooks",
+        "dispatchers of webhooks that do not run, deliveries without a workflow",
+        Patch.RECONCILES_WEBHOOKS,
     ),
     _Step(
         RetentionActivities.old,

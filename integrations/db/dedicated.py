@@ -35,14 +35,17 @@ _SETTINGS: Final = {
 
 
 @asynccontextmanager
-async def dedicated(url: str, name: str) -> AsyncIterator[AsyncConnection]:
-    """A connection outside every pool, each statement its own transaction. `name` is what `pg_stat_activity` shows."""
+async def dedicated(url: str, name: str, **settings: str) -> AsyncIterator[AsyncConnection]:
+    """A connection outside every pool, each statement its own transaction.
+
+    `name` is what `pg_stat_activity` shows; `settings` are the server's, beside those of all such connections.
+    """
     engine = create_async_engine(
         url,
         poolclass=NullPool,
         hide_parameters=True,
         isolation_level="AUTOCOMMIT",
-        connect_args={"timeout": 10, "server_settings": {"application_name": name, **_SETTINGS}},
+        connect_args={"timeout": 10, "server_settings": {"application_name": name, **_SETTINGS, **settings}},
     )
     try:
         async with engine.connect() as connection:

@@ -86,13 +86,13 @@ class Handling:
     async def react(self, run: Executor, rows: Sequence[Row[Any]], *, replayed: bool) -> dict[UUID, Outcome]:
         """The same for deliveries of one reaction."""
         handler = self._handlers[self.reaction(rows[0])]
-        async with _session_on(run) as session:
+        async with session_on(run) as session:
             outcomes = await handler(session, rows, replayed)
         return outcomes  # noqa: RET504 - only once the session is flushed
 
 
 @asynccontextmanager
-async def _session_on(run: Executor) -> AsyncIterator[AsyncSession]:
+async def session_on(run: Executor) -> AsyncIterator[AsyncSession]:
     """A session that joins the transaction of a dispatcher's own connection, and leaves it to commit that."""
     if isinstance(run, AsyncSession):
         yield run

@@ -11,14 +11,12 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from sqlalchemy import Row, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from integrations.db.dedicated import savepoint, transaction
 from integrations.db.outbox_trouble import APPEND
-from integrations.db.trouble import failure_of, is_the_items
 from integrations.db.webhook_handlers import COLUMNS, WaitsError
-from integrations.domain.errors import RunbookError
+from integrations.db.webhook_trouble import failure_in
 from integrations.domain.ledger import Failure
 from integrations.domain.replay import Window
 
@@ -85,8 +83,8 @@ _SKIPPED: Final = {
 class Handle(Protocol):
     """What is done about one delivery, within the caller's transaction. Returns what it is settled as.
 
-    Its rows have the columns of `COLUMNS`. Raises WaitsError when it may not be done now, and DBAPIError or another
-    RunbookError when it failed.
+    Its rows have the columns of `COLUMNS`. Raises WaitsError when it may not be done now, and whatever keeps it from
+    being done.
     """
 
     def __call__(self, connection: AsyncConnection, row: Row[Any], /, *, replayed: bool) -> Awaitable[str]: ...
@@ -155,10 +153,10 @@ async def _handled(
         except WaitsError as error:
             found.skipped += 1
             found.notes.append((line.n, "skipped", f"not tried: {error}"))
-        except (DBAPIError, RunbookError) as error:
-            if isinstance(error, DBAPIError) and not is_the_items(error):
+        except Exception as error:
+            failure = failure_in(error)
+            if failure is None:
                 raise
-            failure = _failure(error)
             await connection.execute(_DEAD_AGAIN, _again(item.id, window.plan_id, failure))
             found.dead += 1
             found.notes.append((line.n, "dead", failure.error))
@@ -196,12 +194,6 @@ async def give_up(connection: AsyncConnection, item_id: UUID, failure: Failure) 
                 await connection.execute(_DEAD_AGAIN, _again(item_id, row.plan_id, failure))
                 await _settle(connection, told, _Outcomes(upto=row.n, dead=1, notes=[(row.n, "dead", failure.error)]))
     return len(found)
-
-
-def _failure(error: DBAPIError | RunbookError) -> Failure:
-    if isinstance(error, DBAPIError):
-        return failure_of(error)
-    return Failure.of(type(error).__name__.removesuffix("Error"), str(error))
 
 
 def _again(item_id: UUID, plan_id: UUID, failure: Failure) -> dict[str, Any]:

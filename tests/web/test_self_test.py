@@ -12,9 +12,9 @@ from activities.webhook_selftest import SelfTest, WebhookSelfTestActivities
 from integrations.db import webhook_secrets, webhook_selftest
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
-from integrations.db.webhook_selftest import Channel
 from integrations.db.webhook_tables import WebhookDelivery, WebhookRefusal, WebhookRepeat
 from integrations.domain.errors import StopError
+from integrations.domain.webhook_channel import Channel
 from integrations.domain.webhook_selftest import PURPOSE, is_marked
 from integrations.providers import catalog
 from starters.embedded.ports import free_port
