@@ -185,6 +185,8 @@ class Webhook(_Entry):
     """How far the time that a provider signs may be from ours, where its scheme has one."""
     largest: Annotated[int, Field(ge=1)] = 1024 * 1024
     """Bytes of a body. More is refused."""
+    silent: bool = False
+    """Our answers have no body: the provider counts one that has as a failure."""
     greeting: Literal["url-verification", "validation-token", "hub-challenge", "intent-to-receive"] | None = None
     """The provider's handshake, by which it asks whether an address is ours: Slack's, Microsoft's, Meta's or Xero's."""
     delivery_id: tuple[Place, ...] = ()
