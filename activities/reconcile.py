@@ -56,12 +56,14 @@ class Reconciled(Message):
     """Of providers, old enough to be forgotten."""
     credentials: int = 0
     """Retired ones, as old."""
-    webhooks: int = 0
-    """Deliveries, settled or given up long ago."""
+    forgotten: int = 0
+    """Deliveries of webhooks, settled or given up long ago."""
     repeats: int = 0
-    """Of webhooks, and refusals, as old."""
+    """Of these, and refusals, as old."""
     secrets: int = 0
     """Of webhooks, whose overlap with their successor is over."""
+    self_tests: int = 0
+    """Of webhook channels whose secrets, or whose section of the catalog, had changed."""
     events: int = 0
     """Delivered everywhere long ago, with what was sent of them."""
     outages: int = 0

@@ -29,7 +29,7 @@ class RetentionActivities:
             credentials=await self._forget(
                 lambda session, most: credentials.forget_retired(session, kept.credentials, most)
             ),
-            webhooks=await self._forget(
+            forgotten=await self._forget(
                 lambda session, most: webhook_retention.forget_settled(session, kept.webhooks, most)
             )
             + await self._forget(lambda session, most: webhook_retention.forget_dead(session, kept.dead, most)),

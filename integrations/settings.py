@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     old_keys: SecretStr = Field(default=SecretStr(""), description="keys that only open: `id:base64 id:base64`")
     root_key: SecretStr | None = Field(default=None, description="what links are derived from once the key is another")
     web_url: str = Field(default="http://127.0.0.1:8000", description="where owners reach the web app")
+    ingress_url: str | None = Field(default=None, description="where workers reach it, for self-tests of webhooks")
     web_host: str = "127.0.0.1"
     web_port: int = 8000
     web_private_host: str = "127.0.0.1"
@@ -284,6 +285,14 @@ class Settings(BaseSettings):
         if self.notify_retry_most < self.notify_retry_first:
             raise SettingsError("RUNBOOK_NOTIFY_RETRY_MOST is shorter than RUNBOOK_NOTIFY_RETRY_FIRST")
         return Retrying(attempts=self.notify_attempts, first=self.notify_retry_first, most=self.notify_retry_most)
+
+    @property
+    def web_base(self) -> str:
+        return self.web_url.rstrip("/")
+
+    @property
+    def ingress_base(self) -> str:
+        return (self.ingress_url or self.web_url).rstrip("/")
 
     @property
     def handling(self) -> Retrying:

@@ -34,6 +34,7 @@ from activities.replay import ReplayActivities
 from activities.retention import RetentionActivities
 from activities.waiting import WaitingActivities
 from activities.webhook import WebhookActivities
+from activities.webhook_selftest import SelfTest, WebhookSelfTestActivities
 from integrations import observability, settings, temporal
 from integrations.db import automation, binding, connections, dispatchers, keys, migrate
 from integrations.db.projectors import PROJECTORS, notifying
@@ -132,6 +133,8 @@ def build_workers(
     parked = ParkedActivities(sessions)
     reconcile = ReconcileActivities(sessions, config.terms, config.retrying, config.sending)
     retention = RetentionActivities(sessions, config.kept)
+    self_test = SelfTest(sessions, vault, providers.catalog, config.web_base, config.ingress_base)
+    self_tests = WebhookSelfTestActivities(sessions, self_test)
     detector = OutageDetectorActivities(sessions, config.outage_limits, providers.catalog.families)
     reconcile_brakes = ReconcileBrakesActivities(sessions, providers.catalog)
     sealing = KeysActivities(sessions, vault)
@@ -177,6 +180,7 @@ def build_workers(
             reconcile.outbox,
             reconcile.notifications,
             retention.old,
+            self_tests.self_tests,
             reconcile_brakes.mitigations,
             reconcile_webhooks.webhooks,
             sealing.left,

@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.reconcile_brakes import ReconcileBrakesActivities
     from activities.reconcile_webhooks import ReconcileWebhooksActivities
     from activities.retention import RetentionActivities
+    from activities.webhook_selftest import WebhookSelfTestActivities
     from workflows.options import RECONCILE
     from workflows.patches import Patch
 
@@ -61,6 +62,12 @@ _STEPS: Final = (
         "old",
         "calls, credentials, webhooks and events that are too old to be kept",
         Patch.FORGETS_WHAT_IS_OLD,
+    ),
+    _Step(
+        WebhookSelfTestActivities.self_tests,
+        "webhook-self-tests",
+        "webhook channels whose secret or section of the catalog changed",
+        Patch.TESTS_WEBHOOKS,
     ),
 )
 

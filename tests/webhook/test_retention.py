@@ -51,7 +51,7 @@ class TestDeliveries:
         await add(engine, 3, "coalesced", age=OLD)
         young = await add(engine, 2, "delivered", age=YOUNG)
 
-        assert (await forget(sessions)).webhooks == 8
+        assert (await forget(sessions)).forgotten == 8
 
         assert {row.id for row in await every(sessions, WebhookDelivery)} == set(young)
 
@@ -59,7 +59,7 @@ class TestDeliveries:
         for status in ("pending", "retrying"):
             await add(engine, 1, status, age=timedelta(days=400))
 
-        assert (await forget(sessions)).webhooks == 0
+        assert (await forget(sessions)).forgotten == 0
 
         assert await statuses(engine) == {"pending": 1, "retrying": 1}
 
@@ -69,14 +69,14 @@ class TestDeliveries:
         # Received long ago, and replayed in vain yesterday.
         await add(engine, 1, "dead", age=timedelta(days=91), failed_at="now() - interval '1 day'")
 
-        assert (await forget(sessions)).webhooks == 1
+        assert (await forget(sessions)).forgotten == 1
 
         assert await statuses(engine) == {"dead": 2}
 
     async def test_that_were_settled_lately_stay_however_old(self, engine: AsyncEngine, sessions: Sessions) -> None:
         await add(engine, 1, "delivered", age=OLD, settled_at="now()")
 
-        assert (await forget(sessions)).webhooks == 0
+        assert (await forget(sessions)).forgotten == 0
 
     @pytest.mark.parametrize("status", ["delivered", "dead"])
     async def test_are_found_by_their_ids_however_many_there_are(
