@@ -14,14 +14,14 @@ from integrations.domain.connection import Status, masked, reauth_id, refresh_id
 from integrations.domain.errors import WrongUsageError
 from integrations.domain.refresh import Refresh
 from integrations.temporal import target, ui_link
-from starters import calling, why
+from starters import calling, webhook_secret, why
 from starters.pending import waiting
 from starters.reach import changing, reading, warn_without_worker
 from starters.result import result_of
 from starters.shell import FAILED, By, Json, Reason, as_json, because, command, err, fields, out, run, table
 from workflows.queues import WORKFLOWS, provider_queue
 
-app = typer.Typer(no_args_is_help=True, help="OAuth connections: list, show, add, refresh, call, disconnect.")
+app = typer.Typer(no_args_is_help=True, help="OAuth connections: list, show, add, refresh, call, disconnect, webhooks.")
 _WAIT = typer.Option(60.0, "--timeout", help="Seconds to wait for the end; the work itself goes on.")
 
 
@@ -188,6 +188,7 @@ async def disconnect(connection_id: UUID, by: By, reason: Reason = "") -> None:
 
 app.command("call")(calling.call)
 app.command("why")(why.why_)
+app.command("webhook-secret")(webhook_secret.webhook_secret)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 import base64
 import binascii
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -20,12 +19,11 @@ from integrations.domain.nearest import nearest
 from integrations.domain.notification import CHANNELS
 from integrations.providers.channels.channel import Channel as SendingChannel
 from starters.notification_kit import channels_of
+from starters.one_line import from_file, from_stdin, typed
 from starters.reach import changing, reading
 from starters.shell import FAILED, By, Json, as_json, command, fail, out
 
 _STDIN: Final = "-"
-_MOST: Final = 2000
-"""Bytes of an address or a secret: more is another file."""
 _MARK: Final = "whsec_"
 _SIZES: Final = range(24, 65)
 """Bytes of a signing secret, as Standard Webhooks has them; one of ours has the fewest."""
@@ -54,7 +52,7 @@ async def add(
     audience, name = read_audience(audience), read_name(name)
     channel = _channel(channel)
     given = _given_secret(channel, secret_file, address)
-    address = _typed() if address == _STDIN else address
+    address = typed("Address") if address == _STDIN else address
     async with changing() as reach, channels_of(reach.settings) as channels, reach.sessions.begin() as session:
         address, origin, shown = checked(channels[channel], address)
         vault = Vault(reach.settings.keys)
@@ -158,7 +156,7 @@ def _given_secret(channel: str, file: str, address: str) -> str:
     if file == address == _STDIN:
         raise WrongUsageError("the address and the secret cannot both be read from stdin: put the secret into a file")
     try:
-        secret = _text(sys.stdin.buffer.read(_MOST + 1) if file == _STDIN else _head(Path(file)))
+        secret = from_stdin() if file == _STDIN else from_file(Path(file))
         size = len(base64.b64decode(secret.removeprefix(_MARK), validate=True))
     except OSError as error:
         raise WrongUsageError(f"--secret-file {file[:200]}: {error.strerror}") from None
@@ -181,26 +179,3 @@ def _kept_secret(vault: Vault, before: ContactAddress | None, address: str) -> s
     except NotReadyError:
         return ""
     return known.secret if known.address == address else ""
-
-
-def _typed() -> str:
-    """The address from stdin, and from a terminal without an echo."""
-    if sys.stdin.isatty():
-        return str(typer.prompt("Address", hide_input=True))
-    return _text(sys.stdin.buffer.read(_MOST + 1))
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_MOST + 1)
-
-
-def _text(raw: bytes) -> str:
-    """Raises WrongUsageError for what is too long, or no text."""
-    try:
-        text = raw.decode().strip()
-    except UnicodeDecodeError:
-        text = ""
-    if not text or len(raw) > _MOST:
-        raise WrongUsageError(f"what was read is empty, no text, or longer than {_MOST:,} bytes: give one line")
-    return text

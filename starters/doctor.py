@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Final
 
+import httpx
 import typer
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -52,7 +53,7 @@ async def doctor(json: Json = False) -> None:
     Example: runbook doctor
     """
     config = read_settings()
-    findings = [_versions(), *await _database(config), *await _temporal(config)]
+    findings = [_versions(), *await _database(config), *await _temporal(config), await _web(config)]
     if json:
         as_json(findings)
     else:
@@ -141,6 +142,24 @@ async def _operators(session: AsyncSession) -> Finding:
         fine=True,
         found="; ".join(f"{audience}: reached by {', '.join(by) or 'nothing'}" for audience, by in ways.items()),
         fix="; ".join(way_to_reach(audience) for audience, by in ways.items() if not by),
+    )
+
+
+async def _web(config: Settings) -> Finding:
+    """It may well run on another machine: one that does not answer is no failure, one that is not ready is."""
+    where = f"http://{config.web_private_host}:{config.web_private_port}/readyz"
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=15) as http:
+            answer = await http.get(where)
+    except httpx.TransportError as error:
+        found = f"{where} does not answer ({type(error).__name__})"
+        return Finding(what="web", fine=True, found=found, fix="runbook web, unless it runs elsewhere")
+    fix = "see what it says; its log says more"
+    return Finding(
+        what="web",
+        fine=answer.is_success,
+        found=f"{where}: {answer.status_code} {answer.text[:300]}",
+        fix=_unless(answer.is_success, fix),
     )
 
 

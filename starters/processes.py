@@ -21,9 +21,9 @@ async def worker() -> None:
 
 @command
 async def web() -> None:
-    """Run the web app in the foreground: invitations, OAuth callback, health.
+    """Run the web app in the foreground: invitations, OAuth callback, webhooks; on another port health and metrics.
 
-    Example: RUNBOOK_WEB_PORT=8001 runbook web
+    Example: RUNBOOK_WEB_PORT=8010 RUNBOOK_WEB_PRIVATE_PORT=8011 runbook web
     """
     _become("web")
 

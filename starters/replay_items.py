@@ -8,6 +8,7 @@ import typer
 from sqlalchemy import select
 
 from integrations.db.ledger_tables import OutboxEvent, ReplayItem
+from integrations.db.webhook_tables import WebhookDelivery
 from integrations.domain.message import Message
 from starters import notification_items
 from starters.notification_items import Told
@@ -71,8 +72,19 @@ async def _of_outbox(reach: Reach, ids: Sequence[UUID]) -> Mapping[UUID, Told]:
         return {row.event_id: Told(row.name, []) for row in await session.execute(names)}
 
 
+async def _of_webhooks(reach: Reach, ids: Sequence[UUID]) -> Mapping[UUID, Told]:
+    item = WebhookDelivery
+    found = select(item.id, item.event, item.delivery_id, item.account).where(item.id.in_(ids))
+    async with reach.sessions.begin() as session:
+        return {
+            row.id: Told(" ".join(filter(None, (row.event, row.delivery_id, row.account and f"of {row.account}"))), [])
+            for row in await session.execute(found)
+        }
+
+
 _GONE: Final = Told("its row is gone", [])
 _TOLD: Final[Mapping[str, Callable[[Reach, Sequence[UUID]], Awaitable[Mapping[UUID, Told]]]]] = {
     "outbox": _of_outbox,
     "notifications": notification_items.told,
+    "webhooks": _of_webhooks,
 }

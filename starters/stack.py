@@ -32,7 +32,7 @@ from starters.embedded.process import Command, GuardedProcess
 from starters.embedded.temporal import Temporal, TemporalPorts
 from workflows.queues import WORKFLOWS
 
-PORTS: Final = ("temporal", "ui", "temporal-http", "temporal-metrics", "web", "simulator", "mail")
+PORTS: Final = ("temporal", "ui", "temporal-http", "temporal-metrics", "web", "web-private", "simulator", "mail")
 _DATABASE: Final = "runbook"
 _READY: Final = 60.0
 _GRACE: Final = 25.0
@@ -126,7 +126,7 @@ class Stack:
 
     async def start_web(self) -> None:
         process = self._spawn("web", "web")
-        await process.wait_until_ready(_answers(f"{self.settings.web_url}/healthz"), _READY)
+        await process.wait_until_ready(_answers(f"http://{HOST}:{self.settings.web_private_port}/healthz"), _READY)
 
     async def start_simulator(self, ports: Mapping[str, int]) -> None:
         """Start the other company, which catches the platform's mail, too."""
@@ -197,6 +197,8 @@ def _environment(
         "RUNBOOK_WEB_URL": web,
         "RUNBOOK_WEB_HOST": HOST,
         "RUNBOOK_WEB_PORT": str(ports["web"]),
+        "RUNBOOK_WEB_PRIVATE_HOST": HOST,
+        "RUNBOOK_WEB_PRIVATE_PORT": str(ports["web-private"]),
         "RUNBOOK_SIMULATOR_URL": simulator,
         "RUNBOOK_SMTP_URL": f"smtp://{HOST}:{ports['mail']}",
         "RUNBOOK_MAIL_FROM": "Integrations <integrations@platform.example>",

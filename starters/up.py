@@ -17,6 +17,7 @@ from starters.embedded.down import down as stop_stack
 from starters.embedded.down import remove
 from starters.embedded.files import last_lines
 from starters.embedded.location import default, locate
+from starters.embedded.ports import HOST
 from starters.shell import FAILED, USAGE, command, err, fail, out
 from starters.stack import Stack
 
@@ -100,7 +101,8 @@ def _show(stack: Stack) -> None:
         ("Break it", f"{stack.simulator_url}/", "revoke, 503, 429, hang, reset, cut, drop a rotation"),
         ("Mail", f"{stack.simulator_url}/admin/mail", "what was sent, caught by the simulator"),
         ("Web UI", config.temporal_ui_url or "(yours)", "watch the workflows"),
-        ("Web app", config.web_url, "invitations and the OAuth callback"),
+        ("Web app", config.web_url, "invitations, the OAuth callback and webhooks"),
+        ("Metrics", f"http://{HOST}:{config.web_private_port}/metrics", "and /readyz, for our own machines"),
         ("Temporal", config.temporal_address or os.environ.get("TEMPORAL_ADDRESS", "(yours)"), "gRPC"),
         ("Postgres", _postgres(config.sqlalchemy_url), ""),
         ("Data", str(stack.folder), "logs in logs/"),

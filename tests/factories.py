@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from integrations.db import consents, contact_addresses, credentials
+from integrations.db import consents, contact_addresses, credentials, webhook_channels, webhook_secrets
 from integrations.db.base import Base
 from integrations.db.credentials import Tokens
 from integrations.db.session import Sessions
@@ -77,6 +77,23 @@ async def add_address(
     } | changes
     async with sessions.begin() as session:
         await contact_addresses.put(session, vault, audience=audience, name=name, channel=channel, **given)
+
+
+async def add_channel(
+    sessions: Sessions,
+    vault: Vault,
+    provider_id: str = "simulator",
+    channel: str = "app",
+    *,
+    secret: bytes = b"a secret of the tests",
+    connection_id: UUID | None = None,
+    overlap: timedelta = timedelta(hours=24),
+) -> None:
+    """A channel of all of the provider's connections, unless said otherwise, and one more secret of it."""
+    async with sessions.begin() as session:
+        given: dict[str, Any] = {"by": "the test", "reason": "tested"}
+        await webhook_channels.make(session, provider_id, channel, connection_id=connection_id, **given)
+        await webhook_secrets.add(session, vault, provider_id, channel, secret, overlap=overlap, **given)
 
 
 def soon() -> datetime:

@@ -17,20 +17,14 @@ from integrations.db.session import Sessions
 from integrations.db.vault import Vault
 from integrations.domain.errors import RunbookError
 from integrations.providers.oauth import Providers
-from web import callback, health, invitation
+from web import callback, health, invitation, openapi
+from web.headers import HEADERS
+from web.ingress import InFront, Ingress
 from web.pages import broken, not_ready, not_there, not_understood
 
 log = structlog.get_logger("web")
 _HERE: Final = Path(__file__).parent
 _SELF: Final = "'self'"
-_HEADERS: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    # The address holds the invitation's token: no other site learns it, no cache keeps its page.
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +36,22 @@ class Platform:
     providers: Providers
     temporal: Client
     base_url: str
+    ingress: Ingress
+
+
+def create_private_app(platform: Platform) -> FastAPI:
+    """What only our own machines may ask, on a port of its own: health, readiness, metrics."""
+    app = FastAPI(title="Integrations runbook, for those who run it", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.platform = platform
+    app.include_router(health.router)
+    return app
 
 
 def create_app(platform: Platform) -> FastAPI:
-    """Build the app. No documentation pages: it has no API for people to explore."""
+    """What owners and providers reach. No documentation pages: it has no API for people to explore."""
     app = FastAPI(title="Integrations runbook", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.platform = platform
     app.mount("/static", StaticFiles(directory=_HERE / "static"))
-    app.include_router(health.router)
     app.include_router(invitation.router)
     app.include_router(callback.router)
 
@@ -64,7 +66,7 @@ def create_app(platform: Platform) -> FastAPI:
         except Exception:
             log.exception("request.failed")
             response = broken(request)
-        for name, value in _HEADERS.items():
+        for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Content-Security-Policy", _policy(platform))
         if platform.base_url.startswith("https://"):
@@ -78,6 +80,9 @@ def create_app(platform: Platform) -> FastAPI:
         )
         return response
 
+    # Added last, so it is asked first: a provider's request meets nothing of the above.
+    app.add_middleware(InFront, ingress=platform.ingress)
+    openapi.document(app)
     return app
 
 

@@ -1,9 +1,10 @@
 """The web process: constructs the app and serves it."""
 
 import asyncio
+import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 import uvicorn
@@ -20,7 +21,8 @@ from integrations.providers import catalog
 from integrations.providers.http import make_client
 from integrations.providers.oauth import Providers
 from integrations.settings import Settings
-from web.app import Platform, create_app
+from web import ingress
+from web.app import Platform, create_app, create_private_app
 
 log = structlog.get_logger("web")
 
@@ -35,34 +37,55 @@ async def platform(config: Settings) -> AsyncIterator[Platform]:
             async with sessions.begin() as session:
                 await binding.check(session, config.sqlalchemy_url, temporal.target(config))
                 await keys.check(session, vault, by="runbook web")
-            yield Platform(
-                sessions=sessions,
-                vault=vault,
-                providers=Providers(catalog.load(config.providers, config.simulator_url), http),
-                temporal=await temporal.connect(config, lazy=True),
-                base_url=config.web_url.rstrip("/"),
-            )
+            known, base_url = catalog.load(config.providers, config.simulator_url), config.web_url.rstrip("/")
+            async with ingress.opened(config.sqlalchemy_url, sessions, vault, known, base_url) as webhooks:
+                yield Platform(
+                    sessions=sessions,
+                    vault=vault,
+                    providers=Providers(known, http),
+                    temporal=await temporal.connect(config, lazy=True),
+                    base_url=base_url,
+                    ingress=webhooks,
+                )
     finally:
         await engine.dispose()
 
 
+class _Server(uvicorn.Server):
+    """Leaves signals to `serve`: uvicorn ends the process by the one that it caught, before anything is closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 async def serve(config: Settings) -> None:
+    """Both ports, until a signal. The private one answers for as long as something is under way on the public one."""
     async with platform(config) as parts:
-        app: FastAPI = create_app(parts)
-        # No access log: its lines would hold invitation links and codes. The app logs routes instead of addresses.
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                host=config.web_host,
-                port=config.web_port,
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                timeout_graceful_shutdown=5,
-            )
-        )
-        log.info("web.started", url=config.web_url)
-        await server.serve()
+        public = _Server(_served(create_app(parts), config.web_host, config.web_port))
+        private = _Server(_served(create_private_app(parts), config.web_private_host, config.web_private_port))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, public.handle_exit, number, None)
+        beside = asyncio.create_task(private.serve())
+        log.info("web.started", url=config.web_url, private=f"{config.web_private_host}:{config.web_private_port}")
+        try:
+            await public.serve()
+        finally:
+            private.should_exit = True
+            await beside
+
+
+def _served(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    # No access log: its lines would hold invitation links and codes. The app logs routes instead of addresses.
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
 
 
 def main() -> None:

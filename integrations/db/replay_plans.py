@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import notification_matching, outbox_matching
+from integrations.db import notification_matching, outbox_matching, webhook_matching
 from integrations.db.ledger_tables import ReplayItem, ReplayPlan, ReplayProgress
 from integrations.domain.errors import StopError
 from integrations.domain.filters import Filters
@@ -32,6 +32,7 @@ from integrations.domain.replay import GOOD_FOR, Begun, End, Outcome, Planned, P
 MATCHING: Final[Mapping[str, Callable[[Filters], Select[*tuple[Any, ...]]]]] = {
     "outbox": outbox_matching.matching,
     "notifications": notification_matching.matching,
+    "webhooks": webhook_matching.matching,
 }
 """What each ledger's filters mean."""
 Judged = Callable[[CTE], Mapping[str, ColumnElement[str]]]

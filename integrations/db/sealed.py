@@ -25,7 +25,8 @@ from integrations.db.base import Base
 from integrations.db.notification_tables import ContactAddress
 from integrations.db.session import Sessions
 from integrations.db.tables import ConsentSession, ConsentState, Credential
-from integrations.db.vault import Vault, address_place, credential_place, session_place
+from integrations.db.vault import Vault, address_place, credential_place, session_place, webhook_place
+from integrations.db.webhook_tables import WebhookSecret
 from integrations.domain.errors import NotReadyError
 from integrations.domain.keys import Pass
 
@@ -78,6 +79,11 @@ SEALED: Final = (
         "contact addresses",
         ContactAddress,
         {"sealed": lambda row: address_place(row.audience, row.name, row.channel)},
+    ),
+    Sealed(
+        "webhook secrets",
+        WebhookSecret,
+        {"sealed": lambda row: webhook_place(row.provider_id, row.channel, row.version)},
     ),
 )
 """All of them. A table that is missing here is not re-encrypted, and its key can be retired under it."""

@@ -64,6 +64,13 @@ class Connection(Base):
         Index("ix_service_connections_unfetched", "created_at", postgresql_where=text(_UNFETCHED)),
         Index(None, "scope_type", "scope_id"),
         Index(None, "provider_id"),
+        # Whose a webhook is, by the account that it names.
+        Index(
+            "ix_service_connections_account",
+            "provider_id",
+            "account_id",
+            postgresql_where=text("account_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)

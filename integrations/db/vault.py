@@ -102,3 +102,8 @@ def session_place(session_id: UUID, column: str) -> str:
 def address_place(audience: str, name: str, channel: str) -> str:
     """An audience has no spaces: no two rows have the same place."""
     return f"{channel} address of {audience}" + (f" ({name})" if name else "")
+
+
+def webhook_place(provider_id: str, channel: str, version: int) -> str:
+    """Neither a provider's id nor a channel's name has spaces: no two rows have the same place."""
+    return f"webhook secret {provider_id} {channel} {version}"

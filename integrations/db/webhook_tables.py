@@ -72,16 +72,16 @@ class WebhookDelivery(Base):
         CheckConstraint("(status = 'coalesced') = (folded_into IS NOT NULL)", name="folded"),
         CheckConstraint("status <> 'dead' OR cause IS NOT NULL", name="dead_has_a_cause"),
         Index("ux_service_webhook_deliveries_delivery", "provider_id", "channel", "delivery_id", unique=True),
-        # The claim's only path: settled rows, however many, are not in it.
-        Index("ix_service_webhook_deliveries_pending", "part", "position", postgresql_where=text("status = 'pending'")),
-        # The other changes of a resource that wait.
+        # The claim's only path: settled rows, however many, and what is not due yet are not walked through.
+        Index("ix_service_webhook_deliveries_pending", "part", "due_at", postgresql_where=text("status = 'pending'")),
+        # The other changes of a resource that are not over with.
         Index(
             "ix_service_webhook_deliveries_waiting",
             "provider_id",
             "channel",
             "resource",
             "position",
-            postgresql_where=text("status = 'pending' AND resource <> ''"),
+            postgresql_where=text("status IN ('pending', 'retrying') AND resource <> ''"),
         ),
         Index("ix_service_webhook_deliveries_retrying", "lease_until", postgresql_where=text("status = 'retrying'")),
         Index(
@@ -101,7 +101,7 @@ class WebhookDelivery(Base):
     """`id`: the provider's own. `digest`: the body's, where the provider sends none; unique within a window."""
     event: Mapped[str] = mapped_column(server_default="")
     resource: Mapped[str] = mapped_column(server_default="")
-    """What a change is about, where the channel coalesces; else empty."""
+    """What a change is about, where the channel coalesces its event; else empty. What is folded is found by it."""
     account: Mapped[str] = mapped_column(server_default="")
     """The external account that it is about, as far as it says so."""
     headers: Mapped[dict[str, Any]] = mapped_column(JSONB)
@@ -113,7 +113,7 @@ class WebhookDelivery(Base):
     sent_at: Mapped[datetime | None]
     """As the provider signed it."""
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    """Not handled before: a window to coalesce in."""
+    """Not handled before: a window to coalesce in. `infinity`: held back while its handler is broken as a whole."""
     settled_at: Mapped[datetime | None]
     handled_as: Mapped[str | None]
     """Which handler took it, and what came of it."""

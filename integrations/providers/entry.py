@@ -20,6 +20,7 @@ from integrations.domain.nearest import nearest
 from integrations.domain.verdict import Endpoint, Vocabulary
 from integrations.domain.webhook import Reaction
 from integrations.providers.mistakes import CatalogError
+from integrations.providers.webhooks import place
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
@@ -71,6 +72,7 @@ Url = Annotated[str, AfterValidator(_url)]
 Text = Annotated[str, Field(min_length=1)]
 Names = frozenset[Text]
 Codes = Annotated[Names, BeforeValidator(_codes)]
+Place = Annotated[str, AfterValidator(place.checked)]
 
 
 class _Entry(BaseModel):
@@ -174,24 +176,47 @@ class Webhook(_Entry):
         "hubspot-v3",
         "microsoft-graph",
     ]
-    header: Text | None = None
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]+$")] | None = None
+    """The signature's, where the scheme leaves its name open."""
     prefix: str = ""
+    """What stands before the signature: `sha256=`, `v0=`; in Stripe's list of several, the name of the right ones."""
     encoding: Literal["hex", "base64"] = "hex"
     tolerance: Duration = timedelta(minutes=5)
     """How far the time that a provider signs may be from ours, where its scheme has one."""
     largest: Annotated[int, Field(ge=1)] = 1024 * 1024
     """Bytes of a body. More is refused."""
-    delivery_id: tuple[Text, ...] = ()
-    """Where a delivery's own id lies: header names, or `body:` and a dotted place. Empty: the provider sends none."""
-    event: tuple[Text, ...] = ()
-    account: tuple[Text, ...] = ()
+    silent: bool = False
+    """Our answers have no body: the provider counts one that has as a failure."""
+    greeting: Literal["url-verification", "validation-token", "hub-challenge", "intent-to-receive"] | None = None
+    """The provider's handshake, by which it asks whether an address is ours: Slack's, Microsoft's, Meta's or Xero's."""
+    delivery_id: tuple[Place, ...] = ()
+    """Where a delivery's own id lies, the best place first. Empty: the provider sends none.
+
+    A place is a header's name, or `body:` and a dotted place of the JSON; several with `+` between them are one value,
+    joined by dots.
+    """
+    event: tuple[Place, ...] = ()
+    account: tuple[Place, ...] = ()
     """Where it says of which external account it is."""
-    resource: tuple[Text, ...] = ()
+    resource: tuple[Place, ...] = ()
     """What a change is about, all of these together: the changes of one resource are coalesced."""
     coalesce: Duration | None = None
     """A window in which only the last change of each resource is handled."""
     reactions: dict[Text, Reaction] = {}
     """What an event, by its name, makes us do. Every other one becomes a lifecycle event."""
+
+    @model_validator(mode="after")
+    def _says_where_its_signature_lies(self) -> Self:
+        if self.header is None and self.scheme not in {"standard-webhooks", "microsoft-graph"}:
+            raise ValueError(f'scheme {self.scheme!r} needs header = "...", where the signature lies')
+        if self.scheme == "stripe" and not self.prefix:
+            raise ValueError("scheme 'stripe' needs prefix = \"v1=\", or the like")
+        if self.coalesce and not self.resource:
+            raise ValueError("coalesce needs resource = [...]: the last change of what is kept?")
+        return self
+
+    def reaction(self, event: str) -> Reaction:
+        return self.reactions.get(event, Reaction.EVENT)
 
 
 class Provider(_Entry):

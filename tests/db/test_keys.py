@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from integrations.db import consents, contact_addresses, credentials, keys, presses, sealed
+from integrations.db import consents, contact_addresses, credentials, keys, presses, sealed, webhook_secrets
 from integrations.db.base import Base
 from integrations.db.credentials import opened
 from integrations.db.notification_tables import ContactAddress
@@ -23,6 +23,7 @@ from integrations.domain.keys import KeyPlace, KeyState, Pass, Proof
 from integrations.keyring import GivenKeys, KeysFile
 from tests.factories import (
     add_address,
+    add_channel,
     add_connection,
     add_credential,
     add_invitation,
@@ -269,6 +270,18 @@ class TestReencrypting:
         assert (found.moved, found.unopened.count) == (2, 0)
         assert opens == ["ada@acme.example"] * 2
 
+    async def test_takes_the_secrets_of_webhooks_too(self, sessions: Sessions, ring: Vault, file: KeysFile) -> None:
+        for secret in (b"first", b"second"):
+            await add_channel(sessions, ring, secret=secret)
+
+        found = await walk(sessions, rotated(file))
+
+        left = Vault(GivenKeys(ring.ring.activated("k2").without("k1")))
+        async with sessions.begin() as session:
+            opens = await webhook_secrets.live(session, left, "simulator", "app")
+        assert (found.moved, found.unopened.count) == (2, 0)
+        assert opens == (b"second", b"first")
+
     async def test_goes_on_by_batches_and_finds_nothing_the_second_time(
         self,
         sessions: Sessions,
@@ -287,7 +300,7 @@ class TestReencrypting:
             steps.append(await advance(sessions, after, "k2", steps[-1]))
         again = await walk(sessions, after)
 
-        assert [step.moved for step in steps] == [4, 8, 10, 10, 10, 10]
+        assert [step.moved for step in steps] == [4, 8, 10, 10, 10, 10, 10]
         assert (again.moved, again.busy) == (0, 0)
 
     async def test_leaves_what_does_not_open_as_it_is_and_goes_on(

@@ -132,12 +132,13 @@ def test_worker_has_longer_than_it_gives_its_calls() -> None:
 
 def test_web_is_asked_where_it_listens() -> None:
     web = SERVICES["web"]
-    port = web["environment"]["RUNBOOK_WEB_PORT"]
+    port, private = (web["environment"][name] for name in ("RUNBOOK_WEB_PORT", "RUNBOOK_WEB_PRIVATE_PORT"))
 
     asked = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", web["healthcheck"]["test"][-1])
 
     assert asked
-    assert asked[1] == port == web["ports"][0].split(":")[2]
+    assert asked[1] == private
+    assert [published.split(":")[2] for published in web["ports"]] == [port]
     assert asked[2] in {getattr(route, "path", None) for route in router.routes}
     assert web["environment"]["RUNBOOK_WEB_HOST"] == "0.0.0.0"  # noqa: S104 - inside its container
 

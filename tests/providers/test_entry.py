@@ -115,6 +115,24 @@ class TestAMistake:
             (ACME.replace("https://api.acme.example/me", "https://u:p@api.acme.example/me"), "no user name"),
             (ACME.replace("https://api.acme.example/me", "https://"), "name a host"),
             (ACME.replace("api.acme.example/me", "{host}/me"), "RUNBOOK_SIMULATOR_URL is not set"),
+            (
+                ACME + 'reactions = { "app.gone" = "uninstaled" }',
+                "providers.acme.webhook.reactions.\"app.gone\": 'uninstaled' is not known; did you mean 'uninstalled'?",
+            ),
+            (
+                ACME + 'delivery_id = ["X-Delivery", "body.id"]',
+                "providers.acme.webhook.delivery_id.1: 'body.id' is no place: it is a header's name, or \"body:\" and",
+            ),
+            (ACME + 'event = ["X-Event+"]', "providers.acme.webhook.event.0: 'X-Event+' is no place"),
+            (ACME + 'account = ["body:"]', "providers.acme.webhook.account.0: 'body:' is no place"),
+            (ACME + 'coalesce = "5s"', "providers.acme.webhook: coalesce needs resource = "),
+            (
+                ACME.replace('header = "X-Signature"\n', ""),
+                "providers.acme.webhook: scheme 'hmac-sha256' needs header = ",
+            ),
+            (ACME.replace('"hmac-sha256"', '"stripe"'), "providers.acme.webhook: scheme 'stripe' needs prefix = "),
+            (ACME + 'greeting = "hub-chalenge"', "'hub-chalenge' is not known; did you mean 'hub-challenge'?"),
+            (ACME.replace('"X-Signature"', '"X Signature"'), "providers.acme.webhook.header: "),
         ],
     )
     def test_is_refused_by_file_key_and_the_nearest_right_one(self, file: Path, text: str, said: str | None) -> None:

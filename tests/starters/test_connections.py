@@ -1,11 +1,15 @@
 import asyncio
 import re
+from datetime import UTC, datetime
 
 import httpx
 import pytest
 
+from integrations.db import webhook_channels, webhook_secrets
+from integrations.db.vault import Vault
 from tests.starters.conftest import UNKNOWN, Account, Runbook
 from tests.starters.running import Running
+from tests.web.vendor import standard
 
 
 class TestAdding:
@@ -211,3 +215,83 @@ class TestAnIdThatNobodyKnows:
             assert "valid UUID" in ran.err
             assert "Target:" not in ran.err
         assert running.stack.processes["worker"].alive()
+
+
+class TestAWebhookSecret:
+    def address(self, running: Running, channel: str) -> str:
+        return f"{running.stack.settings.web_url}/webhooks/simulator/{channel}"
+
+    async def test_makes_a_channel_and_shows_the_address_and_a_made_secret_once(
+        self, runbook: Runbook, running: Running, invited: Account
+    ) -> None:
+        made = runbook("connections", "webhook-secret", invited.word, "--generate", "--reason", "they wrote")
+        secret = re.search(r"whsec_\S+", made.out)
+        assert secret is not None
+        given = runbook("connections", "webhook-secret", invited.word, "--json", stdin=f"{secret[0]}\n")
+
+        assert (made.code, given.code) == (0, 0)
+        assert self.address(running, invited.word) in made.out
+        assert secret[0] not in given.out + given.err
+        assert given.json == {
+            "provider": "simulator",
+            "channel": invited.word,
+            "address": self.address(running, invited.word),
+            "version": 1,
+            "retired": 0,
+            "secret": None,
+            "verify_token": None,
+        }
+        async with running.platform.sessions.begin() as session:
+            channel = await webhook_channels.find(session, "simulator", invited.word)
+            live = await webhook_secrets.live(session, Vault(running.stack.settings.keys), "simulator", invited.word)
+        assert channel is not None
+        assert (channel.connection_id, channel.reason) == (invited.id, "they wrote")
+        assert live == (secret[0].encode(),)
+
+    async def test_takes_signed_deliveries_and_rotates(
+        self, runbook: Runbook, running: Running, invited: Account
+    ) -> None:
+        """Through the web process of the stack."""
+        first, second = (
+            runbook("connections", "webhook-secret", invited.word, "--channel", "rotates", "--generate", "--json").json
+            for _ in range(2)
+        )
+
+        async def sent(delivery_id: str, secret: str) -> int:
+            headers = standard(delivery_id, b"{}", secret.encode(), datetime.now(UTC))
+            async with httpx.AsyncClient(trust_env=False) as simulator:
+                return (await simulator.post(first["address"], content=b"{}", headers=headers)).status_code
+
+        both = [await sent("1", first["secret"]), await sent("2", second["secret"])]
+        retired = runbook("connections", "webhook-secret", invited.word, "--channel", "rotates", "--retire")
+        await asyncio.sleep(1.1)
+
+        assert first["address"] == second["address"] == self.address(running, "rotates")
+        assert (first["version"], second["version"]) == (1, 2)
+        assert both == [200, 200]
+        assert "Forgot 1 older secrets" in retired.out
+        assert [await sent("3", first["secret"]), await sent("4", second["secret"])] == [401, 200]
+
+    async def test_is_refused_with_a_way_out(self, runbook: Runbook, running: Running, invited: Account) -> None:
+        command = ("connections", "webhook-secret", invited.word)
+        wrong = [
+            (runbook(*command), "what was read is empty"),
+            (runbook(*command, "--channel", "a/b", stdin="s"), "'a/b' is no channel's name"),
+            (runbook(*command, "--overlap", "soon", "--generate"), "--overlap 'soon' is not written like 14d"),
+            (runbook(*command, "--retire", "--generate"), "first rotate with --generate"),
+            (runbook(*command, "--channel", "nobody", "--retire"), "simulator has no channel 'nobody'"),
+        ]
+        for ran, said in wrong:
+            assert ran.code == 2
+            assert said in ran.err
+        assert runbook("connections", "webhook-secret", UNKNOWN, stdin="s").code == 1
+
+    def test_needs_a_provider_that_sends_webhooks(self, runbook: Runbook) -> None:
+        added = runbook("connections", "add", "pinterest", "--owner", "org:acme", "--json")
+        made = added.json["connection_id"]
+
+        refused = runbook("connections", "webhook-secret", made, stdin="s")
+        runbook("connections", "disconnect", made)
+
+        assert refused.code == 2
+        assert "sends no webhooks that we know of" in refused.err

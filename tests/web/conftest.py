@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,9 +12,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-import pytest
 import pytest_asyncio
 import uvicorn
+from fastapi import FastAPI
 from pydantic import SecretStr
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
@@ -29,7 +30,8 @@ from integrations.providers.oauth import Providers
 from integrations.settings import Settings
 from starters.embedded.ports import free_port
 from tests.factories import every
-from web.app import Platform, create_app
+from web import ingress
+from web.app import Platform, create_app, create_private_app
 
 PROVIDER = "http://127.0.0.1:9"
 """Where the provider would be. The web app only ever sends browsers there."""
@@ -40,7 +42,8 @@ CREDENTIALS = {
 # httpx loads every root certificate for each client unless it is given something; nothing here speaks TLS.
 UNUSED_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
-Serve = Callable[[Platform], Awaitable[str]]
+Serve = Callable[..., Awaitable[str]]
+"""A platform, and what makes the app of it: the public one unless another is given."""
 
 
 @dataclass(frozen=True)
@@ -157,9 +160,9 @@ async def serve() -> AsyncIterator[Serve]:
     """Serve a platform as `web.wiring` does; its base URL is where it listens."""
     async with AsyncExitStack() as stack:
 
-        async def start(platform: Platform) -> str:
+        async def start(platform: Platform, create: Callable[[Platform], FastAPI] = create_app) -> str:
             config = uvicorn.Config(
-                create_app(platform),
+                create(platform),
                 host="127.0.0.1",
                 port=int(platform.base_url.rsplit(":", 1)[1]),
                 access_log=False,
@@ -189,13 +192,18 @@ async def offline_providers() -> AsyncIterator[Providers]:
         yield Providers(catalog.load(host=PROVIDER, environment=CREDENTIALS), http)
 
 
-@pytest.fixture
-def parts(
-    sessions: Sessions, vault: Vault, offline_providers: Providers, time_skipping: WorkflowEnvironment
-) -> Platform:
+@pytest_asyncio.fixture
+async def parts(
+    sessions: Sessions,
+    vault: Vault,
+    offline_providers: Providers,
+    time_skipping: WorkflowEnvironment,
+    database_url: str,
+) -> AsyncIterator[Platform]:
     """A platform with everything in place, on a free port."""
     url = f"http://127.0.0.1:{free_port()}"
-    return Platform(sessions, vault, offline_providers, time_skipping.client, url)
+    async with ingress.opened(database_url, sessions, vault, offline_providers.catalog, url) as webhooks:
+        yield Platform(sessions, vault, offline_providers, time_skipping.client, url, webhooks)
 
 
 @pytest_asyncio.fixture
@@ -213,8 +221,15 @@ async def temporal_down(database_url: str, raw_key: bytes) -> Client:
 
 
 @pytest_asyncio.fixture
+async def private_site(serve: Serve, parts: Platform) -> Site:
+    """The port that only our own machines reach."""
+    url = f"http://127.0.0.1:{free_port()}"
+    return Site(await serve(dataclasses.replace(parts, base_url=url), create_private_app), parts.sessions, parts.vault)
+
+
+@pytest_asyncio.fixture
 async def dark_site(serve: Serve, parts: Platform, temporal_down: Client) -> Site:
     """The site while Temporal is down."""
     url = f"http://127.0.0.1:{free_port()}"
-    dark = Platform(parts.sessions, parts.vault, parts.providers, temporal_down, url)
+    dark = dataclasses.replace(parts, temporal=temporal_down, base_url=url)
     return Site(await serve(dark), parts.sessions, parts.vault)

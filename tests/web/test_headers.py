@@ -26,8 +26,7 @@ class TestEveryAnswer:
     @pytest.mark.parametrize(
         ("path", "status"),
         [
-            ("/healthz", 200),
-            ("/readyz", 200),
+            ("/healthz", 404),
             ("/static/style.css", 200),
             ("/static/nothing.css", 404),
             ("/nowhere", 404),

@@ -1,6 +1,7 @@
 """The invitation and its button."""
 
 import base64
+import dataclasses
 import hashlib
 from datetime import timedelta
 from http.cookies import SimpleCookie
@@ -194,7 +195,7 @@ class TestASiteBehindTls:
     async def test_keeps_cookie_and_callback_on_https(self, parts: Platform, serve: Serve) -> None:
         """The proxy speaks TLS; the app only knows its own address."""
         port = free_port()
-        await serve(Platform(parts.sessions, parts.vault, parts.providers, parts.temporal, f"https://a.example:{port}"))
+        await serve(dataclasses.replace(parts, base_url=f"https://a.example:{port}"))
         behind = Site(f"http://127.0.0.1:{port}", parts.sessions, parts.vault)
         invitation = await behind.invite()
 

@@ -120,8 +120,12 @@ def upgrade() -> None:
     op.create_index(
         "ux_service_webhook_deliveries_delivery", _DELIVERIES, ["provider_id", "channel", "delivery_id"], unique=True
     )
-    _partial("pending", ["part", "position"], "status = 'pending'")
-    _partial("waiting", ["provider_id", "channel", "resource", "position"], "status = 'pending' AND resource <> ''")
+    _partial("pending", ["part", "due_at"], "status = 'pending'")
+    _partial(
+        "waiting",
+        ["provider_id", "channel", "resource", "position"],
+        "status IN ('pending', 'retrying') AND resource <> ''",
+    )
     _partial("retrying", ["lease_until"], "status = 'retrying'")
     _partial("dead", ["fingerprint", "position"], "status = 'dead'")
     op.create_table(
@@ -144,8 +148,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("hour", "provider_id", "channel", "reason", name=op.f("pk_service_webhook_refusals")),
     )
 
+    # Whose a delivery is, by the account that it names.
+    op.create_index(
+        "ix_service_connections_account",
+        "service_connections",
+        ["provider_id", "account_id"],
+        unique=False,
+        postgresql_where=sa.text("account_id IS NOT NULL"),
+    )
+
 
 def downgrade() -> None:
+    op.drop_index("ix_service_connections_account", "service_connections")
     for table in (_REFUSALS, _REPEATS, _DELIVERIES, _SECRETS, _CHANNELS):
         op.drop_table(table)
 

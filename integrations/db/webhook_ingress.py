@@ -1,0 +1,128 @@
+"""The ledger of webhooks as the ingress writes it: one statement for a delivery, straight to asyncpg.
+
+This is the one path on which each delivery of every provider comes in; SQLAlchemy would take as long as Postgres.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+from sqlalchemy.engine import make_url
+
+from integrations.db.webhook_wake import WOKEN
+from integrations.domain.ids import new_event_id
+from integrations.domain.webhook import DIGEST_WINDOW, Identity, part_of
+
+_SOON: Final = 4.0
+"""Seconds. Most providers hang up after five or more: what is not written by then is theirs to send again."""
+_INSERT: Final = """
+INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, event, resource, account,
+  headers, body, part, sent_at, due_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now() + $13)
+ON CONFLICT (provider_id, channel, delivery_id) DO NOTHING
+RETURNING true
+"""
+# A body is its own id for a while only. The row is renamed first: the insert reads how many were.
+_INSERT_DIGEST: Final = """
+WITH outlived AS (
+  UPDATE service_webhook_deliveries SET delivery_id = delivery_id || '@' || position
+  WHERE provider_id = $2 AND channel = $3 AND delivery_id = $4 AND received_at < now() - $14::interval
+  RETURNING 1
+)
+INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, event, resource, account,
+  headers, body, part, sent_at, due_at)
+SELECT $1::uuid, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10::bytea, $11::smallint, $12::timestamptz,
+  now() + $13::interval FROM (SELECT count(*) FROM outlived) AS first
+ON CONFLICT (provider_id, channel, delivery_id) DO NOTHING
+RETURNING true
+"""
+# Only ever inserted, so that a storm of duplicates waits for no row.
+_REPEATED: Final = f"""
+WITH again AS (
+  INSERT INTO service_webhook_repeats (provider_id, channel, delivery_id) VALUES ($1, $2, $3)
+), {WOKEN}
+SELECT id FROM woken
+"""  # noqa: S608 - ours
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A verified delivery, as it is written down."""
+
+    provider_id: str
+    channel: str
+    delivery_id: str
+    identity: Identity
+    event: str
+    resource: str
+    """Empty, unless it is to be coalesced."""
+    account: str
+    headers: str
+    """JSON, names in lower case."""
+    body: bytes
+    sent_at: datetime | None
+    wait: timedelta
+    """Until it is due."""
+
+
+class Deliveries:
+    """Made by `opened`."""
+
+    def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
+        self._pool = pool
+
+    async def record(self, delivery: Delivery) -> bool:
+        """Write it down, once. False for a duplicate: that is counted, and wakes up what had failed of it.
+
+        Committed when this returns. Raises OSError, TimeoutError, asyncpg.PostgresError or asyncpg.InterfaceError when
+        the database does not answer within 4 seconds: then nobody knows, and the provider sends it again.
+        """
+        key = (delivery.provider_id, delivery.channel, delivery.delivery_id)
+        row = (
+            new_event_id(),
+            *key,
+            delivery.identity.value,
+            delivery.event,
+            delivery.resource,
+            delivery.account,
+            delivery.headers,
+            delivery.body,
+            part_of(*key, delivery.resource),
+            delivery.sent_at,
+            delivery.wait,
+        )
+        async with self._pool.acquire(timeout=_SOON) as connection:
+            if delivery.identity is Identity.DIGEST:
+                fresh = await connection.fetchval(_INSERT_DIGEST, *row, DIGEST_WINDOW, timeout=_SOON)
+            else:
+                fresh = await connection.fetchval(_INSERT, *row, timeout=_SOON)
+            if not fresh:
+                await connection.execute(_REPEATED, *key, timeout=_SOON)
+        return bool(fresh)
+
+
+@asynccontextmanager
+async def opened(url: str, *, connections: int = 10) -> AsyncIterator[Deliveries]:
+    """A pool of its own, so that neither a storm nor a page waits for the other. Nothing connects until it is used.
+
+    `url` starts with postgresql+asyncpg:// and is read as SQLAlchemy does.
+    """
+    at = make_url(url)
+    arguments = at.get_dialect()().create_connect_args(at)[1]
+    pool = asyncpg.create_pool(
+        **arguments,
+        min_size=0,
+        max_size=connections,
+        timeout=_SOON,
+        reset=_nothing,
+        server_settings={"application_name": "runbook webhook ingress", "jit": "off"},
+    )
+    async with pool:
+        yield Deliveries(pool)
+
+
+async def _nothing(_: object) -> None:
+    """Each statement stands alone, and leaves nothing to be reset by a second round trip."""

@@ -1,0 +1,72 @@
+"""Where a request says something: a header's name, or `body:` and a dotted place of its JSON.
+
+Several with `+` between them are one value, their texts joined by dots; without one of them there is none.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, Final
+
+from integrations.domain.answer import value_at
+from integrations.providers.webhooks.arrived import Arrived
+
+_BODY: Final = "body:"
+_PART: Final = re.compile(r"[A-Za-z0-9_\-]+|body:[^.+\s]+(\.[^.+\s]+)*")
+_LONGEST: Final = 200
+
+
+def checked(place: str) -> str:
+    """The place of an entry. Raises ValueError when it is none."""
+    if all(_PART.fullmatch(part) for part in place.split("+")):
+        return place
+    raise ValueError(
+        f'{place!r} is no place: it is a header\'s name, or "body:" and a dotted place of the JSON, or several with'
+        " + between them"
+    )
+
+
+class Words:
+    """What one request says at places. Takes any body and any header; what is no text or number says nothing."""
+
+    def __init__(self, arrived: Arrived) -> None:
+        self._arrived = arrived
+
+    def first(self, places: Iterable[str]) -> str:
+        """At the first place that says something; empty when none does."""
+        return next((said for place in places if (said := self.at(place))), "")
+
+    def at(self, place: str) -> str:
+        said = [self._part(part) for part in place.split("+")]
+        return kept(".".join(said)) if all(said) else ""
+
+    def _part(self, part: str) -> str:
+        if part.startswith(_BODY):
+            found = value_at(self.json, part.removeprefix(_BODY))
+            return str(found).strip() if isinstance(found, str | int) and not isinstance(found, bool) else ""
+        wanted = part.lower().encode()
+        values = [value for name, value in self._arrived.headers if name == wanted]
+        # One character for each byte: different bytes stay different. Of two headers neither is believed.
+        return values[0].decode("latin-1").strip() if len(values) == 1 else ""
+
+    @cached_property
+    def json(self) -> Any:
+        """The body as JSON; None for what is none, or is nested deeper than can be read."""
+        return parsed(self._arrived.body)
+
+
+def parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def kept(text: str) -> str:
+    """The text as a row takes it: printable and of 200 characters at most. Anything else by its digest."""
+    if len(text) <= _LONGEST and text.isprintable():
+        return text
+    # A lone surrogate is valid in JSON and in no encoding.
+    return f"sha256:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"

@@ -1,0 +1,326 @@
+"""Webhooks as they come in: over a real socket, into real rows."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from integrations.db import webhook_secrets
+from integrations.db.session import Sessions
+from integrations.db.vault import Vault
+from integrations.db.webhook_tables import WebhookDelivery, WebhookRefusal, WebhookRepeat
+from integrations.domain.webhook import DIGEST_WINDOW, Reason
+from tests.factories import add_channel, every
+from tests.web.conftest import Site
+from tests.web.test_headers import EVERYWHERE
+from tests.web.vendor import HUB, SECRET, XERO, Vendor
+
+ACCEPTED, DUPLICATE, REJECTED = ({"status": word} for word in ("accepted", "duplicate", "rejected"))
+
+
+@pytest_asyncio.fixture
+async def vendor(site: Site, sessions: Sessions, vault: Vault) -> AsyncIterator[Vendor]:
+    await add_channel(sessions, vault, secret=SECRET)
+    await add_channel(sessions, vault, "github", secret=HUB)
+    await add_channel(sessions, vault, "xero", secret=XERO)
+    async with site.browser() as browser:
+        yield Vendor(browser)
+
+
+async def the_only(sessions: Sessions) -> WebhookDelivery:
+    [row] = await every(sessions, WebhookDelivery)
+    return row
+
+
+async def change(engine: AsyncEngine, what: str) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text(f"UPDATE service_webhook_deliveries SET {what}"))
+
+
+class TestADelivery:
+    async def test_is_a_row_with_what_came_byte_for_byte(self, vendor: Vendor, sessions: Sessions) -> None:
+        body = '{"type":"note.changed" , "data": {"account_id": "acct_ada", "resource": "n1"}, "ü": 1.0}'.encode()
+        at = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=2)
+
+        answer = await vendor.send("msg_7", body, at=at, headers={"User-Agent": "Simulator/1"})
+
+        row = await the_only(sessions)
+        assert (answer.status_code, answer.json()) == (200, ACCEPTED)
+        assert row.body == body
+        assert (row.provider_id, row.channel, row.delivery_id, row.identity) == ("simulator", "app", "msg_7", "id")
+        assert (row.event, row.account, row.status, row.sent_at) == ("note.changed", "acct_ada", "pending", at)
+        assert row.headers["user-agent"] == "Simulator/1"
+        assert row.headers["webhook-id"] == "msg_7"
+        assert row.received_at == row.due_at
+        assert EVERYWHERE.items() <= dict(answer.headers).items()
+
+    async def test_leaves_secrets_of_its_headers_out(self, vendor: Vendor, sessions: Sessions) -> None:
+        held = {"Authorization": "Bearer verysecret", "Cookie": "a=verysecret", "Proxy-Authorization": "verysecret"}
+
+        await vendor.send(headers=held)
+
+        row = await the_only(sessions)
+        assert "verysecret" not in json.dumps(row.headers)
+
+    async def test_waits_for_its_window_only_where_it_is_coalesced(
+        self, vendor: Vendor, sessions: Sessions, engine: AsyncEngine
+    ) -> None:
+        async with engine.begin() as connection:
+            await connection.execute(text("UPDATE service_webhook_channels SET coalesce = '30 s'"))
+        data = {"resource": "n1", "account_id": "acct_ada"}
+
+        await vendor.send("changed", {"type": "note.changed", "data": data})
+        await vendor.send("nothing", {"type": "note.changed", "data": {}})
+        await vendor.send("revoked", {"type": "grant.revoked", "data": data})
+
+        rows = {row.delivery_id: row for row in await every(sessions, WebhookDelivery)}
+        waits = {name: row.due_at - row.received_at for name, row in rows.items()}
+        assert waits == {"changed": timedelta(seconds=30), "nothing": timedelta(0), "revoked": timedelta(0)}
+        assert {name: row.resource for name, row in rows.items()} == {"changed": "n1", "nothing": "", "revoked": ""}
+
+    async def test_that_is_compressed_is_just_bytes(self, vendor: Vendor, sessions: Sessions) -> None:
+        """The signature is over what was sent; nobody unpacks a bomb."""
+        body = gzip.compress(bytes(10_000_000))
+
+        answer = await vendor.github(body, "1", **{"Content-Encoding": "gzip"})
+
+        assert answer.status_code == 200
+        assert (await the_only(sessions)).body == body
+
+    async def test_is_verified_with_each_live_secret(self, vendor: Vendor, sessions: Sessions, vault: Vault) -> None:
+        newer = b"whsec_" + SECRET[6:][::-1]
+        await add_channel(sessions, vault, secret=newer)
+
+        answers = [await vendor.send(f"{n}", secret=secret) for n, secret in enumerate((newer, SECRET, newer))]
+        async with sessions.begin() as session:
+            await webhook_secrets.retire(session, "simulator", "app")
+        await asyncio.sleep(1.1)
+        late = await vendor.send("late", secret=SECRET)
+
+        assert [answer.status_code for answer in answers] == [200, 200, 200]
+        assert late.status_code == 401
+
+    async def test_is_accepted_as_soon_as_its_channel_is_made(
+        self, vendor: Vendor, sessions: Sessions, vault: Vault
+    ) -> None:
+        before = await vendor.send(channel="new")
+        await asyncio.sleep(0.06)
+        await add_channel(sessions, vault, channel="new", secret=SECRET)
+
+        assert (before.status_code, (await vendor.send(channel="new")).status_code) == (404, 200)
+
+
+class TestADuplicate:
+    async def test_is_acknowledged_and_counted_and_changes_nothing(
+        self, vendor: Vendor, sessions: Sessions, engine: AsyncEngine
+    ) -> None:
+        await vendor.send("msg_1", {"first": True})
+        for status in ("pending", "delivered"):
+            await change(engine, f"status = '{status}'")
+            before = await the_only(sessions)
+
+            answer = await vendor.send("msg_1", {"first": False})
+
+            after = await the_only(sessions)
+            assert (answer.status_code, answer.json()) == (200, DUPLICATE)
+            assert {column.name: getattr(after, column.name) for column in after.__table__.columns} == {
+                column.name: getattr(before, column.name) for column in before.__table__.columns
+            }
+        repeats = await every(sessions, WebhookRepeat)
+        assert [(each.provider_id, each.channel, each.delivery_id) for each in repeats] == [
+            ("simulator", "app", "msg_1")
+        ] * 2
+
+    async def test_is_one_row_of_a_thousand_at_once(self, vendor: Vendor, sessions: Sessions, site: Site) -> None:
+        async def sender(count: int) -> list[httpx.Response]:
+            async with site.browser() as browser:
+                return [await Vendor(browser).send("msg_1") for _ in range(count)]
+
+        answers = [answer for sent in await asyncio.gather(*(sender(25) for _ in range(40))) for answer in sent]
+
+        told = [answer.json()["status"] for answer in answers]
+        assert (told.count("accepted"), told.count("duplicate")) == (1, 999)
+        assert len(await every(sessions, WebhookDelivery)) == 1
+        assert len(await every(sessions, WebhookRepeat)) == 999
+
+    async def test_of_another_channel_or_provider_is_none(
+        self, vendor: Vendor, sessions: Sessions, vault: Vault
+    ) -> None:
+        await add_channel(sessions, vault, channel="other", secret=SECRET)
+
+        answers = [
+            await vendor.send("1"),
+            await vendor.send("1", channel="other"),
+            await vendor.github(b"{}", "1"),
+        ]
+
+        assert [answer.json() for answer in answers] == [ACCEPTED] * 3
+        assert len(await every(sessions, WebhookDelivery)) == 3
+
+    @pytest.mark.parametrize("status", ["retrying", "dead"])
+    async def test_wakes_up_what_had_failed(
+        self, vendor: Vendor, sessions: Sessions, engine: AsyncEngine, status: str
+    ) -> None:
+        await vendor.send()
+        await change(
+            engine, f"status = '{status}', attempts = 3, cause = 'c', lease_until = now(), due_at = now() + '1 h'"
+        )
+
+        answer = await vendor.send()
+
+        row = await the_only(sessions)
+        assert (answer.status_code, answer.json()) == (200, DUPLICATE)
+        assert (row.status, row.woken, row.lease_until, row.attempts) == ("pending", 1, None, 3)
+        assert row.due_at <= datetime.now(UTC)
+        assert row.history is not None
+        assert row.history[-1]["error"] == "sent again by the provider: tried at once"
+        assert len(await every(sessions, WebhookRepeat)) == 1
+
+    async def test_waits_for_no_handler(self, vendor: Vendor, sessions: Sessions, engine: AsyncEngine) -> None:
+        await vendor.send()
+        await change(engine, "status = 'dead', cause = 'c'")
+        async with engine.begin() as handler:
+            await handler.execute(text("SELECT 1 FROM service_webhook_deliveries FOR UPDATE"))
+
+            answer = await asyncio.wait_for(vendor.send(), 3)
+
+        assert answer.json() == DUPLICATE
+        assert (await the_only(sessions)).status == "dead"
+        assert len(await every(sessions, WebhookRepeat)) == 1
+
+
+class TestADeliveryWithoutAnId:
+    async def test_is_known_by_its_body_for_a_day(
+        self, vendor: Vendor, sessions: Sessions, engine: AsyncEngine
+    ) -> None:
+        body = b'{"events": [{"eventCategory": "INVOICE"}]}'
+        answers = [await vendor.xero(body), await vendor.xero(body), await vendor.xero(body + b" ")]
+        first = len(await every(sessions, WebhookDelivery))
+        await change(engine, f"received_at = now() - interval '{DIGEST_WINDOW.total_seconds() + 1} s'")
+
+        await asyncio.gather(*(vendor.xero(body) for _ in range(5)))
+
+        rows = sorted(await every(sessions, WebhookDelivery), key=lambda row: row.position)
+        same = [row for row in rows if row.body == body]
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert (first, len(rows), len(await every(sessions, WebhookRepeat))) == (2, 3, 5)
+        assert {row.identity for row in rows} == {"digest"}
+        assert same[0].delivery_id == f"{same[1].delivery_id}@{same[0].position}"
+
+    async def test_is_answered_without_a_body_where_the_provider_wants_none(self, vendor: Vendor) -> None:
+        body = b'{"events": [{"eventCategory": "INVOICE"}]}'
+
+        answers = [await vendor.xero(body), await vendor.xero(body), await vendor.xero(body, b"wrong")]
+
+        assert [(answer.status_code, answer.content) for answer in answers] == [(200, b""), (200, b""), (401, b"")]
+
+
+class TestARefusal:
+    async def test_has_no_row_and_is_counted(self, vendor: Vendor, sessions: Sessions, vault: Vault) -> None:
+        async with sessions.begin() as session:
+            await session.execute(
+                text(
+                    "INSERT INTO service_webhook_channels (provider_id, channel, made_by, reason) "
+                    "VALUES ('simulator', 'unsigned', 'a', 'b')"
+                )
+            )
+        answers = [
+            await vendor.send(secret=b"whsec_" + b"A" * 32),
+            await vendor.send(at=datetime.now(UTC) - timedelta(minutes=6)),
+            await vendor.send(at=datetime.now(UTC) + timedelta(minutes=6)),
+            await vendor.send(channel="unsigned"),
+            await vendor.send(channel="nobody"),
+            await vendor.browser.post("/webhooks/nobody/app"),
+            await vendor.browser.post("/webhooks/simulator/app"),
+            await vendor.browser.put("/webhooks/simulator/app"),
+            await vendor.browser.get("/webhooks/simulator/app"),
+            await vendor.send(body=bytes(2**20 + 1)),
+        ]
+        await asyncio.sleep(1.3)
+
+        assert [answer.status_code for answer in answers] == [401, 401, 401, 401, 404, 404, 401, 405, 405, 413]
+        assert all(answer.json() == REJECTED for answer in answers)
+        assert await every(sessions, WebhookDelivery) == []
+        counted = {
+            (row.provider_id, row.channel, row.reason): row.count for row in await every(sessions, WebhookRefusal)
+        }
+        assert counted == {
+            ("simulator", "app", Reason.WRONG): 1,
+            ("simulator", "app", Reason.STALE): 2,
+            ("simulator", "unsigned", Reason.UNSIGNED): 1,
+            ("simulator", "(unknown)", Reason.UNKNOWN): 1,
+            ("(unknown)", "(unknown)", Reason.UNKNOWN): 1,
+            ("simulator", "app", Reason.MISSING): 1,
+            ("simulator", "app", Reason.METHOD): 2,
+            ("simulator", "app", Reason.LARGE): 1,
+        }
+
+    async def test_of_a_wrong_method_names_the_right_one(self, vendor: Vendor) -> None:
+        assert (await vendor.browser.put("/webhooks/simulator/app")).headers["allow"] == "POST"
+
+    async def test_is_none_while_the_database_is_in_trouble(
+        self, vendor: Vendor, sessions: Sessions, engine: AsyncEngine
+    ) -> None:
+        """Then the provider is asked to come again."""
+        await vendor.send("before")
+        async with engine.begin() as connection:
+            await connection.execute(text("ALTER TABLE service_webhook_deliveries RENAME TO gone"))
+        try:
+            answer = await vendor.send("meanwhile")
+        finally:
+            async with engine.begin() as connection:
+                await connection.execute(text("ALTER TABLE gone RENAME TO service_webhook_deliveries"))
+        again = await vendor.send("meanwhile")
+
+        assert (answer.status_code, answer.json()) == (503, {"status": "unavailable"})
+        assert int(answer.headers["retry-after"]) > 0
+        assert again.json() == ACCEPTED
+
+
+class TestAHandshake:
+    async def test_is_answered_and_nothing_is_kept(self, vendor: Vendor, sessions: Sessions, vault: Vault) -> None:
+        await add_channel(sessions, vault, "microsoft", secret=b"client state")
+
+        answer = await vendor.browser.post("/webhooks/microsoft/app?validationToken=a%20token%3Cb%3E")
+
+        assert (answer.status_code, answer.text) == (200, "a token<b>")
+        assert answer.headers["content-type"].startswith("text/plain")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert await every(sessions, WebhookDelivery) == []
+
+    async def test_of_a_stranger_is_refused(self, vendor: Vendor) -> None:
+        answer = await vendor.browser.post("/webhooks/microsoft/nobody?validationToken=a")
+
+        assert answer.status_code == 404
+
+
+class TestMetrics:
+    async def test_count_by_provider_and_outcome(self, vendor: Vendor, private_site: Site) -> None:
+        async with private_site.browser() as prometheus:
+            before = (await prometheus.get("/metrics")).text
+            await vendor.send("m1")
+            await vendor.send("m1")
+            await vendor.send("m2", secret=b"whsec_" + b"A" * 32)
+            await vendor.browser.post("/webhooks/verylongunknown/app")
+            after = (await prometheus.get("/metrics")).text
+
+        def grown(provider: str, outcome: str) -> float:
+            name = f'services_webhook_total{{outcome="{outcome}",provider="{provider}"}} '
+            values = [
+                float(line.removeprefix(name))
+                for page in (before, after)
+                for line in page.splitlines()
+                if line.startswith(name)
+            ]
+            return values[-1] - (values[0] if len(values) == 2 else 0)
+
+        assert [grown("simulator", word) for word in ("accepted", "duplicate", "rejected")] == [1, 1, 1]
+        assert grown("(unknown)", "rejected") == 1
+        assert "verylongunknown" not in after
