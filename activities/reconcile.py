@@ -47,8 +47,8 @@ class Reconciled(Message):
     holds: int = 0
     messages: int = 0
     alerts: int = 0
-    webhooks: int = 0
-    """Deliveries whose workflow was lost."""
+    webhook_deliveries: int = 0
+    """Those whose workflow was lost."""
     first_tokens: int = 0
     parked: int = 0
     """Jobs told to go on, for whom no outage is open that would have told them."""

@@ -29,7 +29,7 @@ class ReconcileWebhooksActivities:
         async with self._sessions.begin() as session:
             lost = await webhook_lost.deliveries(session, self._handling)
             holds = await webhook_lost.release_orphans(session)
-        return Reconciled(webhooks=await each(lost, lambda found: self._handle(client, found)), holds=holds)
+        return Reconciled(webhook_deliveries=await each(lost, lambda found: self._handle(client, found)), holds=holds)
 
     async def _handle(self, client: Client, found: webhook_lost.Lost) -> None:
         # One attempt at least, whatever was used up: the last may have ended with its worker.

@@ -1,68 +1,28 @@
 """The flow of deliveries, on a connection that owns every partition."""
 
-from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
-import pytest_asyncio
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from integrations.db import automation
-from integrations.db.dedicated import dedicated, take
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection
 from integrations.db.webhook_flow import Flow
 from integrations.db.webhook_handlers import Handling
-from integrations.db.webhook_tables import WebhookChannel, WebhookDelivery
+from integrations.db.webhook_tables import WebhookDelivery
 from integrations.domain.automation import FailureMode
 from integrations.domain.ledger import WHOLE_AFTER
 from integrations.domain.webhook import Left, Reaction
 from integrations.domain.webhook_selftest import mark
 from tests.factories import add_connection, every, stored
 from tests.outbox.events import refused, rows
-from tests.webhook.given import add, statuses
+from tests.webhook.given import KEY, REACTIONS, add, channel_of, delivery, statuses, told
 
-KEY = b"a key of the tests"
 POISON = "NEW.payload ->> 'event' = 'poison'"
 OUTBOX = "service_lifecycle_outbox"
-
-
-@pytest_asyncio.fixture
-async def owner(engine: AsyncEngine, database_url: str) -> AsyncIterator[AsyncConnection]:
-    """A connection that owns every partition of an empty ledger."""
-    del engine
-    settings = {"enable_hashjoin": "off", "enable_mergejoin": "off"}
-    async with dedicated(database_url, "test", **settings) as connection:
-        assert len(await take(connection, "webhooks", range(16))) == 16
-        yield connection
-
-
-@pytest.fixture
-def flow() -> Flow:
-    return Flow(Handling({"github": {"gone": Reaction.UNINSTALLED, "lost": Reaction.MISSED}}, KEY))
-
-
-async def told(engine: AsyncEngine) -> list[Any]:
-    """What the outbox holds of webhooks, in order."""
-    return list(
-        await rows(
-            engine,
-            "SELECT name, connection_id, order_key, seq, scope_id, payload ->> 'delivery' AS delivery, payload "
-            f"FROM {OUTBOX} WHERE name LIKE 'webhook.%' ORDER BY id",
-        )
-    )
-
-
-async def delivery(sessions: Sessions, delivery_id: UUID) -> WebhookDelivery:
-    return await stored(sessions, WebhookDelivery, delivery_id)
-
-
-async def channel_of(sessions: Sessions, connection: Connection, channel: str = "app") -> None:
-    async with sessions.begin() as session:
-        given = {"provider_id": "github", "channel": channel, "made_by": "test", "reason": "test"}
-        session.add(WebhookChannel(connection_id=connection.id, **given))
 
 
 class TestABatch:
@@ -202,8 +162,6 @@ class TestHeldBack:
         self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection, flow: Flow
     ) -> None:
         await add(engine, 3)
-        from datetime import timedelta
-
         async with sessions.begin() as session:
             await automation.pause(session, [FailureMode.WEBHOOK], timedelta(hours=1), by="ada", reason="look")
 
@@ -251,7 +209,7 @@ class TestWhatFails:
         async def mistaken(_session: Any, given: Any, _replayed: bool) -> Any:
             raise KeyError(given[0].event)
 
-        broken = Flow(Handling({"github": {"lost": Reaction.MISSED}}, KEY, {Reaction.MISSED: mistaken}))
+        broken = Flow(Handling(REACTIONS, KEY, {Reaction.MISSED: mistaken}))
         [given] = await add(engine, event="'lost'")
         await add(engine)
 

@@ -48,4 +48,4 @@ class FakeReconcileWebhooks(ReconcileWebhooksActivities):
 
     @activity.defn(name="reconcile.webhooks")
     async def webhooks(self) -> Reconciled:
-        return Reconciled(webhooks=5, holds=1)
+        return Reconciled(webhook_deliveries=5, holds=1)

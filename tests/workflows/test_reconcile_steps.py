@@ -57,7 +57,7 @@ async def test_brakes_are_looked_at_first_and_all_is_counted(time_skipping: Work
 
     assert await steps(client, name) == STEPS
     assert found == Reconciled(
-        lifecycles=1, deliveries=2, holds=3, messages=3, alerts=1, webhooks=5, calls=4, outages=1, queues=2
+        lifecycles=1, deliveries=2, holds=3, messages=3, alerts=1, webhook_deliveries=5, calls=4, outages=1, queues=2
     )
 
 

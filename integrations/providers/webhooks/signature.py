@@ -21,7 +21,7 @@ from integrations.providers.webhooks.arrived import Arrived, RefusedError
 from integrations.providers.webhooks.place import parsed
 
 _SHAPES: Final = {"hex": re.compile(r"[0-9a-fA-F]{64}"), "base64": re.compile(r"[A-Za-z0-9+/]{43}=")}
-_TIME: Final = re.compile(r"[1-9][0-9]{0,13}")
+_TIME: Final = re.compile(r"[1-9][0-9]*")
 _SECOND: Final = timedelta(seconds=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
