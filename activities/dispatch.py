@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
@@ -23,10 +23,12 @@ from integrations.db.dedicated import take
 from integrations.db.dispatchers import Look, Seat
 from integrations.db.trouble import timed_out
 from integrations.domain.ledger import Failure, partitions_of, tenth
-from integrations.domain.outbox import Batch, Drained, Pair
+from integrations.domain.outbox import Batch, Drained
 from integrations.domain.replay import Window
 
 T = TypeVar("T")
+FollowUp = TypeVar("FollowUp")
+"""What a ledger leaves to a workflow."""
 _IDLE: Final = 0.4
 """Seconds between two looks when there is nothing to do: half of it is what an event waits at most times."""
 _SOON: Final = 0.05
@@ -49,26 +51,26 @@ _SUSPECT: Final = Failure.of("Crash", "alone in its batch, and the process ended
 _TOO_SLOW: Final = Failure.of("Timeout", "alone in its batch, and the database gave up on it")
 
 
-class Ledger(Protocol):
+class Ledger(Protocol[FollowUp]):
     """What a ledger does with a batch. Each call is one transaction on the dispatcher's own connection."""
 
-    async def batch(self, connection: AsyncConnection, part: int, limit: int, after: int) -> Batch: ...
-    async def released(self, connection: AsyncConnection, part: int, limit: int) -> Batch: ...
+    async def batch(self, connection: AsyncConnection, part: int, limit: int, after: int) -> Batch[FollowUp]: ...
+    async def released(self, connection: AsyncConnection, part: int, limit: int) -> Batch[FollowUp]: ...
     async def next_released(self, connection: AsyncConnection, part: int) -> UUID | None: ...
     async def windows(self, connection: AsyncConnection, parts: set[int]) -> list[Window]: ...
     async def replay(self, connection: AsyncConnection, window: Window, limit: int) -> int: ...
     async def next_replayed(self, connection: AsyncConnection, window: Window) -> UUID | None: ...
     async def next_one(self, connection: AsyncConnection, part: int, after: int) -> UUID | None: ...
-    async def set_aside(self, connection: AsyncConnection, item_id: UUID, failure: Failure) -> Batch: ...
+    async def set_aside(self, connection: AsyncConnection, item_id: UUID, failure: Failure) -> Batch[FollowUp]: ...
     async def sample(self, connection: AsyncConnection) -> None: ...
 
 
 @dataclass
-class Dispatch:
+class Dispatch(Generic[FollowUp]):
     seat: Seat
-    ledger: Ledger
+    ledger: Ledger[FollowUp]
     connection: AsyncConnection
-    start: Callable[[Pair], Awaitable[None]]
+    start: Callable[[FollowUp], Awaitable[None]]
     """Starts the workflow of what left the flow. What it does not start, reconcile does."""
     leaving: Callable[[], bool]
     """Whether the process is about to end."""
@@ -221,9 +223,9 @@ class Dispatch:
         if self._batch < self.full and self._good >= _GROWS_AFTER and seconds < _SLOW / _GROWS_AFTER:
             self._batch, self._good = min(self.full, self._batch * 10), 0
 
-    def _follow_up(self, moved: Batch) -> None:
-        for pair in moved.failed:
-            self._starting.begin(pair)
+    def _follow_up(self, moved: Batch[FollowUp]) -> None:
+        for each in moved.failed:
+            self._starting.begin(each)
 
     async def _beat(self, *, busy: bool) -> None:
         now = time.monotonic()

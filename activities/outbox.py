@@ -1,25 +1,17 @@
 """The outbox's steps: the drain, and what becomes of a projection that left it."""
 
-import asyncio
-import os
-import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
-from uuid import uuid4
 
 import structlog
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.service import RPCError
 
-from activities.dispatch import Dispatch
-from activities.heart import beating
+from activities.draining import drain
 from activities.trouble import said
 from integrations import temporal
 from integrations.db import outbox_trouble
-from integrations.db.dedicated import dedicated
-from integrations.db.dispatchers import Seat
 from integrations.db.outbox_flow import Flow
 from integrations.db.projectors import PROJECTORS, Projector
 from integrations.db.session import Sessions
@@ -40,7 +32,6 @@ from integrations.observability import scrubbed
 
 log = structlog.get_logger("outbox")
 LEDGER: Final = "outbox"
-_LET_START: Final = 5.0
 
 
 class ProjectionFailedError(TryAgainError):
@@ -71,32 +62,15 @@ class OutboxActivities:
         Raises TryAgainError when the database has trouble. The next attempt begins with smaller batches when this one
         ends without a word.
         """
-        worker = f"{os.getpid()}@{socket.gethostname()}:{uuid4().hex[:8]}"
-        seat = Seat(LEDGER, request.number, worker)
-        try:
-            async with beating(), dedicated(self._url, f"runbook {LEDGER} dispatcher {request.number}") as connection:
-                dispatch = Dispatch(
-                    seat=seat,
-                    ledger=Flow(self._projectors),
-                    connection=connection,
-                    start=self._start,
-                    leaving=activity.is_worker_shutdown,
-                    full=self._batch,
-                )
-                try:
-                    return await dispatch.run(again=activity.info().attempt > 1)
-                finally:
-                    await dispatch.started(within=_LET_START)
-        except (DBAPIError, OSError) as error:
-            # Or found ended, when an error in it was to be undone.
-            lost = isinstance(error, DBAPIError) and (ended_the_session(error) or error.connection_invalidated)
-            why = said(error)
-            await self._tell(lambda session: seat.failed(session, why, lost=lost))
-            raise TryAgainError(f"dispatcher {request.number}: {why}") from None
-        except asyncio.CancelledError:
-            # Taken over, or terminated: an orderly end, after which nothing is suspected.
-            await self._tell(lambda session: seat.leave(session, 0))
-            raise
+        return await drain(
+            self._sessions,
+            self._url,
+            LEDGER,
+            request.number,
+            ledger=Flow(self._projectors),
+            start=self._start,
+            full=self._batch,
+        )
 
     @activity.defn(name="outbox.deliver")
     async def deliver(self, step: DeliveryStep) -> Delivered:
@@ -147,11 +121,3 @@ class OutboxActivities:
         except RPCError as error:
             # The row says `retrying`, and reconcile finds it without a workflow when its lease is over.
             log.warning("outbox.not_started", workflow_id=pair.key, why=scrubbed(str(error)))
-
-    async def _tell(self, write: Callable[[AsyncSession], Awaitable[None]]) -> None:
-        """On another connection than the dispatcher's, which may be gone."""
-        try:
-            async with self._sessions.begin() as session:
-                await write(session)
-        except (DBAPIError, OSError) as error:
-            log.warning("outbox.untold", why=said(error))

@@ -1,10 +1,8 @@
 """Finding what fell between two commits, and giving it its next step."""
 
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from collections.abc import Awaitable
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -15,9 +13,7 @@ from activities.reconcile_kit import each, is_running
 from integrations import temporal
 from integrations.db import (
     automation,
-    calls,
     consents,
-    credentials,
     dispatchers,
     notification_alert,
     notification_lost,
@@ -29,7 +25,6 @@ from integrations.db import (
 from integrations.db.session import Sessions
 from integrations.db.tables import NOT_FETCHED, Connection, ConsentSession
 from integrations.domain.automation import FailureMode
-from integrations.domain.call import KEPT
 from integrations.domain.connection import BLOCKED, connection_of, reauth_id
 from integrations.domain.message import Message
 from integrations.domain.notification import CHANNELS
@@ -37,7 +32,7 @@ from integrations.domain.notification_delivery import RETRYING as SENDING
 from integrations.domain.notification_delivery import SendRequest
 from integrations.domain.outbox import DeliveryRequest, Retrying
 from integrations.domain.reauth import ConsentReceived, Repaired, Terms
-from integrations.domain.refresh import RETIRED_KEPT, RefreshRequest
+from integrations.domain.refresh import RefreshRequest
 from integrations.observability import scrubbed
 
 
@@ -52,6 +47,8 @@ class Reconciled(Message):
     holds: int = 0
     messages: int = 0
     alerts: int = 0
+    webhook_deliveries: int = 0
+    """Those whose workflow was lost."""
     first_tokens: int = 0
     parked: int = 0
     """Jobs told to go on, for whom no outage is open that would have told them."""
@@ -59,6 +56,16 @@ class Reconciled(Message):
     """Of providers, old enough to be forgotten."""
     credentials: int = 0
     """Retired ones, as old."""
+    forgotten: int = 0
+    """Deliveries of webhooks, settled or given up long ago."""
+    repeats: int = 0
+    """Of these, and refusals, as old."""
+    secrets: int = 0
+    """Of webhooks, whose overlap with their successor is over."""
+    self_tests: int = 0
+    """Of webhook channels whose secrets, or whose section of the catalog, had changed."""
+    events: int = 0
+    """Delivered everywhere long ago, with what was sent of them."""
     outages: int = 0
     """Whose workflow was ended by hand: their brakes are released."""
     queues: int = 0
@@ -72,15 +79,11 @@ class ReconcileActivities:
         terms: Terms,
         retrying: Retrying = Retrying(),
         sending: Retrying = SENDING,
-        calls_kept: timedelta = KEPT,
-        credentials_kept: timedelta = RETIRED_KEPT,
     ) -> None:
         self._sessions = sessions
         self._terms = terms
         self._retrying = retrying
         self._sending = sending
-        self._calls_kept = calls_kept
-        self._credentials_kept = credentials_kept
 
     @activity.defn(name="reconcile.reauth")
     async def reauth(self) -> Reconciled:
@@ -136,26 +139,6 @@ class ReconcileActivities:
         async with self._sessions.begin() as session:
             alerts = int(await notification_alert.raised(session))
         return Reconciled(messages=messages, holds=holds, alerts=alerts)
-
-    @activity.defn(name="reconcile.old")
-    async def old(self) -> Reconciled:
-        """Forget calls of providers and retired credentials that are too old, ten thousand in each transaction."""
-        return Reconciled(
-            calls=await self._forget(lambda session: calls.forget(session, self._calls_kept, calls.BATCH)),
-            credentials=await self._forget(
-                lambda session: credentials.forget_retired(session, self._credentials_kept, calls.BATCH)
-            ),
-        )
-
-    async def _forget(self, some: Callable[[AsyncSession], Awaitable[int]]) -> int:
-        """Batch after batch, until one is not full. How many are gone."""
-        forgotten, last = 0, calls.BATCH
-        while last == calls.BATCH:
-            async with self._sessions.begin() as session:
-                last = await some(session)
-            forgotten += last
-            activity.heartbeat()
-        return forgotten
 
     async def _send(self, client: Client, found: notification_lost.Lost) -> None:
         await temporal.start_sending(client, SendRequest(left=found.left, tried=found.attempts, retrying=self._sending))

@@ -17,7 +17,6 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from sqlalchemy.engine import make_url
 
 from integrations.domain.automation import Conduct
-from integrations.domain.call import KEPT as CALLS_KEPT
 from integrations.domain.call import TAIL
 from integrations.domain.durations import duration
 from integrations.domain.job import PATIENCE as JOB_PATIENCE
@@ -29,8 +28,10 @@ from integrations.domain.outage import Limits as OutageLimits
 from integrations.domain.outbox import BATCH, Retrying
 from integrations.domain.quiet_hours import QuietHours
 from integrations.domain.reauth import PATIENCE, Reminding, Terms
-from integrations.domain.refresh import RETIRED_KEPT
+from integrations.domain.retention import Kept
 from integrations.domain.surge import Limits
+from integrations.domain.webhook import BATCH as WEBHOOK_BATCH
+from integrations.domain.webhook import RETRYING as HANDLING
 from integrations.keyring import GivenKeys, Keys, KeysFile
 
 _PREFIX: Final = "RUNBOOK_"
@@ -59,6 +60,7 @@ _REMINDING: Final = Reminding()
 _RETRYING: Final = Retrying()
 _SURGE: Final = Limits()
 _OUTAGE: Final = OutageLimits()
+_KEPT: Final = Kept()
 
 
 class SettingsError(Exception):
@@ -77,6 +79,7 @@ class Settings(BaseSettings):
     old_keys: SecretStr = Field(default=SecretStr(""), description="keys that only open: `id:base64 id:base64`")
     root_key: SecretStr | None = Field(default=None, description="what links are derived from once the key is another")
     web_url: str = Field(default="http://127.0.0.1:8000", description="where owners reach the web app")
+    ingress_url: str | None = Field(default=None, description="where workers reach it, for self-tests of webhooks")
     web_host: str = "127.0.0.1"
     web_port: int = 8000
     web_private_host: str = "127.0.0.1"
@@ -108,14 +111,23 @@ class Settings(BaseSettings):
     notify_attempts: int = Field(default=SENDING.attempts, ge=2, le=1000, description="then a channel gives up")
     notify_retry_first: Duration = Field(default=SENDING.first, description="the wait before the second attempt")
     notify_retry_most: Duration = Field(default=SENDING.most, description="to which that wait doubles")
+    webhook_batch: int = Field(default=WEBHOOK_BATCH, ge=1, le=10_000, description="deliveries in one batch")
+    webhook_attempts: int = Field(default=HANDLING.attempts, ge=2, le=1000, description="then a delivery is dead")
+    webhook_retry_first: Duration = Field(default=HANDLING.first, description="the wait before its second retry")
+    webhook_retry_most: Duration = Field(default=HANDLING.most, description="to which that wait doubles")
     outbox_lag_slo: Duration = Field(
         default=timedelta(seconds=60), description="how old the oldest pending event may be, as 60s"
     )
     notify_backlog_slo: Duration = Field(
         default=timedelta(minutes=15), description="how long the oldest message that is due may wait, as 15m"
     )
-    credentials_kept: Duration = Field(default=RETIRED_KEPT, description="how long retired credentials are kept, as 7d")
-    calls_kept: Duration = Field(default=CALLS_KEPT, description="how long calls of providers are remembered, as 7d")
+    credentials_kept: Duration = Field(
+        default=_KEPT.credentials, description="how long retired credentials are kept, as 7d"
+    )
+    calls_kept: Duration = Field(default=_KEPT.calls, description="how long calls of providers are remembered, as 7d")
+    webhooks_kept: Duration = Field(default=_KEPT.webhooks, description="how long settled webhooks are kept, as 30d")
+    dead_kept: Duration = Field(default=_KEPT.dead, description="how long webhooks that were given up are, as 90d")
+    ledger_kept: Duration = Field(default=_KEPT.events, description="how long delivered events and messages are")
     surge_window: Duration = Field(default=_SURGE.window, description="in which terminal answers are counted, as 10m")
     surge_connections: int = Field(default=_SURGE.connections, ge=1, description="so many are a surge, if they are")
     surge_share: int = Field(default=_SURGE.share, ge=0, le=100, description="per cent of those that were answered too")
@@ -175,8 +187,13 @@ class Settings(BaseSettings):
         "notify_retry_first",
         "notify_retry_most",
         "notify_backlog_slo",
+        "webhook_retry_first",
+        "webhook_retry_most",
         "calls_kept",
         "credentials_kept",
+        "webhooks_kept",
+        "dead_kept",
+        "ledger_kept",
         "surge_window",
         "job_patience",
         "outage_every",
@@ -268,6 +285,31 @@ class Settings(BaseSettings):
         if self.notify_retry_most < self.notify_retry_first:
             raise SettingsError("RUNBOOK_NOTIFY_RETRY_MOST is shorter than RUNBOOK_NOTIFY_RETRY_FIRST")
         return Retrying(attempts=self.notify_attempts, first=self.notify_retry_first, most=self.notify_retry_most)
+
+    @property
+    def web_base(self) -> str:
+        return self.web_url.rstrip("/")
+
+    @property
+    def ingress_base(self) -> str:
+        return (self.ingress_url or self.web_url).rstrip("/")
+
+    @property
+    def handling(self) -> Retrying:
+        """How a webhook delivery is retried. Raises SettingsError when the longest wait is shorter than the first."""
+        if self.webhook_retry_most < self.webhook_retry_first:
+            raise SettingsError("RUNBOOK_WEBHOOK_RETRY_MOST is shorter than RUNBOOK_WEBHOOK_RETRY_FIRST")
+        return Retrying(attempts=self.webhook_attempts, first=self.webhook_retry_first, most=self.webhook_retry_most)
+
+    @property
+    def kept(self) -> Kept:
+        return Kept(
+            calls=self.calls_kept,
+            credentials=self.credentials_kept,
+            webhooks=self.webhooks_kept,
+            dead=self.dead_kept,
+            events=self.ledger_kept,
+        )
 
     @property
     def surge_limits(self) -> Limits:

@@ -34,6 +34,7 @@ from integrations.domain.reauth import ConsentDenied, ConsentReceived, Detection
 from integrations.domain.refresh import Chunk, RefreshRequest, SweepRequest
 from integrations.domain.replay import Outcome, ReplayRequest
 from integrations.domain.run import Run
+from integrations.domain.webhook import Handled, HandleRequest
 from integrations.settings import Settings
 
 WORKFLOWS: Final = "runbook"
@@ -317,6 +318,44 @@ async def start_delivery(client: Client, request: DeliveryRequest) -> WorkflowHa
         search_attributes=TypedSearchAttributes(attributes),
         static_summary=f"{pair.name} of {pair.tenant} at {pair.provider_id}, projector {pair.projector}: {pair.cause}",
         result_type=Delivered,
+    )
+
+
+async def start_webhook_dispatcher(client: Client, number: int) -> WorkflowHandle[Any, Any]:
+    """Start a dispatcher of webhook deliveries, or join the one that runs."""
+    return await client.start_workflow(
+        "WebhookDispatchWorkflow",
+        DispatchRequest(number=number),
+        id=f"webhook-dispatch:{number}",
+        task_queue=WORKFLOWS,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=TypedSearchAttributes([SearchAttributePair(FAILURE_MODE, "webhook")]),
+        static_summary=f"dispatcher {number} of webhooks, always on",
+    )
+
+
+async def start_handling(client: Client, request: HandleRequest) -> WorkflowHandle[Any, Handled]:
+    """Start the attempts at a webhook delivery that left the flow, or join those under way."""
+    left = request.left
+    attributes: list[SearchAttributePair[Any]] = [
+        SearchAttributePair(FAILURE_MODE, "webhook"),
+        SearchAttributePair(STEP, "try"),
+        SearchAttributePair(PROVIDER, left.provider_id),
+        SearchAttributePair(CAUSE, left.cause[:CAUSE_LIMIT]),
+    ]
+    if left.tenant:
+        attributes.append(SearchAttributePair(TENANT, left.tenant))
+    if left.connection_id is not None:
+        attributes.append(SearchAttributePair(CONNECTION_ID, str(left.connection_id)))
+    return await client.start_workflow(
+        "WebhookDeliveryWorkflow",
+        request,
+        id=left.key,
+        task_queue=WORKFLOWS,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=TypedSearchAttributes(attributes),
+        static_summary=f"{left.event or 'a delivery'} of {left.provider_id}, channel {left.channel}: {left.cause}",
+        result_type=Handled,
     )
 
 

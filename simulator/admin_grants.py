@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from simulator.admin import Here, Text
 from simulator.mint import MintOrder, mint
 from simulator.problems import refusal
+from simulator.revocation import take_away
 from simulator.scopes import Scopes
 
 router = APIRouter(prefix="/admin/grants")
@@ -42,7 +43,7 @@ async def list_grants(here: Here) -> list[dict[str, Any]]:
 
 @router.post("/revoke", response_model=None)
 async def revoke_grants(here: Here, order: RevokeOrder) -> Response:
-    revoked = here.grants.revoke(time.time(), **order.model_dump())
+    revoked = take_away(here, time.time(), **order.model_dump())
     if not revoked:
         named = " and ".join(f"{name} {value}" for name, value in order.model_dump(exclude_none=True).items())
         return refusal(f"no live grant has {named}", 404)

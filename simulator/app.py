@@ -14,6 +14,7 @@ from simulator import (
     admin_grants,
     admin_inbox,
     admin_mail,
+    admin_webhooks,
     api,
     authorize,
     break_it,
@@ -56,6 +57,7 @@ def create_app(config: Config) -> FastAPI:
     app.include_router(admin_dialect.router)
     app.include_router(admin_inbox.router)
     app.include_router(admin_mail.router)
+    app.include_router(admin_webhooks.router)
     # The one added last stands outermost: what a fault swallows is logged too.
     app.add_middleware(FaultMiddleware, provider=provider)
     app.add_middleware(DialectMiddleware, provider=provider)

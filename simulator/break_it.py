@@ -21,6 +21,7 @@ from simulator.identity import GRANT_TYPES
 from simulator.pages import error_page, page
 from simulator.problems import told
 from simulator.provider import Provider, provider_of
+from simulator.revocation import take_away
 from simulator.scopes import SCOPES
 
 ENDPOINTS = list(dict.fromkeys(route.path for room in (authorize, token_routes, api) for route in room.ROUTES))
@@ -85,7 +86,7 @@ def _lift(here: Provider, form: Parameters) -> None:
 
 
 def _revoke(here: Provider, form: Parameters) -> None:
-    here.grants.revoke(time.time(), grant_id=form.get("grant_id") or "")
+    take_away(here, time.time(), grant_id=form.get("grant_id") or "")
 
 
 def _change_scopes(here: Provider, form: Parameters) -> None:

@@ -13,7 +13,7 @@ from simulator.store import WrongDataVersionError
 
 DESCRIPTION = """\
 A provider that people can break: OAuth 2.0 (Authlib), an API behind scopes, a request log, faults on demand.
-It also takes what others send: posts to /inbox/NAME, and mail.
+It also takes what others send: posts to /inbox/NAME, and mail; and it sends webhooks: /admin/webhooks.
 The admin API and the break-it page ask for no password: keep it on loopback."""
 
 EXAMPLE = """\

@@ -119,13 +119,13 @@ class Grants:
 
     def revoke(self, now: float, *, account_id: str | None = None, grant_id: str | None = None) -> int:
         """Kill every live grant that matches all that is named; its tokens die with it, because they join to it."""
-        wanted = {"account_id": account_id, "grant_id": grant_id}
-        named = {column: value for column, value in wanted.items() if value is not None}
-        conditions = " AND ".join(f"{column} = ?" for column in named)
-        return self._store.run(
-            f"UPDATE grants SET revoked_at = ? WHERE revoked_at IS NULL AND {conditions}",  # noqa: S608 our own columns
-            (now, *named.values()),
-        )
+        matching, values = _live(account_id=account_id, grant_id=grant_id)
+        return self._store.run(f"UPDATE grants SET revoked_at = ? WHERE {matching}", (now, *values))  # noqa: S608 our own columns
+
+    def live(self, *, account_id: str | None = None, grant_id: str | None = None) -> list[Grant]:
+        """What `revoke` would kill."""
+        matching, values = _live(account_id=account_id, grant_id=grant_id)
+        return _grants(self._store.rows(f"SELECT {COLUMNS} FROM grants WHERE {matching}", values))  # noqa: S608 our own columns
 
     def all(self) -> list[Grant]:
         return _grants(self._store.rows(f"SELECT {COLUMNS} FROM grants ORDER BY seq"))  # noqa: S608 our own constant
@@ -137,6 +137,12 @@ class Grants:
                 (account_id, limit),
             )
         )
+
+
+def _live(**wanted: str | None) -> tuple[str, list[str]]:
+    """The condition of live grants that match all that is named, and its values."""
+    named = {column: value for column, value in wanted.items() if value is not None}
+    return " AND ".join(["revoked_at IS NULL", *(f"{column} = ?" for column in named)]), list(named.values())
 
 
 def _grants(rows: list[Row]) -> list[Grant]:

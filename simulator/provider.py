@@ -24,6 +24,7 @@ from simulator.settings import SettingsBook
 from simulator.sightings import Sightings
 from simulator.store import Store
 from simulator.tokens import Tokens
+from simulator.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,13 @@ class Provider:
     dialects: Dialects
     inbox: Inbox
     mailbox: Mailbox
+    webhooks: Webhooks
 
     @classmethod
     def build(cls, config: Config) -> "Provider":
         store = Store(config.data)
         settings, accounts, faults = SettingsBook(store), Accounts(store), Faults()
+        clock = Clock(settings)
         grants, tokens, sightings = Grants(store), Tokens(store), Sightings(store)
         sightings.saw("client_secret", config.client_secret)
         oauth = OAuthServer(Client(config), accounts, grants, tokens, settings)
@@ -58,7 +61,7 @@ class Provider:
             config=config,
             store=store,
             settings=settings,
-            clock=Clock(settings),
+            clock=clock,
             accounts=accounts,
             grants=grants,
             tokens=tokens,
@@ -72,6 +75,7 @@ class Provider:
             dialects=Dialects(oauth, grants),
             inbox=Inbox(),
             mailbox=Mailbox(),
+            webhooks=Webhooks(store, sightings, clock),
         )
 
 

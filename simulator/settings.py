@@ -43,6 +43,9 @@ class Settings(BaseModel):
     client_credentials: bool = True
     """The application may get a token of its own with its secret alone (RFC 6749 section 4.4). Off, that is answered
     unsupported_grant_type, which says nothing about what people allowed."""
+    tell_revocations: bool = False
+    """Whoever subscribed to webhooks is told of a permission that its owner took away. Off, an application finds out
+    when a refresh is refused, which it must be ready for anyhow: a webhook may be lost."""
     clock_skew_s: float = Field(0, ge=-YEAR_S, le=YEAR_S)
     """Seconds that the provider's clock is ahead, or behind when negative: its dates are off, and tokens end early or
     late. An application has to count from its own clock, and to refresh when it is refused."""

@@ -20,6 +20,7 @@ from starters import (
     status,
     tasks,
     up,
+    webhooks,
 )
 from starters.demo import command as demo
 from starters.shell import run
@@ -48,6 +49,7 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(outage.app, name="outage")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(notifications.app, name="notifications")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(replay.app, name="replays")
 app.add_typer(contacts.app, name="contacts")
 app.add_typer(automation.app, name="automation")

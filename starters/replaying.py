@@ -29,7 +29,7 @@ from workflows.queues import DRAIN, WORKFLOWS
 DEDUPE: Final = {
     "outbox": "the projector ledger recognises what was projected: a replay of it is a no-op",
     "notifications": "the idempotency key of a webhook and the Message-ID of a mail stay the same; apprise has none",
-    "webhooks": "handlers are told that it is a replay; an event's id is derived from the delivery, so that none is twice",
+    "webhooks": "handlers are told that it is a replay; an event's id is its delivery's: none comes twice",
 }
 """Whether each ledger's receivers know a replay when they see one."""
 Judging = Callable[[Settings], Judged]

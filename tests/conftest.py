@@ -41,6 +41,7 @@ from starters.embedded.process import Command, GuardedProcess
 from worker.plugin import runbook_plugin
 
 WEB_URL = "http://127.0.0.1:9"
+_HERE = Path(__file__).parent
 _DYNAMIC = {
     "frontend.WorkflowTimeSkippingEnabled": "true",
     "history.timerProcessorMaxTimeShift": '"10ms"',
@@ -51,6 +52,18 @@ _DYNAMIC = {
     "matching.numTaskqueueReadPartitions": "1",
     "matching.numTaskqueueWritePartitions": "1",
 }
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores: tests wait for servers much. Each has a Postgres and a Temporal of its own."""
+    return min(6, (os.cpu_count() or 1) + 1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where weeks are skipped, a worker that is slow to answer is skipped too; and the demo has minutes to hold in."""
+    for item in items:
+        if item.path.is_relative_to(_HERE / "workflows") or item.path.is_relative_to(_HERE / "demo"):
+            item.add_marker(pytest.mark.alone)
 
 
 @pytest.fixture(scope="session", autouse=True)

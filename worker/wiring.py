@@ -27,19 +27,27 @@ from activities.parked import ParkedActivities
 from activities.reauth import ReauthActivities
 from activities.reconcile import ReconcileActivities
 from activities.reconcile_brakes import ReconcileBrakesActivities
+from activities.reconcile_webhooks import ReconcileWebhooksActivities
 from activities.refresh import RefreshActivities
 from activities.refresh_sweep import RefreshSweepActivities
 from activities.replay import ReplayActivities
+from activities.retention import RetentionActivities
 from activities.waiting import WaitingActivities
+from activities.webhook import WebhookActivities
+from activities.webhook_selftest import SelfTest, WebhookSelfTestActivities
 from integrations import observability, settings, temporal
 from integrations.db import automation, binding, connections, dispatchers, keys, migrate
 from integrations.db.projectors import PROJECTORS, notifying
 from integrations.db.session import Sessions, make_engine, make_sessions
 from integrations.db.vault import Vault
+from integrations.db.webhook_handlers import Handling
 from integrations.domain.automation import Conduct
 from integrations.domain.errors import RunbookError, StopError
 from integrations.domain.ledger import PARTITIONS
 from integrations.domain.notification import CHANNELS
+from integrations.domain.webhook import LEDGER as WEBHOOKS
+from integrations.domain.webhook import Reactions
+from integrations.domain.webhook_selftest import PURPOSE
 from integrations.observability import scrubbed
 from integrations.providers import catalog
 from integrations.providers.catalog import Catalog
@@ -64,6 +72,7 @@ from workflows.reconcile import ReconcileWorkflow
 from workflows.refresh import RefreshWorkflow
 from workflows.refresh_sweep import ProviderRefreshWorkflow, RefreshSweepWorkflow
 from workflows.replay import ReplayWorkflow
+from workflows.webhook import WebhookDeliveryWorkflow, WebhookDispatchWorkflow
 
 log = structlog.get_logger("worker")
 CORE_WORKFLOWS: Final = (
@@ -77,6 +86,8 @@ CORE_WORKFLOWS: Final = (
     KeysReencryptWorkflow,
     OutboxDispatchWorkflow,
     OutboxDeliveryWorkflow,
+    WebhookDispatchWorkflow,
+    WebhookDeliveryWorkflow,
     OutageDetectorWorkflow,
     ReplayWorkflow,
     NotificationDispatchWorkflow,
@@ -120,9 +131,10 @@ def build_workers(
     sweep = RefreshSweepActivities(sessions, vault, renewing or providers, config.terms, config.surge_limits)
     jobs = JobActivities(sessions, vault, providers)
     parked = ParkedActivities(sessions)
-    reconcile = ReconcileActivities(
-        sessions, config.terms, config.retrying, config.sending, config.calls_kept, config.credentials_kept
-    )
+    reconcile = ReconcileActivities(sessions, config.terms, config.retrying, config.sending)
+    retention = RetentionActivities(sessions, config.kept)
+    self_test = SelfTest(sessions, vault, providers.catalog, config.web_base, config.ingress_base)
+    self_tests = WebhookSelfTestActivities(sessions, self_test)
     detector = OutageDetectorActivities(sessions, config.outage_limits, providers.catalog.families)
     reconcile_brakes = ReconcileBrakesActivities(sessions, providers.catalog)
     sealing = KeysActivities(sessions, vault)
@@ -136,6 +148,11 @@ def build_workers(
         projectors={**PROJECTORS, "notification": notifying(kit.definitions.patterns)},
     )
     messages = build_notifications(sessions, kit, config)
+    handling = Handling(reactions(providers.catalog), vault.derived(PURPOSE))
+    webhook = WebhookActivities(
+        sessions, config.sqlalchemy_url, config.terms, handling, config.handling, batch=config.webhook_batch
+    )
+    reconcile_webhooks = ReconcileWebhooksActivities(sessions, handling, config.handling)
     replays = ReplayActivities(sessions)
     outage = OutageActivities(sessions, vault, providers, config.outage_limits)
     core = Worker(
@@ -162,12 +179,16 @@ def build_workers(
             reconcile.reauth,
             reconcile.outbox,
             reconcile.notifications,
-            reconcile.old,
+            retention.old,
+            self_tests.self_tests,
             reconcile_brakes.mitigations,
+            reconcile_webhooks.webhooks,
             sealing.left,
             sealing.reencrypt,
             outbox.deliver,
             outbox.bury,
+            webhook.deliver,
+            webhook.bury,
             detector.look,
             replays.begin,
             replays.release,
@@ -196,8 +217,8 @@ def build_workers(
     drain = Worker(
         client,
         task_queue=DRAIN,
-        activities=[outbox.drain, messages.drain],
-        max_concurrent_activities=PARTITIONS + len(CHANNELS),
+        activities=[outbox.drain, messages.drain, webhook.drain],
+        max_concurrent_activities=2 * PARTITIONS + len(CHANNELS),
         graceful_shutdown_timeout=_GRACE,
     )
     notify = Worker(
@@ -246,6 +267,11 @@ def build_notifications(sessions: Sessions, kit: Kit, config: Settings) -> Notif
     )
 
 
+def reactions(catalog: Catalog) -> Reactions:
+    """What each provider's webhooks make us do, by event."""
+    return {provider.id: provider.webhook.reactions for provider in catalog if provider.webhook}
+
+
 async def served_providers(engine: AsyncEngine, known: Catalog) -> list[str]:
     """Those that can be called, and those that connections wait for: the catalog knows many more."""
     async with make_sessions(engine).begin() as session:
@@ -257,8 +283,11 @@ async def start_dispatchers(client: Client, engine: AsyncEngine) -> None:
     """Start what is always on and does not run; reconcile does so later, whenever one was ended by hand."""
     async with make_sessions(engine).begin() as session:
         wished = await dispatchers.wished(session, "outbox")
+        webhooks = await dispatchers.wished(session, WEBHOOKS)
     for number in range(wished):
         await temporal.start_dispatcher(client, number)
+    for number in range(webhooks):
+        await temporal.start_webhook_dispatcher(client, number)
     for channel in CHANNELS:
         await temporal.start_channel(client, channel)
     await temporal.start_detector(client)

@@ -135,9 +135,9 @@ DRAIN: Final = Timing(
 
 
 def delivery(retrying: Retrying, tried: int) -> Timing:
-    """One projection's attempts: those that are left after the ones before."""
+    """The attempts at one projection or delivery: those that are left after the ones before."""
     return Timing(
-        # A few statements. An event that ends the process shows itself by this.
+        # A few statements. An item that ends the process shows itself by this.
         start_to_close_timeout=timedelta(seconds=30),
         retry_policy=RetryPolicy(
             initial_interval=retrying.first,

@@ -18,5 +18,9 @@ class Patch(StrEnum):
     """2026-11: calls of providers and retired credentials are forgotten after a week."""
     RELEASES_BRAKES = "reconcile-brakes"
     """2026-11: brakes of outages whose workflow was ended by hand are released."""
+    RECONCILES_WEBHOOKS = "reconcile-webhooks"
+    """2026-11: dispatchers of webhooks that were ended by hand and deliveries without a workflow get going again."""
     REFUSED_TOKEN_IS_RENEWED = "job-refused-token-is-renewed"  # noqa: S105 - a patch's name
     """2026-11: a job whose access token is refused has the connection refreshed, and is called once more."""
+    TESTS_WEBHOOKS = "reconcile-webhook-self-tests"
+    """2026-11: channels are tested through the ingress when their secret or their section of the catalog changes."""

@@ -10,6 +10,9 @@ from temporalio.types import MethodAsyncNoParam
 with workflow.unsafe.imports_passed_through():
     from activities.reconcile import ReconcileActivities, Reconciled
     from activities.reconcile_brakes import ReconcileBrakesActivities
+    from activities.reconcile_webhooks import ReconcileWebhooksActivities
+    from activities.retention import RetentionActivities
+    from activities.webhook_selftest import WebhookSelfTestActivities
     from workflows.options import RECONCILE
     from workflows.patches import Patch
 
@@ -49,10 +52,22 @@ _STEPS: Final = (
         Patch.RECONCILES_NOTIFICATIONS,
     ),
     _Step(
-        ReconcileActivities.old,
+        ReconcileWebhooksActivities.webhooks,
+        "webhooks",
+        "dispatchers of webhooks that do not run, deliveries without a workflow",
+        Patch.RECONCILES_WEBHOOKS,
+    ),
+    _Step(
+        RetentionActivities.old,
         "old",
-        "calls of providers and retired credentials that are too old to be kept",
+        "calls, credentials, webhooks and events that are too old to be kept",
         Patch.FORGETS_WHAT_IS_OLD,
+    ),
+    _Step(
+        WebhookSelfTestActivities.self_tests,
+        "webhook-self-tests",
+        "webhook channels whose secret or section of the catalog changed",
+        Patch.TESTS_WEBHOOKS,
     ),
 )
 

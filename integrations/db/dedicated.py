@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -36,14 +35,17 @@ _SETTINGS: Final = {
 
 
 @asynccontextmanager
-async def dedicated(url: str, name: str) -> AsyncIterator[AsyncConnection]:
-    """A connection outside every pool, each statement its own transaction. `name` is what `pg_stat_activity` shows."""
+async def dedicated(url: str, name: str, **settings: str) -> AsyncIterator[AsyncConnection]:
+    """A connection outside every pool, each statement its own transaction.
+
+    `name` is what `pg_stat_activity` shows; `settings` are the server's, beside those of all such connections.
+    """
     engine = create_async_engine(
         url,
         poolclass=NullPool,
         hide_parameters=True,
         isolation_level="AUTOCOMMIT",
-        connect_args={"timeout": 10, "server_settings": {"application_name": name, **_SETTINGS}},
+        connect_args={"timeout": 10, "server_settings": {"application_name": name, **_SETTINGS, **settings}},
     )
     try:
         async with engine.connect() as connection:
@@ -73,11 +75,11 @@ async def transaction(connection: AsyncConnection) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def savepoint(connection: AsyncConnection) -> AsyncIterator[None]:
-    """A part of a transaction that may fail by itself."""
+    """A part of a transaction that may fail by itself: with any exception nothing of it is kept."""
     await connection.execute(_SAVEPOINT)
     try:
         yield
-    except DBAPIError:
+    except Exception:
         if not connection.invalidated:
             await connection.execute(_ROLLBACK_TO)
         raise

@@ -9,8 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from integrations.db.session import Executor
+from integrations.domain import outbox, webhook
 from integrations.domain.ledger import PARTITIONS
-from integrations.domain.outbox import DISPATCHERS
 
 _WISHED: Final = """
 SELECT coalesce((SELECT dispatchers FROM service_dispatch_scales WHERE ledger = :ledger), :default)"""
@@ -48,8 +48,9 @@ SELECT ({wished}) AS dispatchers,
   ARRAY(SELECT DISTINCT part FROM service_ledger_holds
     WHERE ledger = :ledger AND part = ANY(cast(:parts AS smallint[])) AND released_at IS NOT NULL) AS released
 """
-TABLES: Final = {"outbox": "service_lifecycle_outbox"}
+TABLES: Final = {"outbox": "service_lifecycle_outbox", webhook.LEDGER: "service_webhook_deliveries"}
 """Where each ledger's items are, with a `part` and a `status`."""
+_DEFAULTS: Final = {"outbox": outbox.DISPATCHERS, webhook.LEDGER: webhook.DISPATCHERS}
 
 
 @dataclass(frozen=True)
@@ -115,11 +116,13 @@ class Look:
 
 async def look(connection: AsyncConnection, ledger: str, parts: Collection[int]) -> Look:
     sql = text(_LOOK.format(wished=_WISHED, table=TABLES[ledger]))
-    row = (await connection.execute(sql, {"ledger": ledger, "default": DISPATCHERS, "parts": sorted(parts)})).one()
+    row = (
+        await connection.execute(sql, {"ledger": ledger, "default": _DEFAULTS[ledger], "parts": sorted(parts)})
+    ).one()
     return Look(row.dispatchers, list(row.pending), list(row.released))
 
 
 async def wished(run: Executor, ledger: str) -> int:
     """How many dispatchers there are to be."""
-    found = await run.execute(text(_WISHED), {"ledger": ledger, "default": DISPATCHERS})
+    found = await run.execute(text(_WISHED), {"ledger": ledger, "default": _DEFAULTS[ledger]})
     return min(PARTITIONS, int(found.scalar_one()))

@@ -6,23 +6,28 @@ from uuid import UUID
 from sqlalchemy import text
 
 from integrations.db.in_time import PATIENCE, in_time
+from integrations.db.outbox_retention import FORGOTTEN
 from integrations.db.session import Sessions
 from integrations.domain.message import Message
 from integrations.domain.outbox_page import Counts, Reconciled
 
 _TABLES: Final = {"activity": "service_activity_entries", "notification": "service_notification_requests"}
 """What each projector fills, one row for each event. One that is not here is not reconciled, and said so."""
+_STAYS: Final = ("activity",)
+"""Projectors whose rows stay when their event is forgotten with its ledger rows."""
+_FORGOTTEN: Final = f"FROM service_ledger_watermarks WHERE ledger = '{FORGOTTEN}'"
 _MADE: Final = "".join(
     f"UNION ALL SELECT 'made', '{projector}', count(*), NULL, NULL FROM {table}\n"  # noqa: S608 - ours
     for projector, table in _TABLES.items()
 )
+_FORGOT: Final = f"UNION ALL SELECT 'forgotten', destination, items, NULL, NULL {_FORGOTTEN}\n"
 # One statement: all of it is counted at the same moment, while the drain goes on.
 _COUNTS: Final = text(f"""
 SELECT 'events' AS what, status AS name, count(*) AS amount, NULL::bigint AS delivered, min(id) AS first
   FROM service_lifecycle_outbox GROUP BY status
 UNION ALL SELECT 'items', projector, count(*), count(*) FILTER (WHERE status = 'delivered'), min(position)
   FROM service_projector_ledger GROUP BY projector
-{_MADE}""")  # noqa: S608 - ours
+{_MADE}{_FORGOT}""")  # noqa: S608 - ours
 _LIMIT: Final = 50
 _LONGER: Final = 60.0
 """Seconds: whoever looks for events has something to find."""
@@ -41,7 +46,8 @@ async def counts(sessions: Sessions, seconds: float = PATIENCE) -> Counts | None
         return None
     events = {row.name: row for row in rows if row.what == "events"}
     settled = [row for status, row in events.items() if status not in {"pending", "processing"}]
-    made = {row.name: row.amount for row in rows if row.what == "made"}
+    forgotten = {row.name: row.amount for row in rows if row.what == "forgotten" and row.name in _STAYS}
+    made = {row.name: row.amount - forgotten.get(row.name, 0) for row in rows if row.what == "made"}
     items = {row.name: row for row in rows if row.what == "items"}
     first = min((row.first for row in settled), default=0)
     total = sum(row.amount for row in settled)
@@ -64,11 +70,20 @@ async def differences(sessions: Sessions) -> list[Difference] | None:
     """The first fifty events of each kind whose projection is not as the ledger says. None when not found in time."""
     found: list[Difference] = []
     for projector, table in _TABLES.items():
-        rows = await in_time(sessions, text(_DIFFERENCES.format(table=table)), {"projector": projector}, _LONGER)
+        rows = await in_time(
+            sessions, text(_DIFFERENCES.format(table=table, kept=_kept(projector))), {"projector": projector}, _LONGER
+        )
         if rows is None:
             return None
         found += [Difference(event_id=row.event_id, projector=projector, what=row.what) for row in rows]
     return found
+
+
+def _kept(projector: str) -> str:
+    """What of a projector's table has ledger rows still: younger than whatever was forgotten."""
+    if projector not in _STAYS:
+        return "true"
+    return f"occurred_at > coalesce((SELECT at {_FORGOTTEN} AND destination = '{projector}'), '-infinity')"
 
 
 _DIFFERENCES: Final = f"""
@@ -76,7 +91,7 @@ _DIFFERENCES: Final = f"""
   WHERE projector = :projector AND status = 'delivered'
     AND NOT EXISTS (SELECT FROM {{table}} AS made WHERE made.event_id = item.event_id) LIMIT {_LIMIT})
 UNION ALL (SELECT event_id, 'in {{table}}, and not delivered' FROM {{table}} AS made
-  WHERE NOT EXISTS (SELECT FROM service_projector_ledger AS item
+  WHERE {{kept}} AND NOT EXISTS (SELECT FROM service_projector_ledger AS item
     WHERE item.event_id = made.event_id AND projector = :projector AND status = 'delivered') LIMIT {_LIMIT})
 UNION ALL (SELECT event_id, status || ', and not in the ledger' FROM service_lifecycle_outbox AS event
   WHERE status <> 'pending' AND NOT EXISTS (SELECT FROM service_projector_ledger AS item

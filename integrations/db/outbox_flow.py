@@ -83,7 +83,7 @@ class Flow:
         self._projectors = projectors
         self.failed_in_a_row = dict.fromkeys(projectors, 0)
 
-    async def batch(self, connection: AsyncConnection, part: int, limit: int, after: int = 0) -> Batch:
+    async def batch(self, connection: AsyncConnection, part: int, limit: int, after: int = 0) -> Batch[Pair]:
         """Project and settle the next events of a partition. What fails leaves the flow, the others go on.
 
         `after`: where the last batch ended. Whoever works a backlog off would walk through all that it has settled
@@ -112,7 +112,7 @@ class Flow:
         """The event that a batch of one would take of what had been held back."""
         return await held.next_one(connection, part, tuple(self._projectors))
 
-    async def set_aside(self, connection: AsyncConnection, event_id: UUID, failure: Failure) -> Batch:
+    async def set_aside(self, connection: AsyncConnection, event_id: UUID, failure: Failure) -> Batch[Pair]:
         """Take away what ended the process each time.
 
         In the flow, its own workflow tries it from now on, and nothing else with it, unless it has to wait behind an
@@ -130,7 +130,7 @@ class Flow:
             await settle_events(connection, [event_id])
         return Batch(taken=1, failed=tuple(failed))
 
-    async def released(self, connection: AsyncConnection, part: int, limit: int) -> Batch:
+    async def released(self, connection: AsyncConnection, part: int, limit: int) -> Batch[Pair]:
         """Deliver what had been held back behind items that are settled by now, and end those holds. One transaction.
 
         Taken 0: there was nothing to end.
@@ -159,7 +159,7 @@ class Flow:
         """Write down how the outbox stands, for rates."""
         await samples.take(connection)
 
-    async def _isolated(self, connection: AsyncConnection, part: int, limit: int, after: int) -> Batch:
+    async def _isolated(self, connection: AsyncConnection, part: int, limit: int, after: int) -> Batch[Pair]:
         """The same batch in halves, in order, until what fails stands alone. One transaction."""
         isolation = Isolation(connection, self.failed_in_a_row)
         async with transaction(connection):

@@ -12,9 +12,9 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy.engine import make_url
 
+from integrations.db.webhook_wake import WOKEN
 from integrations.domain.ids import new_event_id
-from integrations.domain.ledger import partition_of
-from integrations.domain.webhook import DIGEST_WINDOW, Identity
+from integrations.domain.webhook import DIGEST_WINDOW, Identity, part_of
 
 _SOON: Final = 4.0
 """Seconds. Most providers hang up after five or more: what is not written by then is theirs to send again."""
@@ -39,22 +39,13 @@ SELECT $1::uuid, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10::bytea, $11::smallin
 ON CONFLICT (provider_id, channel, delivery_id) DO NOTHING
 RETURNING true
 """
-# Only ever inserted, so that a storm of duplicates waits for no row. One that failed is tried again at once; one that a
-# handler has in hand at this moment is left to it: it fails or it is delivered, and either way somebody goes on.
-_REPEATED: Final = """
+# Only ever inserted, so that a storm of duplicates waits for no row.
+_REPEATED: Final = f"""
 WITH again AS (
   INSERT INTO service_webhook_repeats (provider_id, channel, delivery_id) VALUES ($1, $2, $3)
-)
-UPDATE service_webhook_deliveries SET status = 'pending', due_at = now(), settled_at = NULL, lease_until = NULL,
-  woken = least(woken + 1, 32767),
-  history = (CASE WHEN jsonb_array_length(history) >= 20 THEN history - 0 ELSE coalesce(history, '[]') END)
-    || jsonb_build_object('at', now(), 'attempt', attempts, 'error', 'sent again by the provider: tried at once')
-WHERE id = (
-  SELECT id FROM service_webhook_deliveries
-  WHERE provider_id = $1 AND channel = $2 AND delivery_id = $3 AND status IN ('retrying', 'dead')
-  FOR UPDATE SKIP LOCKED
-)
-"""
+), {WOKEN}
+SELECT id FROM woken
+"""  # noqa: S608 - ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +90,7 @@ class Deliveries:
             delivery.account,
             delivery.headers,
             delivery.body,
-            # What is folded together lies together, so that one dispatcher sees all of it.
-            partition_of(f"{delivery.provider_id}:{delivery.channel}:{delivery.resource or delivery.delivery_id}"),
+            part_of(*key, delivery.resource),
             delivery.sent_at,
             delivery.wait,
         )

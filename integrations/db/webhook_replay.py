@@ -11,12 +11,12 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from sqlalchemy import Row, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from integrations.db.dedicated import savepoint, transaction
 from integrations.db.outbox_trouble import APPEND
-from integrations.db.trouble import failure_of, is_the_items
+from integrations.db.webhook_handlers import COLUMNS, WaitsError
+from integrations.db.webhook_trouble import failure_in
 from integrations.domain.ledger import Failure
 from integrations.domain.replay import Window
 
@@ -32,16 +32,18 @@ _LINES: Final = f"""
 SELECT n, item_id FROM service_replay_items WHERE {_OF_PART} AND n > :after AND n <= :upto ORDER BY n LIMIT {{limit}}
 """  # noqa: S608 - ours
 # In one order: two that lock several wait for each other in none.
-_ITEMS: Final = text("SELECT * FROM service_webhook_deliveries WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")
+_ITEMS: Final = text(f"""
+SELECT status, {COLUMNS} FROM service_webhook_deliveries WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
+""")  # noqa: S608 - ours
 _SETTLE: Final = text("""
 UPDATE service_webhook_deliveries AS item SET status = 'delivered', settled_at = now(), lease_until = NULL,
-  handled_as = told.handled_as
+  handled_as = told.handled_as, woken = least(woken + 1, 32767)
 FROM unnest(cast(:ids AS uuid[]), cast(:words AS text[])) AS told (id, handled_as)
 WHERE item.id = told.id AND item.status = 'dead'
 """)
 _DEAD_AGAIN: Final = text(f"""
 UPDATE service_webhook_deliveries SET cause = :cause, fingerprint = :fingerprint, error = cast(:error AS text),
-  failed_at = now(), attempts = attempts + 1,
+  failed_at = now(), attempts = attempts + 1, woken = least(woken + 1, 32767),
   history = {APPEND}jsonb_build_object('at', now(), 'attempt', attempts + 1,
     'by', cast(:by AS text), 'error', cast(:error AS text))
 WHERE id = :id AND status = 'dead'
@@ -81,7 +83,8 @@ _SKIPPED: Final = {
 class Handle(Protocol):
     """What is done about one delivery, within the caller's transaction. Returns what it is settled as.
 
-    Raises DBAPIError when that could not be written.
+    Its rows have the columns of `COLUMNS`. Raises WaitsError when it may not be done now, and whatever keeps it from
+    being done.
     """
 
     def __call__(self, connection: AsyncConnection, row: Row[Any], /, *, replayed: bool) -> Awaitable[str]: ...
@@ -147,10 +150,13 @@ async def _handled(
         try:
             async with savepoint(connection):
                 found.done[item.id] = await handle(connection, item, replayed=True)
-        except DBAPIError as error:
-            if not is_the_items(error):
+        except WaitsError as error:
+            found.skipped += 1
+            found.notes.append((line.n, "skipped", f"not tried: {error}"))
+        except Exception as error:
+            failure = failure_in(error)
+            if failure is None:
                 raise
-            failure = failure_of(error)
             await connection.execute(_DEAD_AGAIN, _again(item.id, window.plan_id, failure))
             found.dead += 1
             found.notes.append((line.n, "dead", failure.error))

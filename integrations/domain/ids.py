@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 import time
+from datetime import datetime
 from uuid import UUID
 
 
@@ -20,3 +21,8 @@ def derived_event_id(source: UUID, about: str) -> UUID:
 def _version_7(milliseconds: int, random: int) -> UUID:
     high, low = random >> 62, random & ((1 << 62) - 1)
     return UUID(int=milliseconds << 80 | 7 << 76 | high << 64 | 2 << 62 | low)
+
+
+def ids_before(at: datetime) -> UUID:
+    """The end of all such ids that were made before a moment: each is smaller, and each later one is not."""
+    return UUID(int=int(at.timestamp() * 1000) << 80)

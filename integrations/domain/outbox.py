@@ -1,7 +1,7 @@
 """The outbox in messages: a batch that moved, a projection in trouble, and what a dispatcher was asked and did."""
 
 from datetime import timedelta
-from typing import Final
+from typing import Final, Generic, TypeVar
 from uuid import UUID
 
 from integrations.domain.errors import StopError
@@ -45,15 +45,18 @@ class Pair(Message):
         return f"outbox:{self.projector}:{self.event_id}"
 
 
-class Batch(Message):
-    """What one batch did."""
+FollowUp = TypeVar("FollowUp")
+
+
+class Batch(Message, Generic[FollowUp]):
+    """What one batch of a ledger did."""
 
     taken: int
-    """Events, or projections of events that had been held."""
-    failed: tuple[Pair, ...] = ()
-    """Left the flow: each needs a workflow of its own."""
+    """Items, or projections of events that had been held."""
+    failed: tuple[FollowUp, ...] = ()
+    """Each needs a workflow of its own: what left the flow, and whatever else a ledger leaves to one."""
     upto: int = 0
-    """The place of the last event in the outbox: where the next batch may begin to look."""
+    """The place of the last item in the ledger: where the next batch may begin to look."""
 
 
 class Retrying(Message):

@@ -7,11 +7,13 @@ dead | retrying ──▶ pending                the provider sent it again
 dead ──▶ delivered | dead                  by a replay
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+from integrations.domain.ledger import partition_of
 from integrations.domain.message import Message
 from integrations.domain.outbox import Retrying
 
@@ -69,6 +71,15 @@ class Reaction(StrEnum):
     SELF_TEST = "self test"
     EVENT = "event"
     """Somebody else's business: it becomes a lifecycle event."""
+
+
+Reactions = Mapping[str, Mapping[str, Reaction]]
+"""By provider and event, as the catalog says. What is not there is `EVENT`."""
+
+
+def part_of(provider_id: str, channel: str, delivery_id: str, resource: str = "") -> int:
+    """The partition of a delivery. All changes of a resource are in one: whoever owns that folds them."""
+    return partition_of(f"{provider_id}:{channel}:{resource or delivery_id}")
 
 
 class Left(Message):

@@ -10,19 +10,20 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.job import JobActivities
 from activities.reauth import ReauthActivities
-from activities.reconcile import ReconcileActivities
 from activities.refresh import RefreshActivities
 from activities.refresh_sweep import RefreshSweepActivities
-from integrations.db import calls
+from activities.retention import RetentionActivities
 from integrations.db.call_tables import ProviderCall
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection
 from integrations.db.vault import Vault
+from integrations.domain import retention
 from integrations.domain.connection import Status
 from integrations.domain.errors import TryAgainError
 from integrations.domain.job import JobRequest
 from integrations.domain.reauth import Terms
 from integrations.domain.refresh import ChunkStep, RefreshStep
+from integrations.domain.retention import Kept
 from integrations.providers import http
 from integrations.providers.oauth import Providers
 from tests.activities.connected import altered, connected
@@ -197,10 +198,10 @@ class TestReconcile:
     async def test_forgets_what_is_too_old_batch_after_batch(
         self, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(calls, "BATCH", 3)
+        monkeypatch.setattr(retention, "BATCH", 3)
         await many(sessions, 7, timedelta(days=3))
         await many(sessions, 2, timedelta(days=1))
-        steps = ReconcileActivities(sessions, Terms(), calls_kept=timedelta(days=2))
+        steps = RetentionActivities(sessions, Kept(calls=timedelta(days=2)))
 
         found = await ActivityEnvironment().run(steps.old)
 

@@ -23,6 +23,7 @@ from activities.reconcile import ReconcileActivities
 from activities.refresh import RefreshActivities
 from activities.refresh_call import refresh_at
 from activities.refresh_sweep import RefreshSweepActivities
+from activities.retention import RetentionActivities
 from integrations import temporal
 from integrations.db import connections, credentials, leases, refresh, refresh_batch, refresh_due
 from integrations.db.credentials import Tokens
@@ -39,6 +40,7 @@ from integrations.domain.errors import NotReadyError, TryAgainError
 from integrations.domain.keyring import Ring
 from integrations.domain.reauth import Terms
 from integrations.domain.refresh import Chunk, ChunkStep, Refresh, RefreshRequest, RefreshStep
+from integrations.domain.retention import Kept
 from integrations.domain.verdict import Meaning
 from integrations.keyring import GivenKeys
 from integrations.providers.http import make_renewing_client
@@ -830,9 +832,9 @@ class TestRetiredCredentials:
                 .where(Credential.state == "retired", Credential.connection_id.in_(some))
                 .values(retired_at=datetime.now(UTC) - timedelta(days=3))
             )
-        reconcile = ReconcileActivities(sessions, Terms(), credentials_kept=timedelta(days=2))
+        retention = RetentionActivities(sessions, Kept(credentials=timedelta(days=2)))
 
-        found = await ActivityEnvironment().run(reconcile.old)
+        found = await ActivityEnvironment().run(retention.old)
 
         assert found.credentials == 4
         left = await every(sessions, Credential)

@@ -12,6 +12,7 @@ from integrations.db import replay, replay_plans, webhook_replay
 from integrations.db.dedicated import dedicated
 from integrations.db.ledger_tables import ReplayItem
 from integrations.db.session import Sessions
+from integrations.db.webhook_handlers import WaitsError
 from integrations.db.webhook_tables import WebhookChannel, WebhookDelivery
 from integrations.domain.errors import StopError
 from integrations.domain.ledger import Failure, ItemStatus
@@ -42,6 +43,10 @@ class Handling:
             text("INSERT INTO service_order_keys (order_key, seq) VALUES (:id, :seq)"),
             {"id": str(row.id), "seq": None if row.event == "poison" else 1},
         )
+        if row.event == "waits":
+            raise WaitsError("webhook is paused by ada")
+        if row.event == "has no answer":
+            raise StopError("there is no such connection")
         return "event"
 
 
@@ -101,6 +106,24 @@ class TestABatch:
         assert "null value" in entry["error"]
         [line] = [line for line in await every(sessions, ReplayItem) if line.outcome]
         assert (line.outcome, line.item_id, line.why) == ("dead", ids[2], row.error)
+
+    async def test_what_may_not_be_done_now_is_left_and_what_has_no_answer_is_dead_again(
+        self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection
+    ) -> None:
+        events = ["waits", "has no answer", "push"]
+        ids = await add(engine, 3, "dead", event=f"(ARRAY{events})[i]")
+        plan = await made(sessions, "webhooks")
+        await released(sessions, plan, failures=1)
+
+        assert await drive(owner, Handling()) == 3
+
+        seen = await progress(sessions, plan)
+        assert (seen.delivered, seen.skipped, seen.dead) == (1, 1, 1)
+        assert await effects(engine) == 1
+        assert [(await of(sessions, each)).attempts for each in ids] == [8, 9, 8]
+        assert (await of(sessions, ids[1])).cause == "Stop: there is no such connection"
+        whys = {line.item_id: line.why for line in await every(sessions, ReplayItem)}
+        assert whys[ids[0]] == "not tried: webhook is paused by ada"
 
     async def test_takes_no_more_once_the_budget_is_used_up(
         self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection

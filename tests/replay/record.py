@@ -30,7 +30,7 @@ from integrations.domain.refresh import Chunk, Refresh, RefreshRequest, SweepReq
 from integrations.domain.replay import Repace, ReplayRequest, Said
 from integrations.domain.run import Run
 from integrations.domain.verdict import Meaning
-from tests.replay import outage_scenarios, reauth_scenarios
+from tests.replay import outage_scenarios, reauth_scenarios, webhook_scenarios
 from tests.workflows.fake_replay import FakeReplay
 from tests.workflows.fakes import (
     CALLED,
@@ -446,6 +446,7 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "ReconcileWorkflow/swept_with_notifications": swept,
     "ReconcileWorkflow/swept_with_what_is_old": swept,
     "ReconcileWorkflow/swept_with_brakes": swept,
+    "ReconcileWorkflow/swept_with_webhooks": swept,
     "KeysReencryptWorkflow/reencrypted": reencrypted,
     "ReplayWorkflow/paused": paused,
     "ReplayWorkflow/stopped": stopped,
@@ -460,6 +461,7 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "NotificationDeliveryWorkflow/arrived": arrived,
     "NotificationDeliveryWorkflow/arrived_for_all": arrived_for_all,
     "NotificationDeliveryWorkflow/given_up": given_up,
+    **webhook_scenarios.SCENARIOS,
     **{f"ProviderOutageWorkflow/{name}": each for name, each in outage_scenarios.SCENARIOS.items()},
 }
 

@@ -6,10 +6,27 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from integrations.db.session import Sessions
+from integrations.db.tables import Connection
+from integrations.db.webhook_flow import Flow
+from integrations.db.webhook_ingress import Delivery
+from integrations.db.webhook_tables import WebhookChannel, WebhookDelivery
 from integrations.domain.ledger import Failure
+from integrations.domain.webhook import Identity, Reaction
+from tests.factories import stored
+from tests.outbox.events import rows
 
+KEY: Final = b"a key of the tests"
+REACTIONS: Final = {
+    "github": {
+        "revoked": Reaction.REVOKED,
+        "gone": Reaction.UNINSTALLED,
+        "renew": Reaction.REAUTHORIZE,
+        "lost": Reaction.MISSED,
+    }
+}
 CAUSE: Final = Failure.of("Raise", "the table is full")
 # Ids as the ingress makes them (RFC 9562, version 7): of the time that they were received at.
 _ADD: Final = """
@@ -68,3 +85,51 @@ async def statuses(engine: AsyncEngine) -> Mapping[str, int]:
     async with engine.connect() as connection:
         found = await connection.execute(text("SELECT status, count(*) FROM service_webhook_deliveries GROUP BY 1"))
         return {row.status: row.count for row in found}
+
+
+async def delivery(sessions: Sessions, delivery_id: UUID) -> WebhookDelivery:
+    return await stored(sessions, WebhookDelivery, delivery_id)
+
+
+async def told(engine: AsyncEngine) -> list[Any]:
+    """What the outbox holds of webhooks, in order."""
+    return list(
+        await rows(
+            engine,
+            "SELECT name, connection_id, order_key, seq, scope_id, payload ->> 'delivery' AS delivery, payload "
+            "FROM service_lifecycle_outbox WHERE name LIKE 'webhook.%' ORDER BY id",
+        )
+    )
+
+
+async def channel_of(sessions: Sessions, connection: Connection, channel: str = "app") -> None:
+    """A channel whose deliveries are this connection's."""
+    async with sessions.begin() as session:
+        given = {"provider_id": "github", "channel": channel, "made_by": "test", "reason": "test"}
+        session.add(WebhookChannel(connection_id=connection.id, **given))
+
+
+def sent(delivery_id: str = "d1", *, resource: str = "", wait: timedelta = timedelta(), **more: str) -> Delivery:
+    """A delivery as the ingress writes it down."""
+    return Delivery(
+        provider_id="github",
+        channel="app",
+        delivery_id=delivery_id,
+        identity=Identity.ID,
+        event=more.get("event", "push"),
+        resource=resource,
+        account=more.get("account", ""),
+        headers="{}",
+        body=b"{}",
+        sent_at=None,
+        wait=wait,
+    )
+
+
+async def drained(flow: Flow, connection: AsyncConnection, limit: int = 100) -> list[Any]:
+    """Every partition, until nothing is due. What is left to workflows."""
+    follow: list[Any] = []
+    for part in range(16):
+        while (moved := await flow.batch(connection, part, limit)).taken:
+            follow += moved.failed
+    return follow

@@ -60,6 +60,7 @@ from integrations.domain.refresh import Chunk, ChunkStep, Refresh, Refreshed, Re
 from integrations.domain.verdict import Meaning
 from tests.workflows.fake_outage import FakeOutage
 from tests.workflows.fake_replay import FakeReplay
+from tests.workflows.fake_webhook import FakeReconcileWebhooks, FakeWebhook
 from worker.wiring import CORE_WORKFLOWS, NOTIFY_WORKFLOWS
 from workflows.queues import DRAIN, NOTIFY, WORKFLOWS, provider_queue
 
@@ -455,12 +456,14 @@ async def workers(
     replay: FakeReplay | None = None,
     outage: FakeOutage | None = None,
     detector: FakeOutageDetector | None = None,
+    webhook: FakeWebhook | None = None,
     cached: int = 100,
 ) -> AsyncIterator[None]:
     """The production's workflows and queues, with fake steps. `cached=0` replays every workflow at every task."""
     reauth, refresh, sweep = reauth or FakeReauth(), refresh or FakeRefresh(), sweep or FakeSweep()
     detection, job, reconcile = detection or FakeDetection(), job or FakeJob(), reconcile or FakeReconcile()
     keys, waiting, outbox = keys or FakeKeys(), waiting or FakeWaiting(), outbox or FakeOutbox()
+    webhook = webhook or FakeWebhook()
     replay, notification, parked = replay or FakeReplay(), notification or FakeNotification(), parked or FakeParked()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
@@ -490,10 +493,13 @@ async def workers(
                     reconcile.notifications,
                     reconcile.old,
                     FakeReconcileBrakes().mitigations,
+                    FakeReconcileWebhooks().webhooks,
                     keys.left,
                     keys.reencrypt,
                     outbox.deliver,
                     outbox.bury,
+                    webhook.deliver,
+                    webhook.bury,
                     *replay.steps,
                     *(outage or FakeOutage()).steps,
                     (detector or FakeOutageDetector()).look,
@@ -503,7 +509,8 @@ async def workers(
                 workflow_failure_exception_types=[Exception],
             )
         )
-        await stack.enter_async_context(Worker(client, task_queue=DRAIN, activities=[outbox.drain, notification.drain]))
+        drains = [outbox.drain, notification.drain, webhook.drain]
+        await stack.enter_async_context(Worker(client, task_queue=DRAIN, activities=drains))
         await stack.enter_async_context(
             Worker(
                 client,

@@ -15,7 +15,7 @@ from tests.workflows.fakes import FakeReconcile, workers
 from workflows.queues import WORKFLOWS
 from workflows.reconcile import ReconcileWorkflow
 
-STEPS = ["mitigations", "reauth", "outbox", "notifications", "old"]
+STEPS = ["mitigations", "reauth", "outbox", "notifications", "webhooks", "old"]
 
 
 class InTrouble(FakeReconcile):
@@ -56,7 +56,9 @@ async def test_brakes_are_looked_at_first_and_all_is_counted(time_skipping: Work
         found = await client.execute_workflow(ReconcileWorkflow.run, id=name, task_queue=WORKFLOWS)
 
     assert await steps(client, name) == STEPS
-    assert found == Reconciled(lifecycles=1, deliveries=2, holds=2, messages=3, alerts=1, calls=4, outages=1, queues=2)
+    assert found == Reconciled(
+        lifecycles=1, deliveries=2, holds=3, messages=3, alerts=1, webhook_deliveries=5, calls=4, outages=1, queues=2
+    )
 
 
 async def test_one_that_fails_keeps_no_later_one_from_being_done_and_is_the_runs_failure(

@@ -21,7 +21,7 @@ from integrations.providers.webhooks.arrived import Arrived, RefusedError
 from integrations.providers.webhooks.place import parsed
 
 _SHAPES: Final = {"hex": re.compile(r"[0-9a-fA-F]{64}"), "base64": re.compile(r"[A-Za-z0-9+/]{43}=")}
-_TIME: Final = re.compile(r"[1-9][0-9]{0,13}")
+_TIME: Final = re.compile(r"[1-9][0-9]*")
 _SECOND: Final = timedelta(seconds=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -116,10 +116,14 @@ def _slack(webhook: Webhook, arrived: Arrived, secrets: Sequence[bytes]) -> date
 def _hubspot_v3(webhook: Webhook, arrived: Arrived, secrets: Sequence[bytes]) -> datetime:
     given = _one_signature(webhook, arrived)
     told = _header(arrived, "x-hubspot-request-timestamp")
-    url = _ENCODED.sub(lambda match: _DECODED[match[0].upper()], arrived.url)
-    content = (arrived.method + url).encode("utf-8", "replace") + arrived.body + told.encode()
+    content = (arrived.method + canonical(arrived.url)).encode("utf-8", "replace") + arrived.body + told.encode()
     same(given, [_signed(webhook, secret, content) for secret in secrets])
     return _time(told, _MILLISECOND)
+
+
+def canonical(url: str) -> str:
+    """An address as HubSpot signs it."""
+    return _ENCODED.sub(lambda match: _DECODED[match[0].upper()], url)
 
 
 def _channel_token(webhook: Webhook, arrived: Arrived, secrets: Sequence[bytes]) -> None:

@@ -164,6 +164,13 @@ def test_a_time_that_is_missing_or_doubled_is_refused(provider_id: str) -> None:
     assert refused(provider_id, with_header(request, TIMES[provider_id], b"1", b"2")) is Reason.DOUBLED
 
 
+def test_of_two_times_in_stripes_header_none_is_believed() -> None:
+    request = signed.stripe()
+    [(name, value)] = request.headers
+    assert refused("stripe", with_header(request, name.decode(), value + b",t=1")) is Reason.MALFORMED
+    assert refused("stripe", with_header(request, name.decode(), value.replace(b"t=", b"x="))) is Reason.MALFORMED
+
+
 @pytest.mark.parametrize("provider_id", SENDERS)
 def test_only_a_post_is_a_delivery(provider_id: str) -> None:
     request = SENDERS[provider_id]()

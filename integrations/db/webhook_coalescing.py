@@ -1,0 +1,68 @@
+"""Coalescing: of the changes of one resource that wait, the last is handled in the place of all.
+
+A change waits for its window. When the oldest of a resource is due, the latest one is handled, due or not, and those
+before it are folded into it in the same transaction: a steady stream gets through once in each window, and the last
+change always. One that failed before is folded too: what it would tell is over.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import Row, text
+
+from integrations.db.session import Executor
+from integrations.db.webhook_handlers import COLUMNS
+
+_KEYS: Final = """unnest(cast(:providers AS text[]), cast(:channels AS text[]), cast(:resources AS text[]))
+  AS key (provider_id, channel, resource)"""
+# Lateral: for each key one look into the index, whatever the planner believes of how many wait.
+_LATEST: Final = text(f"""
+SELECT latest.* FROM {_KEYS} CROSS JOIN LATERAL (
+  SELECT {COLUMNS} FROM service_webhook_deliveries AS item
+  WHERE item.provider_id = key.provider_id AND item.channel = key.channel AND item.resource = key.resource
+    AND item.resource <> '' AND item.status = 'pending'
+  ORDER BY item.position DESC LIMIT 1
+) AS latest
+""")  # noqa: S608 - ours
+_FOLD: Final = text("""
+WITH earlier AS MATERIALIZED (
+  SELECT item.id, lead.id AS lead
+  FROM unnest(cast(:ids AS uuid[]), cast(:providers AS text[]), cast(:channels AS text[]), cast(:resources AS text[]),
+    cast(:positions AS bigint[])) AS lead (id, provider_id, channel, resource, position)
+  CROSS JOIN LATERAL (
+    SELECT id FROM service_webhook_deliveries AS item
+    WHERE item.provider_id = lead.provider_id AND item.channel = lead.channel AND item.resource = lead.resource
+      AND item.resource <> '' AND item.status IN ('pending', 'retrying') AND item.position < lead.position
+    OFFSET 0
+  ) AS item
+)
+UPDATE service_webhook_deliveries AS item SET status = 'coalesced', folded_into = earlier.lead, settled_at = now(),
+  lease_until = NULL
+FROM earlier WHERE item.id = earlier.id AND item.status IN ('pending', 'retrying')
+""")
+
+
+async def leads(run: Executor, rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """The deliveries to be handled in place of these: of each resource the latest that waits, and what has none."""
+    alone = [row for row in rows if not row.resource]
+    keys = dict.fromkeys((row.provider_id, row.channel, row.resource) for row in rows if row.resource)
+    if not keys:
+        return alone
+    providers, channels, resources = zip(*keys, strict=True)
+    told = {"providers": list(providers), "channels": list(channels), "resources": list(resources)}
+    return [*alone, *await run.execute(_LATEST, told)]
+
+
+async def fold(run: Executor, leads: Sequence[Row[Any]]) -> int:
+    """Fold what came before these and is not over with into them. How many. Before any connection is locked."""
+    changes = [row for row in leads if row.resource]
+    if not changes:
+        return 0
+    told = {
+        "ids": [row.id for row in changes],
+        "providers": [row.provider_id for row in changes],
+        "channels": [row.channel for row in changes],
+        "resources": [row.resource for row in changes],
+        "positions": [row.position for row in changes],
+    }
+    return int((await run.execute(_FOLD, told)).rowcount)  # type: ignore[attr-defined]

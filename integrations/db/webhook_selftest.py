@@ -1,0 +1,33 @@
+"""What the last self-test of each channel found, and of what."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import func, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from integrations.db.webhook_tables import WebhookChannel
+from integrations.domain.webhook_channel import Channel
+
+_ACCEPTED: Final = "secret.state = 'live' AND (secret.ends_at IS NULL OR secret.ends_at > now())"
+_CHANNELS: Final = text(f"""
+SELECT provider_id AS provider, channel, connection_id, made_at, tested_hash, tested_at, tested, coalesce((
+    SELECT jsonb_agg(jsonb_build_object('version', version, 'made_at', made_at, 'ends_at', ends_at)
+      ORDER BY version DESC)
+    FROM service_webhook_secrets AS secret
+    WHERE secret.provider_id = known.provider_id AND secret.channel = known.channel AND {_ACCEPTED}), '[]') AS secrets
+FROM service_webhook_channels AS known ORDER BY provider_id, channel
+""")  # noqa: S608 - ours
+
+
+async def channels(session: AsyncSession) -> list[Channel]:
+    return [Channel(**row) for row in (await session.execute(_CHANNELS)).mappings()]
+
+
+async def keep(session: AsyncSession, provider_id: str, channel: str, of: str, found: Mapping[str, Any]) -> None:
+    """Write down what a self-test found. `of`: the fingerprint of what it was made with."""
+    await session.execute(
+        update(WebhookChannel)
+        .where(WebhookChannel.provider_id == provider_id, WebhookChannel.channel == channel)
+        .values(tested_hash=of, tested_at=func.now(), tested=dict(found))
+    )

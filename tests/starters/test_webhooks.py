@@ -1,0 +1,152 @@
+"""Webhooks as an operator looks at them: with a database, and neither Temporal nor a worker."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from integrations.db.session import Sessions
+from integrations.domain.ledger import Failure
+from starters.embedded.ports import free_port
+from tests.outbox.plans import made
+from tests.starters.conftest import Ran, Runbook, run
+from tests.webhook.given import CAUSE, add
+
+NOBODY = "3f2b8c1e-0d4f-4a53-9a0e-0c5a2f6d1b11"
+
+
+@pytest.fixture
+def runbook(engine: AsyncEngine, database_url: str, base64_key: str) -> Runbook:
+    del engine
+    told = {
+        "RUNBOOK_DATABASE_URL": database_url.replace("+asyncpg", ""),
+        "RUNBOOK_KEY": base64_key,
+        "TEMPORAL_ADDRESS": f"127.0.0.1:{free_port()}",
+    }
+
+    def without_temporal(*words: str, stdin: str = "", **environment: str) -> Ran:
+        return run(*words, stdin=stdin, **(told | environment))
+
+    return without_temporal
+
+
+async def execute(engine: AsyncEngine, sql: str, **told: Any) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text(sql), told)
+
+
+class TestStatus:
+    async def test_tells_what_came_and_what_waits(self, engine: AsyncEngine, runbook: Runbook) -> None:
+        await add(engine, 3, "delivered")
+        await add(engine, 2, "coalesced", channel="'drive'", provider_id="'google-drive'")
+        await add(engine, 1, "pending", age=timedelta(minutes=5))
+        await add(engine, 1, "pending", due_at="now() + interval '1 hour'")
+        await add(engine, 2, "dead")
+        await execute(
+            engine,
+            "INSERT INTO service_webhook_repeats (provider_id, channel, delivery_id)"
+            " SELECT 'github', 'app', 'again' FROM generate_series(1, 4)",
+        )
+        await execute(
+            engine,
+            "INSERT INTO service_webhook_refusals"
+            " VALUES (date_trunc('hour', now()), 'github', 'app', 'no signature', 5)",
+        )
+
+        found = runbook("webhooks", "status", "--json")
+
+        assert found.code == 1
+        told = found.json
+        assert [each["what"] for each in told["trouble"]] == ["nobody handles webhooks; deliveries wait", "2 dead"]
+        assert "without Temporal's word" in told["note"]
+        counts = {(each["provider"], each["channel"]): each["counted"] for each in told["hours"]}
+        assert counts["github", "app"] == {
+            "accepted": 7,
+            "duplicates": 4,
+            "coalesced": 0,
+            "rejected": {"no signature": 5},
+        }
+        assert counts["google-drive", "drive"]["coalesced"] == 2
+        assert [(each["delivery_id"], each["times"]) for each in told["repeated"]] == [("again", 4)]
+        waiting = told["waiting"]
+        assert (waiting["pending"], waiting["later"], waiting["dead"]) == (1, 1, 2)
+        assert told["lag"] == pytest.approx(300, abs=60)
+
+        words = runbook("webhooks", "status").out
+        assert "github/app" in words
+        assert "no signature (5)" in words
+        assert "again" in words
+        assert "runbook webhooks dead" in words
+
+    async def test_tells_nothing_of_what_is_older_than_a_day(self, engine: AsyncEngine, runbook: Runbook) -> None:
+        await add(engine, 3, "delivered", age=timedelta(hours=26))
+
+        assert runbook("webhooks", "status", "--json").json["hours"] == []
+
+
+class TestDead:
+    async def test_are_grouped_by_cause_with_the_command_for_each(self, engine: AsyncEngine, runbook: Runbook) -> None:
+        await add(engine, 3, "dead", event="'issues.opened'")
+        await add(engine, 1, "dead", failure=Failure.of("Other", "thing"))
+
+        found = runbook("webhooks", "dead", "--json").json
+
+        assert [(group["count"], group["cause"]) for group in found] == [(3, CAUSE.cause), (1, "Other: thing")]
+        assert found[0]["next"] == f"runbook webhooks plan --cause {CAUSE.fingerprint}"
+        assert (found[0]["channels"], found[0]["events"]) == (["github/app"], ["issues.opened"])
+
+    async def test_in_a_plan_are_told_one_by_one(
+        self, engine: AsyncEngine, sessions: Sessions, runbook: Runbook
+    ) -> None:
+        await add(engine, 3, "dead", event="'issues.opened'", account="'ada'")
+        plan = await made(sessions, "webhooks")
+
+        [first, *_] = runbook("replays", "show", str(plan.plan_id), "--items", "--json").json["items"]
+
+        assert first["what"].startswith("issues.opened delivery-1-")
+        assert first["what"].endswith(" of ada")
+        assert first["at"] == "github/app"
+
+    async def test_of_a_cause_are_listed_and_retried_ones_asked_for(
+        self, engine: AsyncEngine, runbook: Runbook
+    ) -> None:
+        await add(engine, 2, "retrying")
+
+        assert runbook("webhooks", "dead").out == "Nothing is dead.\n"
+        assert "2 retrying:" in runbook("webhooks", "dead", "--retrying", "--cause", CAUSE.fingerprint).out
+
+
+class TestShow:
+    async def test_tells_of_one_delivery_and_its_body_only_when_asked(
+        self, engine: AsyncEngine, runbook: Runbook
+    ) -> None:
+        [delivery] = await add(
+            engine,
+            1,
+            "dead",
+            headers="""'{"x-github-event": "push"}'::jsonb""",
+            body=r"'\x7b00ff7d'::bytea",
+            history="""'[{"at": "2026-11-30T08:00:00", "attempt": 1, "error": "the first"}]'::jsonb""",
+        )
+
+        words = runbook("webhooks", "show", str(delivery)).out
+
+        for part in ("github/app", "x-github-event:", "#1", "the first", "4 bytes", CAUSE.cause):
+            assert part in words
+        assert "7b00" not in words
+        found = runbook("webhooks", "show", str(delivery), "--json").json
+        assert (found["headers"], found["bytes"]) == ({"x-github-event": "push"}, 4)
+        assert "body" not in found
+
+    async def test_writes_the_body_as_it_came(self, engine: AsyncEngine, runbook: Runbook) -> None:
+        [delivery] = await add(engine, 1, body="convert_to('<ä>', 'UTF8')")
+
+        assert runbook("webhooks", "show", str(delivery), "--body").out == "<ä>"
+
+    def test_of_none_says_so(self, runbook: Runbook) -> None:
+        found = runbook("webhooks", "show", NOBODY)
+
+        assert found.code == 1
+        assert f"there is no delivery {NOBODY}" in found.err

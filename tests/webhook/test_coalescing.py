@@ -1,0 +1,140 @@
+"""Coalescing: a window, its trailing edge, and what becomes of the changes before the last."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from integrations.db import webhook_trouble
+from integrations.db.session import Sessions
+from integrations.db.webhook_flow import Flow
+from integrations.db.webhook_handlers import Handling
+from tests.outbox.events import refused, rows
+from tests.webhook.given import add, delivery, statuses, told
+
+DUE = "now() - interval '1 second'"
+LATER = "now() + interval '1 minute'"
+OUTBOX = "service_lifecycle_outbox"
+
+
+async def handled(engine: AsyncEngine) -> list[str]:
+    return [row.delivery for row in await told(engine)]
+
+
+class TestABurst:
+    async def test_is_handled_by_its_last_change_and_the_others_say_so(
+        self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        first = await add(engine, 1, resource="'file-1'", due_at=DUE)
+        more = await add(engine, 4, resource="'file-1'", due_at=LATER)
+
+        moved = await flow.batch(owner, 0, 1)
+
+        assert moved.taken == 1
+        assert await statuses(engine) == {"coalesced": 4, "delivered": 1}
+        assert await handled(engine) == [str(more[-1])]
+        for each in (*first, *more[:-1]):
+            row = await delivery(sessions, each)
+            assert (row.status, row.folded_into, row.settled_at is not None) == ("coalesced", more[-1], True)
+
+    async def test_waits_for_its_window(self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow) -> None:
+        await add(engine, 3, resource="'file-1'", due_at=LATER)
+
+        assert (await flow.batch(owner, 0, 100)).taken == 0
+
+    async def test_leaves_other_resources_channels_and_providers_alone(
+        self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        [mine] = await add(engine, resource="'file-1'", due_at=DUE)
+        await add(engine, resource="'file-2'", due_at=LATER)
+        await add(engine, resource="'file-1'", channel="'other'", due_at=LATER)
+        await add(engine, resource="'file-1'", provider_id="'google'", due_at=LATER)
+        await add(engine, due_at=LATER)
+
+        await flow.batch(owner, 0, 100)
+
+        assert await statuses(engine) == {"pending": 4, "delivered": 1}
+        assert await handled(engine) == [str(mine)]
+
+    async def test_of_many_resources_is_a_set(self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow) -> None:
+        await add(engine, 300, resource="'file-' || (i % 50)", due_at=DUE)
+
+        moved = await flow.batch(owner, 0, 500)
+
+        assert moved.taken == 300
+        assert await statuses(engine) == {"coalesced": 250, "delivered": 50}
+        assert len(set(await handled(engine))) == 50
+
+
+class TestASteadyStream:
+    """W33: there, a change that comes within the window of the last one starves both."""
+
+    async def test_gets_through_once_in_each_window_and_the_last_change_always(
+        self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        # A change each second for a minute, a window of ten: time is turned by moving what waits to the past.
+        window, last = timedelta(seconds=10), None
+        got_through: list[str] = []
+        for _ in range(60):
+            [last] = await add(engine, resource="'file-1'", due_at=f"now() + interval '{window.seconds} seconds'")
+            await rows(
+                engine,
+                "UPDATE service_webhook_deliveries SET due_at = due_at - interval '1 second' WHERE status = 'pending' "
+                "RETURNING 1",
+            )
+            await flow.batch(owner, 0, 100)
+            got_through = await handled(engine)
+        assert 5 <= len(got_through) <= 7
+        await rows(engine, "UPDATE service_webhook_deliveries SET due_at = now() - interval '1 s' RETURNING 1")
+
+        await flow.batch(owner, 0, 100)
+
+        assert (await handled(engine))[-1] == str(last)
+        assert (await statuses(engine)).keys() == {"coalesced", "delivered"}
+
+
+class TestABurstWhoseLastChangeFails:
+    """W6: there, what was not handled counts as processed."""
+
+    async def test_is_in_trouble_and_no_change_of_it_was_delivered(
+        self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection, flow: Flow, handling: Handling
+    ) -> None:
+        ids = await add(engine, 4, resource="'file-1'", due_at=DUE)
+        async with refused(engine, "true", OUTBOX):
+            [left] = (await flow.batch(owner, 0, 100)).failed
+
+        assert getattr(left, "id", None) == ids[-1]
+        assert await statuses(engine) == {"coalesced": 3, "retrying": 1}
+        assert await handled(engine) == []
+        async with sessions.begin() as session:
+            await webhook_trouble.deliver(session, ids[-1], handling, 2)
+        assert await handled(engine) == [str(ids[-1])]
+        assert await statuses(engine) == {"coalesced": 3, "delivered": 1}
+
+    async def test_is_over_with_when_a_later_change_gets_through(
+        self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection, flow: Flow, handling: Handling
+    ) -> None:
+        [failed] = await add(engine, resource="'file-1'", due_at=DUE)
+        async with refused(engine, "true", OUTBOX):
+            await flow.batch(owner, 0, 100)
+        [later] = await add(engine, resource="'file-1'", due_at=DUE)
+
+        await flow.batch(owner, 0, 100)
+
+        assert await handled(engine) == [str(later)]
+        assert (await delivery(sessions, failed)).folded_into == later
+        assert await tried(sessions, failed, handling) is None
+
+    async def test_each_resource_for_itself(self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow) -> None:
+        await add(engine, 40, resource="'file-' || (i % 10)", due_at=DUE)
+
+        async with refused(engine, "NEW.payload ->> 'resource' = 'file-3'", OUTBOX):
+            moved = await flow.batch(owner, 0, 100)
+
+        assert len(moved.failed) == 1
+        assert await statuses(engine) == {"coalesced": 30, "delivered": 9, "retrying": 1}
+
+
+async def tried(sessions: Sessions, delivery_id: UUID, handling: Handling) -> object:
+    async with sessions.begin() as session:
+        return await webhook_trouble.deliver(session, delivery_id, handling, 2)

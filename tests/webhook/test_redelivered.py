@@ -1,0 +1,187 @@
+"""A delivery that failed and is sent again: W5 and W24 of another platform's pitfalls."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+
+from integrations.db import webhook_trouble
+from integrations.db.session import Sessions
+from integrations.db.webhook_flow import Flow
+from integrations.db.webhook_handlers import Handling
+from integrations.db.webhook_ingress import Deliveries
+from integrations.db.webhook_tables import WebhookDelivery, WebhookRepeat
+from integrations.domain.ledger import WHOLE_AFTER
+from integrations.domain.webhook import Left
+from tests.factories import every
+from tests.outbox.events import refused, rows
+from tests.webhook.given import add, delivery, drained, sent, statuses, told
+
+OUTBOX = "service_lifecycle_outbox"
+
+
+async def failing(engine: AsyncEngine, owner: AsyncConnection, flow: Flow, ingress: Deliveries) -> UUID:
+    """One that left the flow; its next attempt is far away."""
+    assert await ingress.record(sent())
+    async with refused(engine, "true", OUTBOX):
+        [left] = await drained(flow, owner)
+    assert isinstance(left, Left)
+    return left.id
+
+
+class TestBeforeItsNextAttempt:
+    """W5: there it is answered 200, and nothing ever tries it again."""
+
+    async def test_it_is_tried_at_once_and_handled(
+        self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection, flow: Flow, ingress: Deliveries
+    ) -> None:
+        failed = await failing(engine, owner, flow, ingress)
+
+        assert not await ingress.record(sent())
+        assert await statuses(engine) == {"pending": 1}
+        await drained(flow, owner)
+
+        assert [row.delivery for row in await told(engine)] == [str(failed)]
+        row = await delivery(sessions, failed)
+        assert (row.status, row.woken, len(row.history or ())) == ("delivered", 1, 2)
+        assert len(await every(sessions, WebhookRepeat)) == 1
+
+    async def test_its_workflow_finds_it_settled_and_ends(
+        self,
+        engine: AsyncEngine,
+        sessions: Sessions,
+        owner: AsyncConnection,
+        flow: Flow,
+        ingress: Deliveries,
+        handling: Handling,
+    ) -> None:
+        failed = await failing(engine, owner, flow, ingress)
+        await ingress.record(sent())
+
+        async with sessions.begin() as session:
+            assert await webhook_trouble.deliver(session, failed, handling, 2) is None
+            assert await webhook_trouble.bury(session, failed) is None
+        assert await statuses(engine) == {"pending": 1}
+
+    async def test_it_fails_again_with_all_its_attempts_before_it(
+        self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection, flow: Flow, ingress: Deliveries
+    ) -> None:
+        failed = await failing(engine, owner, flow, ingress)
+        await ingress.record(sent())
+
+        async with refused(engine, "true", OUTBOX):
+            [again] = await drained(flow, owner)
+
+        assert (again.id, again.key) == (failed, f"webhook:github:{failed}")
+        row = await delivery(sessions, failed)
+        assert (row.status, row.attempts, len(row.history or ())) == ("retrying", 1, 3)
+
+
+class TestOneThatIsDead:
+    async def test_is_tried_at_once_and_handled_once_however_often_it_comes(
+        self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection, flow: Flow, ingress: Deliveries
+    ) -> None:
+        failed = await failing(engine, owner, flow, ingress)
+        async with sessions.begin() as session:
+            buried = await webhook_trouble.bury(session, failed)
+        assert buried is not None
+        assert await statuses(engine) == {"dead": 1}
+
+        came = await asyncio.gather(*(ingress.record(sent()) for _ in range(50)))
+        await drained(flow, owner)
+
+        assert not any(came)
+        assert await statuses(engine) == {"delivered": 1}
+        assert len(await told(engine)) == 1
+        assert ((await delivery(sessions, failed)).woken, len(await every(sessions, WebhookRepeat))) == (1, 50)
+
+
+class TestOneThatIsWell:
+    @pytest.mark.parametrize("status", ["pending", "delivered", "coalesced"])
+    async def test_changes_nothing(
+        self, engine: AsyncEngine, sessions: Sessions, ingress: Deliveries, status: str
+    ) -> None:
+        [known] = await add(engine, status=status, delivery_id="'d1'")
+        before = await delivery(sessions, known)
+
+        assert not await ingress.record(sent())
+
+        after = await delivery(sessions, known)
+        assert [getattr(after, each.key) for each in WebhookDelivery.__table__.columns] == [
+            getattr(before, each.key) for each in WebhookDelivery.__table__.columns
+        ]
+
+
+class TestWhileItIsInHand:
+    async def test_the_ingress_waits_for_nobody_and_it_is_handled_once(
+        self,
+        engine: AsyncEngine,
+        sessions: Sessions,
+        owner: AsyncConnection,
+        flow: Flow,
+        ingress: Deliveries,
+    ) -> None:
+        failed = await failing(engine, owner, flow, ingress)
+        began, ends = asyncio.Event(), asyncio.Event()
+
+        async def slow(session: AsyncSession, found: Any, _replayed: bool) -> Any:
+            began.set()
+            await ends.wait()
+            return await Handling({}, b"").react(session, found, replayed=False)
+
+        async def attempt() -> None:
+            async with sessions.begin() as session:
+                await webhook_trouble.deliver(session, failed, Handling({}, b"", {"event": slow}), 2)
+
+        attempting = asyncio.create_task(attempt())
+        await began.wait()
+        await asyncio.wait_for(ingress.record(sent()), 1)
+        ends.set()
+        await attempting
+
+        assert await statuses(engine) == {"delivered": 1}
+        assert len(await told(engine)) == 1
+
+
+class TestOneThatTriedForAll:
+    async def test_lets_the_others_go_on(
+        self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow, ingress: Deliveries
+    ) -> None:
+        for number in range(WHOLE_AFTER + 5):
+            await ingress.record(sent(f"d{number}"))
+        async with refused(engine, "true", OUTBOX):
+            await drained(flow, owner)
+        [braking] = {
+            row.item_id for row in await rows(engine, "SELECT * FROM service_ledger_holds WHERE released_at IS NULL")
+        }
+        [its] = await rows(engine, "SELECT delivery_id FROM service_webhook_deliveries WHERE id = :id", id=braking)
+
+        await ingress.record(sent(its.delivery_id))
+
+        assert not await rows(engine, "SELECT * FROM service_ledger_holds WHERE released_at IS NULL")
+
+
+class TestASettleThatIsLost:
+    """W24: there, what is lost between claim and settle keeps the key claimed for ten minutes."""
+
+    async def test_leaves_nothing_claimed_and_nothing_done(
+        self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow, ingress: Deliveries, database_url: str
+    ) -> None:
+        await ingress.record(sent())
+        ends = "PERFORM pg_terminate_backend(pg_backend_pid())"
+        table = "service_webhook_deliveries"
+        async with refused(engine, "NEW.status = 'delivered'", table, ends, "UPDATE"):
+            with pytest.raises(DBAPIError):
+                await drained(flow, owner)
+
+        assert await statuses(engine) == {"pending": 1}
+        assert await told(engine) == []
+        assert not await ingress.record(sent())
+        async with engine.connect() as other:
+            assert (
+                await other.execute(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
+            ).scalar() == 0
