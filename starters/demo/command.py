@@ -30,6 +30,7 @@ from starters.demo.refresh_act import HundredDue
 from starters.demo.scene import Act, Scene, StoryError
 from starters.demo.simulator import Simulator
 from starters.demo.story import RevokedGrant
+from starters.demo.webhook_act import WebhooksTwice
 from starters.embedded.down import down, remove
 from starters.embedded.location import locate
 from starters.shell import FAILED, USAGE, Json, as_json, command, err, fail, out
@@ -41,6 +42,7 @@ _ACTS: Final[tuple[tuple[str, type[Act]], ...]] = (
     ("outbox", LaggingOutbox),
     ("outbox", PoisonedEvents),
     ("notification", FailingMessages),
+    ("webhook", WebhooksTwice),
     ("outage", ProviderDown),
     # Last: it reads whatever the others left behind.
     ("reauth", Leaks),
@@ -59,6 +61,9 @@ _HURRY: Final = {
     "RUNBOOK_NOTIFY_RETRY_FIRST": "1s",
     "RUNBOOK_NOTIFY_RETRY_MOST": "2s",
     "RUNBOOK_QUIET_HOURS": "0-0",
+    "RUNBOOK_WEBHOOK_ATTEMPTS": "3",
+    "RUNBOOK_WEBHOOK_RETRY_FIRST": "1s",
+    "RUNBOOK_WEBHOOK_RETRY_MOST": "2s",
     # What takes half an hour with a real provider takes half a minute.
     "RUNBOOK_OUTAGE_EVERY": "1s",
     "RUNBOOK_OUTAGE_WINDOW": "6s",

@@ -49,6 +49,21 @@ class Simulator:
     async def mend(self, fault_id: str) -> None:
         (await self._http.delete(f"/admin/faults/{fault_id}")).raise_for_status()
 
+    async def subscribe(self, url: str, secret: str) -> None:
+        """Have it send its webhooks there."""
+        answer = await self._http.put("/admin/webhooks/subscriptions", json={"url": url, "secret": secret})
+        answer.raise_for_status()
+
+    async def send(self, kind: str, **order: Any) -> dict[str, Any]:
+        """Have it send webhooks: their ids, and how many were answered with which status."""
+        answer = await self._http.post("/admin/webhooks/send", json={"type": kind, **order})
+        return dict(answer.raise_for_status().json())
+
+    async def sent(self, kind: str) -> dict[str, Any]:
+        """What it sent of one type so far: deliveries, webhook_ids, and statuses of the answers."""
+        found: dict[str, Any] = (await self._get("/admin/webhooks"))["sent"].get(kind, {})
+        return {"deliveries": 0, "webhook_ids": 0, "statuses": {}} | found
+
     async def mails(self, to: str) -> list[dict[str, Any]]:
         """Those that it caught for a mailbox, whole, the oldest first."""
         caught = (await self._get("/admin/mail", to=to))["mails"]
