@@ -62,7 +62,8 @@ async def self_test(
             known = await webhook_selftest.channels(session)
         wanted = next((each for each in known if (each.provider, each.channel) == (provider, channel)), None)
         if wanted is None:
-            near = nearest(f"{provider}/{channel}", [each.name for each in known])
+            names = [each.name for each in known]
+            near = nearest(f"{provider}/{channel}", names) if names else ""
             raise StopError(f"there is no channel {provider}/{channel}{near}: runbook webhooks channels lists them")
         entries = catalog.load(config.providers, config.simulator_url)
         test = SelfTest(reach.sessions, Vault(config.keys), entries, config.web_base, config.ingress_base)
