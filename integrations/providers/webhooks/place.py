@@ -15,7 +15,7 @@ from integrations.domain.answer import value_at
 from integrations.providers.webhooks.arrived import Arrived
 
 _BODY: Final = "body:"
-_PART: Final = re.compile(r"[A-Za-z0-9_\-]+|body:[^.+\s]+(\.[^.+\s]+)*")
+_PART: Final = re.compile(r"[A-Za-z0-9_\-]+|body:([^.+\s]+\.)*(?!\*)[^.+\s]+")
 _LONGEST: Final = 200
 
 
@@ -58,8 +58,8 @@ class Words:
 
 
 def _in(body: object, place: str) -> str:
-    of_all, star, of_each = place.partition(".*.")
-    found = value_at(body, of_all)
+    of_all, star, of_each = f".{place}".partition(".*.")
+    found = value_at(body, of_all[1:]) if of_all else body
     if star:
         return next((said for each in found if (said := _in(each, of_each))), "") if isinstance(found, list) else ""
     return str(found).strip() if isinstance(found, str | int) and not isinstance(found, bool) else ""
