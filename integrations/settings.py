@@ -32,6 +32,7 @@ from integrations.domain.retention import Kept
 from integrations.domain.surge import Limits
 from integrations.domain.webhook import BATCH as WEBHOOK_BATCH
 from integrations.domain.webhook import RETRYING as HANDLING
+from integrations.domain.webhook_audit import SECRET_AGE
 from integrations.keyring import GivenKeys, Keys, KeysFile
 
 _PREFIX: Final = "RUNBOOK_"
@@ -126,6 +127,7 @@ class Settings(BaseSettings):
     )
     calls_kept: Duration = Field(default=_KEPT.calls, description="how long calls of providers are remembered, as 7d")
     webhooks_kept: Duration = Field(default=_KEPT.webhooks, description="how long settled webhooks are kept, as 30d")
+    webhook_secret_age: Duration = Field(default=SECRET_AGE, description="of a webhook secret, before it is a finding")
     dead_kept: Duration = Field(default=_KEPT.dead, description="how long webhooks that were given up are, as 90d")
     ledger_kept: Duration = Field(default=_KEPT.events, description="how long delivered events and messages are")
     surge_window: Duration = Field(default=_SURGE.window, description="in which terminal answers are counted, as 10m")
@@ -192,6 +194,7 @@ class Settings(BaseSettings):
         "calls_kept",
         "credentials_kept",
         "webhooks_kept",
+        "webhook_secret_age",
         "dead_kept",
         "ledger_kept",
         "surge_window",

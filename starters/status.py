@@ -1,6 +1,6 @@
 """One look: is anything in trouble, since when, what is done about it, and the next command."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import typer
 from temporalio.service import RPCError
@@ -12,6 +12,7 @@ from integrations.db.outbox_status import page
 from integrations.db.refresh_overdue import Overdue, overdue
 from integrations.db.status import ReauthStatus, reauth_status
 from integrations.db.surge_status import Surge, surges
+from integrations.db.webhook_status import page as webhook_page
 from integrations.domain.automation import Automation, Conduct
 from integrations.domain.notification_page import Page as NotificationPage
 from integrations.domain.notification_verdict import NOBODY_YET
@@ -19,7 +20,9 @@ from integrations.domain.notification_verdict import troubles as notification_tr
 from integrations.domain.outage_page import Standing
 from integrations.domain.outbox_page import Page
 from integrations.domain.outbox_verdict import troubles
-from integrations.domain.trouble import Trouble
+from integrations.domain.trouble import Trouble, amount
+from integrations.domain.webhook_page import Page as WebhookPage
+from integrations.domain.webhook_verdict import troubles as webhook_troubles
 from integrations.temporal import TemporalUnreachableError
 from starters.automation import in_words
 from starters.calls import HEADINGS, WINDOW, by_outcome, lines
@@ -30,8 +33,8 @@ from starters.shell import FAILED, UNREACHABLE, Json, as_json, command, moment, 
 from workflows.queues import WORKFLOWS
 
 Line = tuple[str, str, str, str, str]
-NOT_WATCHED = ("webhook",)
-"""Failure modes that this release does not watch yet: said, so that silence is not taken for health."""
+_LATELY = timedelta(hours=2)
+"""Of webhooks: this hour and the one before."""
 
 
 @command
@@ -51,18 +54,21 @@ async def status(json: Json = False) -> None:
         stuck = troubles(outbox, reach.settings.outbox_lag_slo)
         told = await notification_page(reach.sessions, await unready(reach.settings))
         untold = notification_troubles(told, reach.settings.notify_backlog_slo)
+        hooks = await webhook_page(reach.sessions)
+        unhandled = webhook_troubles(hooks)
         platform, unreachable = await _platform(reach)
     down = [each for each in outages if each.is_open]
-    trouble = bool(down or found.blocked or found.errored or held or late or stuck or untold or platform)
+    trouble = bool(down or found.blocked or found.errored or held or late or stuck or untold or unhandled or platform)
     if json:
         ledgers = {
             "outbox": {"trouble": stuck} | outbox.model_dump(),
             "notification": {"trouble": untold} | told.model_dump(),
+            "webhook": {"trouble": unhandled} | hooks.model_dump(),
         }
         told_of = {"trouble": trouble, "platform": platform, "automation": conduct, "reauth": found}
         told_of |= {"outage": {"trouble": bool(down), "open": [each.shown() for each in down]}}
         refused = {"refresh": {"trouble": bool(held or late), "surges": held, "overdue": late}}
-        as_json(told_of | refused | ledgers | {"provider_calls": called, "not_watched": NOT_WATCHED})
+        as_json(told_of | refused | ledgers | {"provider_calls": called, "not_watched": []})
     else:
         rows = [("platform", "trouble" if platform else "fine", "", platform or "worker and Temporal answer", "")]
         rows += [_automation(conduct)] if conduct.held else []
@@ -72,8 +78,8 @@ async def status(json: Json = False) -> None:
             _refresh(held, late),
             _outbox(outbox, stuck),
             _notifications(told, untold),
+            _webhooks(hooks, unhandled),
         ]
-        rows += [(mode, "-", "", "not watched by this release", "") for mode in NOT_WATCHED]
         table(("MODE", "", "SINCE", "WHAT", "NEXT COMMAND"), rows, none="")
         if called:
             typer.echo()
@@ -149,6 +155,22 @@ def _notifications(page: NotificationPage, found: list[Trouble]) -> Line:
     if not found:
         return "notification", "fine", "", doing if page.reaches_anybody else NOBODY_YET, ""
     return _troubled("notification", "notifications", found, doing)
+
+
+def _webhooks(page: WebhookPage, found: list[Trouble]) -> Line:
+    lately = list(page.channels(_LATELY).values())
+    accepted, repeated, refused = (
+        (sum(each) for each in zip(*((c.accepted, c.duplicates, c.refused) for c in lately), strict=True))
+        if lately
+        else (0, 0, 0)
+    )
+    doing = f"{accepted:,} accepted, {repeated:,} repeated, {refused:,} refused in the last hours"
+    waiting = page.waiting
+    doing += f"; {amount(waiting.retrying)} being retried, by itself" if waiting.retrying != 0 else ""
+    doing += f"; held back: {page.held}" if page.held else ""
+    if not found:
+        return "webhook", "fine", "", f"{amount(waiting.pending)} pending; {doing}", ""
+    return _troubled("webhook", "webhooks", found, doing)
 
 
 def _troubled(mode: str, app: str, found: list[Trouble], doing: str) -> Line:

@@ -21,7 +21,7 @@ from integrations.db.webhook_channels import is_channel
 from integrations.db.webhook_ingress import Deliveries, Delivery
 from integrations.db.webhook_secrets import OpenChannel
 from integrations.domain.errors import NotReadyError
-from integrations.domain.webhook import Reason
+from integrations.domain.webhook import Reason, digest_window
 from integrations.providers.catalog import Catalog
 from integrations.providers.entry import Webhook
 from integrations.providers.webhooks.arrived import Arrived, Greeting, RefusedError
@@ -63,6 +63,7 @@ class Ingress:
         self, catalog: Catalog, channels: OpenChannels, deliveries: Deliveries, refusals: Refusals, base_url: str
     ) -> None:
         self._webhooks = {each.id: each.webhook for each in catalog if each.webhook is not None}
+        self._windows = {each.id: digest_window(each.redelivery_horizon) for each in catalog}
         self._channels = channels
         self._deliveries = deliveries
         self._refusals = refusals
@@ -127,6 +128,7 @@ class Ingress:
             body=body,
             sent_at=told.sent_at,
             wait=window if window and waits else _AT_ONCE,
+            window=self._windows[provider_id],
         )
         return _OK, Outcome.ACCEPTED if await self._deliveries.record(delivery) else Outcome.DUPLICATE, None
 

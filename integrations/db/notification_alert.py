@@ -1,12 +1,12 @@
-"""The alert that messages are given up: an event like any other, in the transaction that counted."""
+"""The alert that messages or webhooks are given up: an event like any other, in the transaction that counted."""
 
 from typing import Final
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.outbox import enqueue_apart
-from integrations.domain.notification_alert import EVENT, EVERY, DeadLetters, alert
+from integrations.domain.notification_alert import EVENT, EVERY, WEBHOOKS, DeadLetters, alert
 
 _TOLD: Final = text("""
 SELECT now() AS now, (SELECT occurred_at FROM service_lifecycle_outbox
@@ -21,23 +21,40 @@ WHERE item.status = 'dead' AND event.name <> :event GROUP BY 1, 2
 """)
 
 
+_DEAD_WEBHOOKS: Final = text("""
+SELECT provider_id || '/' || channel AS channel, cause, count(*) AS dead, min(failed_at) AS since,
+  count(*) FILTER (WHERE failed_at > coalesce(cast(:told_at AS timestamptz), '-infinity')) AS more
+FROM service_webhook_deliveries WHERE status = 'dead' GROUP BY 1, 2
+""")
+
+
 async def raised(session: AsyncSession) -> bool:
-    """Tell operators when more was given up since they were told. Whether that was so."""
-    known = (await session.execute(_TOLD, {"event": EVENT})).one()
+    """Tell operators when more messages were given up since they were told. Whether that was so."""
+    return await _raised(session, EVENT, _DEAD)
+
+
+async def raised_of_webhooks(session: AsyncSession) -> bool:
+    """The same of webhook deliveries."""
+    return await _raised(session, WEBHOOKS, _DEAD_WEBHOOKS)
+
+
+async def _raised(session: AsyncSession, event: str, dead: TextClause) -> bool:
+    known = (await session.execute(_TOLD, {"event": event})).one()
     if known.told_at is not None and known.now - known.told_at < EVERY:
         return False
-    rows = await session.execute(_DEAD, {"event": EVENT, "told_at": known.told_at})
+    values = {"event": event, "told_at": known.told_at}
+    rows = await session.execute(dead, {name: values[name] for name in dead.compile().params})
     found = [DeadLetters(**row) for row in rows.mappings()]
-    due = alert(found, known.told_at, known.now)
+    due = alert(found, known.told_at, known.now, event)
     if due is None:
         return False
     return await enqueue_apart(
         session,
         due.event_id,
-        EVENT,
+        event,
         dict(due.payload),
         provider_id="runbook",
         scope_type="org",
         scope_id="operators",
-        order_key=EVENT,
+        order_key=event,
     )

@@ -66,6 +66,8 @@ class Delivery:
     sent_at: datetime | None
     wait: timedelta
     """Until it is due."""
+    window: timedelta = DIGEST_WINDOW
+    """In which a body without an id stands for one delivery."""
 
 
 class Deliveries:
@@ -96,7 +98,7 @@ class Deliveries:
         )
         async with self._pool.acquire(timeout=_SOON) as connection:
             if delivery.identity is Identity.DIGEST:
-                fresh = await connection.fetchval(_INSERT_DIGEST, *row, DIGEST_WINDOW, timeout=_SOON)
+                fresh = await connection.fetchval(_INSERT_DIGEST, *row, delivery.window, timeout=_SOON)
             else:
                 fresh = await connection.fetchval(_INSERT, *row, timeout=_SOON)
             if not fresh:

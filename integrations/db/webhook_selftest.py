@@ -9,13 +9,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from integrations.db.webhook_tables import WebhookChannel
 from integrations.domain.webhook_channel import Channel
 
-_ACCEPTED: Final = "secret.state = 'live' AND (secret.ends_at IS NULL OR secret.ends_at > now())"
-_CHANNELS: Final = text(f"""
-SELECT provider_id AS provider, channel, connection_id, made_at, tested_hash, tested_at, tested, coalesce((
+_SECRETS: Final = """
+coalesce((
     SELECT jsonb_agg(jsonb_build_object('version', version, 'made_at', made_at, 'ends_at', ends_at)
       ORDER BY version DESC)
     FROM service_webhook_secrets AS secret
-    WHERE secret.provider_id = known.provider_id AND secret.channel = known.channel AND {_ACCEPTED}), '[]') AS secrets
+    WHERE secret.provider_id = known.provider_id AND secret.channel = known.channel AND secret.state = 'live'
+      AND {which}), '[]')
+"""
+_CHANNELS: Final = text(f"""
+SELECT provider_id AS provider, channel, connection_id, made_at, tested_hash, tested_at, tested,
+  {_SECRETS.format(which="(secret.ends_at IS NULL OR secret.ends_at > now())")} AS secrets,
+  {_SECRETS.format(which="secret.ends_at <= now()")} AS overdue
 FROM service_webhook_channels AS known ORDER BY provider_id, channel
 """)  # noqa: S608 - ours
 

@@ -41,9 +41,9 @@ SELECT
   (SELECT min(failed_at) FROM service_webhook_deliveries WHERE status = 'dead') AS dead_since
 """)
 _BROKEN: Final = text("""
-SELECT hold.destination AS reaction, hold.since,
+SELECT DISTINCT ON (destination) hold.destination AS reaction, hold.since,
   coalesce((SELECT cause FROM service_webhook_deliveries AS item WHERE item.id = hold.item_id), '') AS cause
-FROM service_ledger_holds AS hold WHERE ledger = 'webhooks' AND released_at IS NULL ORDER BY since
+FROM service_ledger_holds AS hold WHERE ledger = 'webhooks' AND released_at IS NULL ORDER BY destination, since
 """)
 # The day's deliveries are a range of their ids.
 _HOURS: Final = text("""

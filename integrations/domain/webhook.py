@@ -25,7 +25,7 @@ RETRYING: Final = Retrying(attempts=8)
 KEPT: Final = timedelta(days=30)
 """What is settled is forgotten after that: longer than any provider goes on repeating."""
 DIGEST_WINDOW: Final = timedelta(hours=24)
-"""Where a provider sends no id, the same body within this is the same delivery."""
+"""Where a provider sends no id, the same body within this is the same delivery; for longer where it repeats longer."""
 SELF_TEST_HEADER: Final = "x-runbook-self-test"
 
 
@@ -75,6 +75,11 @@ class Reaction(StrEnum):
 
 Reactions = Mapping[str, Mapping[str, Reaction]]
 """By provider and event, as the catalog says. What is not there is `EVENT`."""
+
+
+def digest_window(horizon: timedelta | None) -> timedelta:
+    """How long a body stands for one delivery. `horizon`: how long its provider goes on repeating one, if known."""
+    return max(DIGEST_WINDOW, horizon or timedelta())
 
 
 def part_of(provider_id: str, channel: str, delivery_id: str, resource: str = "") -> int:

@@ -4,6 +4,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from pydantic import Field
+
 from integrations.domain.message import Message
 
 
@@ -23,6 +25,8 @@ class Channel(Message):
     made_at: datetime
     secrets: list[Secret]
     """The live ones, the newest first."""
+    overdue: list[Secret] = Field(default_factory=list)
+    """No more accepted, and not forgotten yet."""
     tested_hash: str | None
     tested_at: datetime | None
     tested: dict[str, Any] | None

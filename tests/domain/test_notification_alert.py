@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from integrations.domain.notification_alert import DeadLetters, alert
+from integrations.domain.notification_alert import EVENT, WEBHOOKS, DeadLetters, alert
 
 NOW = datetime(2026, 11, 25, 20, 30, tzinfo=UTC)
 
@@ -53,3 +53,11 @@ class TestAnAlert:
         assert len(ids) == 1
         assert next_hour is not None
         assert next_hour.event_id not in ids
+
+    def test_of_webhooks_is_another_event_in_the_same_hour(self) -> None:
+        messages, webhooks = (alert([letters()], None, NOW, event) for event in (EVENT, WEBHOOKS))
+
+        assert messages is not None
+        assert webhooks is not None
+        assert messages.event_id != webhooks.event_id
+        assert alert([letters()], None, NOW + timedelta(minutes=10), WEBHOOKS) == webhooks

@@ -59,6 +59,7 @@ class TestTheBuiltInDefinitions:
             "outage_closed": ("operators.primary", ("provider.outage_closed",)),
             "recovered": ("owner", ("provider.recovered",)),
             "dead_letters": ("operators.primary", ("notification.dead_letters",)),
+            "dead_webhooks": ("operators.primary", ("webhook.dead_letters",)),
             "incident_assigned": ("operators.primary", ("incident.assigned",)),
         }
 

@@ -1,5 +1,6 @@
 """Webhooks as an operator looks at them: with a database, and neither Temporal nor a worker."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -8,8 +9,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from integrations.db.session import Sessions
+from integrations.db.vault import Vault
 from integrations.domain.ledger import Failure
 from starters.embedded.ports import free_port
+from tests.factories import add_channel
 from tests.outbox.plans import made
 from tests.starters.conftest import Ran, Runbook, run
 from tests.webhook.given import CAUSE, add
@@ -150,3 +153,63 @@ class TestShow:
 
         assert found.code == 1
         assert f"there is no delivery {NOBODY}" in found.err
+
+
+class TestAudit:
+    async def test_finds_what_does_not_hold_and_says_what_a_window_costs(
+        self, engine: AsyncEngine, sessions: Sessions, vault: Vault, runbook: Runbook
+    ) -> None:
+        await add_channel(sessions, vault, "github", secret=b"It's a secret to nobody here")
+        await add(engine, 5, "delivered")
+        await execute(engine, "UPDATE service_webhook_secrets SET made_at = now() - interval '366 days'")
+
+        found = runbook("webhooks", "audit", "--json")
+
+        assert found.code == 1
+        told = found.json
+        assert [each["what"] for each in told["findings"]] == [
+            "github/app: secret 1 is 366 days old, and 365 are allowed",
+            "github/app was never tested",
+        ]
+        [horizon] = told["horizons"]
+        assert (horizon["provider"], horizon["identity"], horizon["window"]) == ("github", "id", "P30D")
+        assert horizon["cost"] == 30 * horizon["per_day"] > 0
+        assert (told["ledger"], told["illegal"]) == ("", {})
+        words = runbook("webhooks", "audit", RUNBOOK_WEBHOOK_SECRET_AGE="400d").out
+        assert "A delivery was inserted and rolled back: fine" in words
+        assert "days old" not in words
+        assert "It's a secret" not in found.out + words
+
+    async def test_of_what_holds_ends_well(self, runbook: Runbook) -> None:
+        found = runbook("webhooks", "audit")
+
+        assert found.code == 0
+        assert "Nothing was found." in found.out
+
+    async def test_a_window_that_is_shorter_than_a_provider_repeats_is_a_finding(
+        self, sessions: Sessions, vault: Vault, engine: AsyncEngine, runbook: Runbook
+    ) -> None:
+        await add_channel(sessions, vault, "stripe")
+        await execute(engine, "UPDATE service_webhook_channels SET tested_at = now()")
+
+        found = runbook("webhooks", "audit", "--json", RUNBOOK_WEBHOOKS_KEPT="1d")
+
+        assert [each["what"] for each in found.json["findings"]] == [
+            "stripe repeats for 3 d, and a repeat is known for 1 d: later ones are handled twice"
+        ]
+
+
+class TestChannels:
+    async def test_are_listed_with_their_address_and_no_secret(
+        self, sessions: Sessions, vault: Vault, runbook: Runbook
+    ) -> None:
+        assert "runbook connections webhook-secret" in runbook("webhooks", "channels").out
+        await add_channel(sessions, vault, "github", secret=b"It's a secret to nobody here")
+
+        found = runbook("webhooks", "channels", "--json", RUNBOOK_WEB_URL="https://hooks.acme.example/")
+
+        [channel] = found.json
+        assert channel["address"] == "https://hooks.acme.example/webhooks/github/app"
+        assert [each["version"] for each in channel["secrets"]] == [1]
+        assert "It's a secret" not in found.out
+        assert "1 (made 0 s ago)" in re.sub(r"made \d+ s", "made 0 s", runbook("webhooks", "channels").out)

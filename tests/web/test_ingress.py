@@ -20,7 +20,7 @@ from integrations.domain.webhook import DIGEST_WINDOW, Reason
 from tests.factories import add_channel, every
 from tests.web.conftest import Site
 from tests.web.test_headers import EVERYWHERE
-from tests.web.vendor import HUB, SECRET, XERO, Vendor
+from tests.web.vendor import HUB, SECRET, XERO, Vendor, hub
 
 ACCEPTED, DUPLICATE, REJECTED = ({"status": word} for word in ("accepted", "duplicate", "rejected"))
 
@@ -213,6 +213,19 @@ class TestADeliveryWithoutAnId:
         assert (first, len(rows), len(await every(sessions, WebhookRepeat))) == (2, 3, 5)
         assert {row.identity for row in rows} == {"digest"}
         assert same[0].delivery_id == f"{same[1].delivery_id}@{same[0].position}"
+
+    async def test_is_known_for_as_long_as_its_provider_repeats_it(
+        self, vendor: Vendor, sessions: Sessions, vault: Vault, engine: AsyncEngine
+    ) -> None:
+        """Meta does so for 36 hours."""
+        await add_channel(sessions, vault, "facebook", secret=HUB)
+        headers = hub(b"{}", HUB)
+        for hours in (0, 35, 37):
+            await change(engine, f"received_at = now() - interval '{hours} h'")
+            answer = await vendor.browser.post("/webhooks/facebook/app", content=b"{}", headers=headers)
+            assert answer.json() == (DUPLICATE if hours == 35 else ACCEPTED)
+
+        assert len(await every(sessions, WebhookDelivery)) == 2
 
     async def test_is_answered_without_a_body_where_the_provider_wants_none(self, vendor: Vendor) -> None:
         body = b'{"events": [{"eventCategory": "INVOICE"}]}'

@@ -1,0 +1,74 @@
+"""Webhooks end to end, by commands: a channel, its self-test through the running web app, a replay by the worker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.starters.conftest import Account, Runbook
+from tests.starters.running import Running
+from tests.webhook.given import CAUSE, add
+
+
+@pytest_asyncio.fixture
+async def engine(running: Running) -> AsyncIterator[AsyncEngine]:
+    """The stack's, whose webhooks are gone afterwards."""
+    async with running.platform.sessions() as session:
+        engine: Any = session.bind
+    yield engine
+    async with engine.begin() as connection:
+        for table in ("deliveries", "repeats", "refusals", "secrets", "channels"):
+            await connection.execute(text(f"DELETE FROM service_webhook_{table}"))
+
+
+async def test_a_new_channel_tests_itself_and_holds(connected: Account, engine: AsyncEngine, runbook: Runbook) -> None:
+    made = runbook("connections", "webhook-secret", str(connected.id), "--channel", "app", "--generate")
+    assert made.code == 0, made.err
+
+    tested = runbook("webhooks", "self-test", "simulator", "app")
+
+    assert (tested.code, tested.out) == (
+        0,
+        "✔ tampered: refused (401)\n✔ stale: refused (401)\n✔ valid: accepted\n✔ duplicate: duplicate\n",
+    )
+    handled: list[Any] = []
+    async with asyncio.timeout(20):
+        while not handled:
+            async with engine.begin() as connection:
+                sql = "SELECT event, handled_as FROM service_webhook_deliveries WHERE status = 'delivered'"
+                handled = [tuple(row) for row in await connection.execute(text(sql))]
+            await asyncio.sleep(0.1)
+    assert handled == [("runbook-self-test", "self test")]
+    audited = runbook("webhooks", "audit", "--json")
+    assert (audited.code, audited.json["findings"]) == (0, [])
+    assert [each["address"].rpartition("/webhooks/")[2] for each in runbook("webhooks", "channels", "--json").json] == [
+        "simulator/app"
+    ]
+
+
+@pytest.mark.usefixtures("engine")
+def test_of_no_channel_says_so(runbook: Runbook) -> None:
+    found = runbook("webhooks", "self-test", "simulator", "nobody")
+
+    assert found.code == 1
+    assert "there is no channel simulator/nobody: runbook webhooks channels lists them" in found.err
+
+
+async def test_what_is_dead_is_replayed_once_and_its_event_says_so(engine: AsyncEngine, runbook: Runbook) -> None:
+    await add(engine, 12, "dead", provider_id="'simulator'", event="'note.changed'", part="i % 16")
+    assert runbook("webhooks", "status").code == 1
+
+    outcome = runbook("webhooks", "replay", "--cause", CAUSE.fingerprint, "--yes", "--json")
+
+    assert outcome.code == 0, outcome.err
+    assert (outcome.json["delivered"], outcome.json["dead"], outcome.json["skipped"]) == (12, 0, 0)
+    async with engine.begin() as connection:
+        sql = "SELECT payload FROM service_lifecycle_outbox WHERE name = 'webhook.received'"
+        events = [row.payload for row in await connection.execute(text(sql))]
+    assert len(events) == 12
+    assert all(event["replay"] is True for event in events)
+    assert runbook("webhooks", "dead").out == "Nothing is dead.\n"
