@@ -22,6 +22,7 @@ from bench import (
     reauth_start,
     refresh,
     refresh_recording,
+    webhook,
 )
 from bench.neighbours import Neighbours
 from bench.result import Result, tell
@@ -42,6 +43,8 @@ BENCHMARKS: Final[Mapping[str, tuple[Benchmark, int]]] = {
     "notification.send": (notification.send, 2 * notification.TURNS * notification.SENT),
     "notification.flaky": (notification.flaky, 3 * notification.TURNS * notification.FLAKY),
     "refresh.recording": (refresh_recording.cost, 2 * refresh_recording.TURNS * refresh_recording.CALLS),
+    "webhook.ingress": (webhook.ingress, 4 * webhook.TURNS * webhook.SENT),
+    "webhook.million": (webhook.million, 4 * webhook.TURNS * webhook.SENT),
 }
 RESULTS: Final = Path(__file__).with_name("results.json")
 WRONG_USAGE: Final = 2

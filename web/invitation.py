@@ -22,7 +22,8 @@ _BROWSER: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 DECLINED: Final = "you declined"
 
 
-@router.api_route("/reconsent/{token}", methods=["GET", "HEAD"])
+@router.get("/reconsent/{token}")
+@router.head("/reconsent/{token}", include_in_schema=False)
 async def show(request: Request, token: str) -> Response:
     """Who asks for what, and why. Opening it changes nothing, so a mail scanner may open it too."""
     parts = platform(request)
@@ -81,7 +82,8 @@ async def go(request: Request, token: str) -> Response:
     return answer
 
 
-@router.api_route("/reconsent/{token}/status", methods=["GET", "HEAD"])
+@router.get("/reconsent/{token}/status")
+@router.head("/reconsent/{token}/status", include_in_schema=False)
 async def status(request: Request, token: str) -> Response:
     """Where the consent stands. Reloads itself until there is an end to tell."""
     parts = platform(request)

@@ -17,7 +17,11 @@ _ANSWERS: Final = {
     "503": "Not written down: to be sent again.",
 }
 _PARAMETERS: Final = [
-    {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in ("provider_id", "channel")
+    {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": pattern}}
+    for name, pattern in (
+        ("provider_id", r"^[a-z0-9][a-z0-9_\-]{0,62}$"),
+        ("channel", r"^[A-Za-z0-9][A-Za-z0-9._\-]{0,99}$"),
+    )
 ]
 
 

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.types import ASGIApp
 
 from integrations import observability, settings, temporal
 from integrations.db import binding, keys
@@ -62,8 +62,8 @@ class _Server(uvicorn.Server):
 async def serve(config: Settings) -> None:
     """Both ports, until a signal. The private one answers for as long as something is under way on the public one."""
     async with platform(config) as parts:
-        public = _Server(_served(create_app(parts), config.web_host, config.web_port))
-        private = _Server(_served(create_private_app(parts), config.web_private_host, config.web_private_port))
+        public = _Server(served(create_app(parts), config.web_host, config.web_port))
+        private = _Server(served(create_private_app(parts), config.web_private_host, config.web_private_port))
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, public.handle_exit, number, None)
         beside = asyncio.create_task(private.serve())
@@ -75,7 +75,8 @@ async def serve(config: Settings) -> None:
             await beside
 
 
-def _served(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+def served(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
+    """How an app is served here."""
     # No access log: its lines would hold invitation links and codes. The app logs routes instead of addresses.
     return uvicorn.Config(
         app,

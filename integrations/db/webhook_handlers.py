@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,6 +28,8 @@ from integrations.domain.webhook import SELF_TEST_HEADER, Reaction, Reactions
 from integrations.domain.webhook_selftest import is_marked
 
 ACTOR: Final = "webhook"
+_CLOCKS: Final = timedelta(seconds=5)
+"""Providers sign whole seconds, by clocks of their own: what came so soon after a notice was there before it."""
 COLUMNS: Final = (
     "id, position, provider_id, channel, delivery_id, event, resource, account, received_at, sent_at, due_at, "
     f"headers ->> '{SELF_TEST_HEADER}' AS mark"
@@ -183,7 +186,7 @@ async def _uninstalled(session: AsyncSession, row: Row[Any], connection: Connect
 
 def _is_newer(active: Credential | None, row: Row[Any]) -> bool:
     """Did the credential come after the notice? Then that speaks of an earlier consent: it came late, or once more."""
-    noticed = row.sent_at or row.received_at
+    noticed = (row.sent_at or row.received_at) + _CLOCKS
     return active is not None and active.activated_at is not None and active.activated_at > noticed
 
 

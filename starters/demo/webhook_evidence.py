@@ -56,8 +56,9 @@ async def webhooks_once(scene: Scene, distinct: int, repeats: int) -> Check:
             "each for its own reason": refused.keys() >= FORGERIES,
         },
         f"simulator: {sent['deliveries']} sent with {sent['webhook_ids']} ids, answered {_counted(sent['statuses'])}, "
-        f"and {forged['deliveries']} forged ones, answered {_counted(forged['statuses'])}; database: {len(taken)} "
-        f"rows, {repeated} duplicates, {len(told)} events ({missing} missing, {twice} twice); refused: {_counted(refused)}",
+        f"and {forged['deliveries']} forged ones, answered {_counted(forged['statuses'])}; "
+        f"database: {len(taken)} rows, {repeated} duplicates, {len(told)} events ({missing} missing, {twice} twice); "
+        f"refused: {_counted(refused)}",
     )
 
 

@@ -447,6 +447,7 @@ SCENARIOS: Final[dict[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]
     "ReconcileWorkflow/swept_with_what_is_old": swept,
     "ReconcileWorkflow/swept_with_brakes": swept,
     "ReconcileWorkflow/swept_with_webhooks": swept,
+    "ReconcileWorkflow/swept_with_self_tests": swept,
     "KeysReencryptWorkflow/reencrypted": reencrypted,
     "ReplayWorkflow/paused": paused,
     "ReplayWorkflow/stopped": stopped,

@@ -90,6 +90,17 @@ class TestARevocation:
         assert (await delivery(sessions, given)).handled_as == f"revoked: {STALE}"
         assert await due_now(sessions) == [mine.id]
 
+    async def test_that_was_signed_in_the_second_of_the_consent_is_believed(
+        self, engine: AsyncEngine, sessions: Sessions, vault: Vault, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        mine = await add_connection(sessions, provider_id="github")
+        await add_credential(sessions, vault, mine.id)
+        await add(engine, event="'revoked'", account="'acct_ada'", sent_at="date_trunc('second', now())")
+
+        await flow.batch(owner, 0, 100)
+
+        assert [row.connection_id for row in await every(sessions, GrantEvent)] == [mine.id]
+
     @pytest.mark.parametrize("status", ["pending_reauth", "disconnected"])
     async def test_of_what_is_blocked_already_is_nothing_new(
         self, engine: AsyncEngine, sessions: Sessions, vault: Vault, owner: AsyncConnection, flow: Flow, status: str

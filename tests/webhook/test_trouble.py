@@ -130,9 +130,7 @@ class TestAnAttempt:
     ) -> None:
         mine = await add_connection(sessions, provider_id="github")
         await add_credential(sessions, vault, mine.id)
-        [given] = await add(
-            engine, status="retrying", event="'revoked'", account="'acct_ada'", received_at="now() + interval '1 s'"
-        )
+        [given] = await add(engine, status="retrying", event="'revoked'", account="'acct_ada'")
 
         await tried(steps, client, given)
 
@@ -228,6 +226,27 @@ class TestADrain:
         ended = await asyncio.gather(*drains)
 
         assert sum(each.items for each in ended) == 31
+
+    async def test_takes_away_what_ended_the_process_each_time(
+        self, engine: AsyncEngine, sessions: Sessions, client: Client, steps: WebhookActivities
+    ) -> None:
+        [before, deadly] = await add(engine, 2, resource="'file-1'")
+        killed = "INSERT INTO service_dispatchers (ledger, number, worker, parts, running, batch, suspect, started_at, "
+        killed += "seen_at) VALUES ('webhooks', 0, 'killed', '{0}', true, 1, :id, now(), now()) RETURNING 1"
+        await rows(engine, killed, id=deadly)
+        environment = ActivityEnvironment(client=client)
+
+        draining = asyncio.create_task(environment.run(steps.drain, DispatchRequest(number=0)))
+        async with asyncio.timeout(20):
+            while not await is_running(client, f"webhook:github:{deadly}"):
+                await asyncio.sleep(0.05)
+        environment.worker_shutdown()
+        await draining
+
+        row = await delivery(sessions, deadly)
+        assert (row.status, (row.cause or "").partition(":")[0]) == ("retrying", "Crash")
+        # It stays the last change of its resource.
+        assert (await delivery(sessions, before)).folded_into == deadly
 
 
 class TestReconcile:

@@ -7,6 +7,7 @@ from temporalio import activity
 from activities.reconcile import Reconciled
 from activities.reconcile_webhooks import ReconcileWebhooksActivities
 from activities.webhook import WebhookActivities
+from activities.webhook_selftest import WebhookSelfTestActivities
 from integrations.domain.outbox import DispatchRequest, Drained
 from integrations.domain.webhook import Handled, HandleStep
 
@@ -49,3 +50,12 @@ class FakeReconcileWebhooks(ReconcileWebhooksActivities):
     @activity.defn(name="reconcile.webhooks")
     async def webhooks(self) -> Reconciled:
         return Reconciled(webhook_deliveries=5, holds=1)
+
+
+class FakeSelfTests(WebhookSelfTestActivities):
+    def __init__(self) -> None:
+        pass
+
+    @activity.defn(name="reconcile.webhook_self_tests")
+    async def self_tests(self) -> Reconciled:
+        return Reconciled(self_tests=6)

@@ -60,7 +60,7 @@ from integrations.domain.refresh import Chunk, ChunkStep, Refresh, Refreshed, Re
 from integrations.domain.verdict import Meaning
 from tests.workflows.fake_outage import FakeOutage
 from tests.workflows.fake_replay import FakeReplay
-from tests.workflows.fake_webhook import FakeReconcileWebhooks, FakeWebhook
+from tests.workflows.fake_webhook import FakeReconcileWebhooks, FakeSelfTests, FakeWebhook
 from worker.wiring import CORE_WORKFLOWS, NOTIFY_WORKFLOWS
 from workflows.queues import DRAIN, NOTIFY, WORKFLOWS, provider_queue
 
@@ -494,6 +494,7 @@ async def workers(
                     reconcile.old,
                     FakeReconcileBrakes().mitigations,
                     FakeReconcileWebhooks().webhooks,
+                    FakeSelfTests().self_tests,
                     keys.left,
                     keys.reencrypt,
                     outbox.deliver,

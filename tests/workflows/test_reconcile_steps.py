@@ -15,7 +15,7 @@ from tests.workflows.fakes import FakeReconcile, workers
 from workflows.queues import WORKFLOWS
 from workflows.reconcile import ReconcileWorkflow
 
-STEPS = ["mitigations", "reauth", "outbox", "notifications", "webhooks", "old"]
+STEPS = ["mitigations", "reauth", "outbox", "notifications", "webhooks", "old", "webhook-self-tests"]
 
 
 class InTrouble(FakeReconcile):
@@ -57,7 +57,16 @@ async def test_brakes_are_looked_at_first_and_all_is_counted(time_skipping: Work
 
     assert await steps(client, name) == STEPS
     assert found == Reconciled(
-        lifecycles=1, deliveries=2, holds=3, messages=3, alerts=1, webhook_deliveries=5, calls=4, outages=1, queues=2
+        lifecycles=1,
+        deliveries=2,
+        holds=3,
+        messages=3,
+        alerts=1,
+        webhook_deliveries=5,
+        self_tests=6,
+        calls=4,
+        outages=1,
+        queues=2,
     )
 
 
