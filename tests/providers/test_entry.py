@@ -124,6 +124,7 @@ class TestAMistake:
                 "providers.acme.webhook.delivery_id.1: 'body.id' is no place: it is a header's name, or \"body:\" and",
             ),
             (ACME + 'event = ["X-Event+"]', "providers.acme.webhook.event.0: 'X-Event+' is no place"),
+            (ACME + 'account = ["body:all.*"]', "providers.acme.webhook.account.0: 'body:all.*' is no place"),
             (ACME + 'account = ["body:"]', "providers.acme.webhook.account.0: 'body:' is no place"),
             (ACME + 'coalesce = "5s"', "providers.acme.webhook: coalesce needs resource = "),
             (

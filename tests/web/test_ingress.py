@@ -205,12 +205,14 @@ class TestADeliveryWithoutAnId:
         first = len(await every(sessions, WebhookDelivery))
         await change(engine, f"received_at = now() - interval '{DIGEST_WINDOW.total_seconds() + 1} s'")
 
-        await asyncio.gather(*(vendor.xero(body) for _ in range(5)))
+        await vendor.xero(body)
+        again = len(await every(sessions, WebhookDelivery))
+        await asyncio.gather(*(vendor.xero(body) for _ in range(4)))
 
         rows = sorted(await every(sessions, WebhookDelivery), key=lambda row: row.position)
         same = [row for row in rows if row.body == body]
         assert [answer.status_code for answer in answers] == [200] * 3
-        assert (first, len(rows), len(await every(sessions, WebhookRepeat))) == (2, 3, 5)
+        assert (first, again, len(rows), len(await every(sessions, WebhookRepeat))) == (2, 3, 3, 5)
         assert {row.identity for row in rows} == {"digest"}
         assert same[0].delivery_id == f"{same[1].delivery_id}@{same[0].position}"
 

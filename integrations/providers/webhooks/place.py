@@ -1,6 +1,7 @@
 """Where a request says something: a header's name, or `body:` and a dotted place of its JSON.
 
-Several with `+` between them are one value, their texts joined by dots; without one of them there is none.
+A `*` in it is the first of a list that says something there. Several places with `+` between them are one value, their
+texts joined by dots; without one of them there is none.
 """
 
 import json
@@ -14,7 +15,7 @@ from integrations.domain.answer import value_at
 from integrations.providers.webhooks.arrived import Arrived
 
 _BODY: Final = "body:"
-_PART: Final = re.compile(r"[A-Za-z0-9_\-]+|body:[^.+\s]+(\.[^.+\s]+)*")
+_PART: Final = re.compile(r"[A-Za-z0-9_\-]+|body:([^.+\s]+\.)*(?!\*)[^.+\s]+")
 _LONGEST: Final = 200
 
 
@@ -44,8 +45,7 @@ class Words:
 
     def _part(self, part: str) -> str:
         if part.startswith(_BODY):
-            found = value_at(self.json, part.removeprefix(_BODY))
-            return str(found).strip() if isinstance(found, str | int) and not isinstance(found, bool) else ""
+            return _in(self.json, part.removeprefix(_BODY))
         wanted = part.lower().encode()
         values = [value for name, value in self._arrived.headers if name == wanted]
         # One character for each byte: different bytes stay different. Of two headers neither is believed.
@@ -55,6 +55,14 @@ class Words:
     def json(self) -> Any:
         """The body as JSON; None for what is none, or is nested deeper than can be read."""
         return parsed(self._arrived.body)
+
+
+def _in(body: object, place: str) -> str:
+    of_all, star, of_each = f".{place}".partition(".*.")
+    found = value_at(body, of_all[1:]) if of_all else body
+    if star:
+        return next((said for each in found if (said := _in(each, of_each))), "") if isinstance(found, list) else ""
+    return str(found).strip() if isinstance(found, str | int) and not isinstance(found, bool) else ""
 
 
 def parsed(body: bytes) -> Any:

@@ -126,11 +126,11 @@ def _raw(headers: dict[str, str]) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def _put(tree: Any, steps: list[str], value: str) -> Any:
-    """JSON with a value at a dotted place, a number being a list's index. Only first items are ever asked for."""
+    """JSON with a value at a dotted place, where a number or `*` is a list's. Only first items are ever asked for."""
     if not steps:
         return value
     step, rest = steps[0], steps[1:]
-    if step.isdigit():
+    if step.isdigit() or step == "*":
         items = tree if isinstance(tree, list) else []
         return [_put(items[0] if items else {}, rest, value)]
     fields = tree if isinstance(tree, dict) else {}

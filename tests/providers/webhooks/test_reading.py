@@ -50,6 +50,25 @@ def test_without_an_id_the_body_is_the_identity_and_never_the_signature() -> Non
     assert told({"a": 2}, X_Acme_Signature="one").delivery_id != first.delivery_id
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ([{"events": []}, {"events": [{}, {"id": 7}]}, {"events": [{"id": 8}]}], "7"),
+        ([{"events": 5}], ""),
+        ({"0": {"events": [{"id": 7}]}}, ""),
+        ([], ""),
+    ],
+)
+def test_a_star_is_the_first_of_a_list_that_says_something(body: Any, said: str) -> None:
+    assert told({"all": body}, ENTRY.model_copy(update={"account": ("body:all.*.events.*.id",)})).account == said
+
+
+def test_a_star_may_stand_for_the_whole_body() -> None:
+    webhook = ENTRY.model_copy(update={"account": ("body:*.account",)})
+    assert told([{}, {"account": 7}], webhook).account == "7"
+    assert told({"account": 7}, webhook).account == ""
+
+
 @pytest.mark.parametrize("odd", ["a\0b", "a\nb", "\ud800", "é" * 201, "x" * 10_000, "\x80"])
 def test_an_odd_id_is_told_by_its_digest(odd: str) -> None:
     found = told({"id": odd}).delivery_id

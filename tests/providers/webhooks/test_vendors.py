@@ -99,7 +99,14 @@ def told(provider_id: str, body: Any = None, headers: dict[str, str] | None = No
             Reaction.REAUTHORIZE,
             "",
         ),
-        ("microsoft", {}, {"value": [{"lifecycleEvent": "missed"}]}, "missed", Reaction.MISSED, ""),
+        (
+            "microsoft",
+            {},
+            {"value": [{"changeType": "updated"}, {"lifecycleEvent": "missed"}]},
+            "missed",
+            Reaction.MISSED,
+            "",
+        ),
         (
             "microsoft",
             {},
