@@ -33,7 +33,7 @@ SLACK = b"slack secret"
 PATH = b"/webhooks/simulator/app"
 REFUSALS = {400, 401, 404, 405, 413, 414, 431}
 HYPOTHESIS = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 MEGABYTE = 2**20
 ENDLESS = wire(PATH, b"", [(b"Transfer-Encoding", b"chunked")]).replace(b"Connection: close\r\n", b"")
@@ -266,7 +266,7 @@ class TestTheDocumentedApi:
         seen = set[tuple[str, str, int]]()
 
         def search(operation: Any, mode: GenerationMode) -> None:
-            @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+            @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None)
             @given(case=operation.as_strategy(generation_mode=mode))
             def calls(case: Any) -> None:
                 if mode is GenerationMode.POSITIVE and "channel" in case.path_parameters:
