@@ -52,7 +52,8 @@ UPDATE service_webhook_deliveries SET status = 'pending', due_at = now() + inter
 WHERE id = ANY(:ids) AND status = :before
 """)
 _BURY: Final = text("""
-UPDATE service_webhook_deliveries SET status = 'dead', settled_at = now(), lease_until = NULL
+UPDATE service_webhook_deliveries SET status = 'dead', settled_at = now(), lease_until = NULL,
+  attempts = greatest(attempts, cast(:tried AS smallint))
 WHERE id = :id AND status = 'retrying' RETURNING cause, attempts
 """)
 
@@ -142,9 +143,12 @@ class Buried:
     attempts: int
 
 
-async def bury(run: Executor, delivery_id: UUID) -> Buried | None:
-    """Give a `retrying` delivery up, and let what waited for it go on. None when it was settled before."""
-    row = (await run.execute(_BURY, {"id": delivery_id})).one_or_none()
+async def bury(run: Executor, delivery_id: UUID, tried: int) -> Buried | None:
+    """Give a `retrying` delivery up, and let what waited for it go on. None when it was settled before.
+
+    `tried`: how often, which the row does not know of attempts that ended the process.
+    """
+    row = (await run.execute(_BURY, {"id": delivery_id, "tried": tried})).one_or_none()
     if row is None:
         return None
     await release(run, delivery_id)

@@ -40,7 +40,7 @@ class FakeWebhook(WebhookActivities):
     @activity.defn(name="webhook.bury")
     async def bury(self, step: HandleStep) -> Handled:
         self.buried += 1
-        return Handled(status="dead", attempts=step.tried + self.tried, cause="it is refused")
+        return Handled(status="dead", attempts=step.tried, cause="it is refused")
 
 
 class FakeReconcileWebhooks(ReconcileWebhooksActivities):
