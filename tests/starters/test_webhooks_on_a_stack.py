@@ -4,13 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.client import WorkflowExecutionStatus
 
+from integrations.db import connections
+from integrations.db.vault import Vault
+from tests.factories import add_channel
 from tests.starters.conftest import Account, Runbook
 from tests.starters.running import Running
+from tests.web.vendor import SECRET, Vendor
 from tests.webhook.given import CAUSE, add
 
 
@@ -48,6 +54,26 @@ async def test_a_new_channel_tests_itself_and_holds(connected: Account, engine: 
     assert [each["address"].rpartition("/webhooks/")[2] for each in runbook("webhooks", "channels", "--json").json] == [
         "simulator/app"
     ]
+
+
+@pytest.mark.usefixtures("engine")
+async def test_a_signed_revocation_opens_the_lifecycle_and_a_forged_one_nothing(connected: Account) -> None:
+    platform, settings = connected.running.platform, connected.running.stack.settings
+    await add_channel(platform.sessions, Vault(settings.keys), secret=SECRET)
+    async with platform.sessions.begin() as session:
+        account = (await connections.find(session, connected.id)).account_id
+    body = {"type": "grant.revoked", "data": {"account_id": account}}
+
+    async with httpx.AsyncClient(base_url=settings.web_url, trust_env=False) as http:
+        forged = await Vendor(http).send("msg_forged", body, secret=b"whsec_c29tZWJvZHkgZWxzZSdz")
+        assert (forged.status_code, await connected.status()) == (401, "active")
+        signed = [await Vendor(http).send("msg_revoked", body) for _ in range(2)]
+    await connected.until("pending_reauth")
+
+    assert [answer.json()["status"] for answer in signed] == ["accepted", "duplicate"]
+    await connected.link()
+    lifecycle = platform.temporal.get_workflow_handle(f"reauth:simulator:{connected.id}")
+    assert (await lifecycle.describe()).status is WorkflowExecutionStatus.RUNNING
 
 
 @pytest.mark.usefixtures("engine")
