@@ -11,16 +11,17 @@ from typing import Any, Final
 from sqlalchemy import Row, text
 
 from integrations.db.session import Executor
-from integrations.db.webhook_handlers import COLUMNS
+from integrations.db.webhook_notices import COLUMNS
 
-_KEYS: Final = """unnest(cast(:providers AS text[]), cast(:channels AS text[]), cast(:resources AS text[]))
-  AS key (provider_id, channel, resource)"""
+# Of one account: what two of them call `n1` is not one thing.
+_KEYS: Final = """unnest(cast(:providers AS text[]), cast(:channels AS text[]), cast(:resources AS text[]),
+  cast(:accounts AS text[])) AS key (provider_id, channel, resource, account)"""
 # Lateral: for each key one look into the index, whatever the planner believes of how many wait.
 _LATEST: Final = text(f"""
 SELECT latest.* FROM {_KEYS} CROSS JOIN LATERAL (
   SELECT {COLUMNS} FROM service_webhook_deliveries AS item
   WHERE item.provider_id = key.provider_id AND item.channel = key.channel AND item.resource = key.resource
-    AND item.resource <> '' AND item.status = 'pending'
+    AND item.account = key.account AND item.resource <> '' AND item.status = 'pending'
   ORDER BY item.position DESC LIMIT 1
 ) AS latest
 """)  # noqa: S608 - ours
@@ -28,11 +29,13 @@ _FOLD: Final = text("""
 WITH earlier AS MATERIALIZED (
   SELECT item.id, lead.id AS lead
   FROM unnest(cast(:ids AS uuid[]), cast(:providers AS text[]), cast(:channels AS text[]), cast(:resources AS text[]),
-    cast(:positions AS bigint[])) AS lead (id, provider_id, channel, resource, position)
+    cast(:accounts AS text[]), cast(:positions AS bigint[]))
+    AS lead (id, provider_id, channel, resource, account, position)
   CROSS JOIN LATERAL (
     SELECT id FROM service_webhook_deliveries AS item
     WHERE item.provider_id = lead.provider_id AND item.channel = lead.channel AND item.resource = lead.resource
-      AND item.resource <> '' AND item.status IN ('pending', 'retrying') AND item.position < lead.position
+      AND item.account = lead.account AND item.position < lead.position
+      AND item.resource <> '' AND item.status IN ('pending', 'retrying')
     OFFSET 0
   ) AS item
 )
@@ -45,11 +48,11 @@ FROM earlier WHERE item.id = earlier.id AND item.status IN ('pending', 'retrying
 async def leads(run: Executor, rows: Sequence[Row[Any]]) -> list[Row[Any]]:
     """The deliveries to be handled in place of these: of each resource the latest that waits, and what has none."""
     alone = [row for row in rows if not row.resource]
-    keys = dict.fromkeys((row.provider_id, row.channel, row.resource) for row in rows if row.resource)
+    keys = dict.fromkeys((row.provider_id, row.channel, row.resource, row.account) for row in rows if row.resource)
     if not keys:
         return alone
-    providers, channels, resources = zip(*keys, strict=True)
-    told = {"providers": list(providers), "channels": list(channels), "resources": list(resources)}
+    names = ("providers", "channels", "resources", "accounts")
+    told = dict(zip(names, map(list, zip(*keys, strict=True)), strict=True))
     return [*alone, *await run.execute(_LATEST, told)]
 
 
@@ -63,6 +66,7 @@ async def fold(run: Executor, leads: Sequence[Row[Any]]) -> int:
         "providers": [row.provider_id for row in changes],
         "channels": [row.channel for row in changes],
         "resources": [row.resource for row in changes],
+        "accounts": [row.account for row in changes],
         "positions": [row.position for row in changes],
     }
     return int((await run.execute(_FOLD, told)).rowcount)  # type: ignore[attr-defined]

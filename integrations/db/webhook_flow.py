@@ -17,7 +17,8 @@ from integrations.db import automation, replay, webhook_replay
 from integrations.db import webhook_brake as brake
 from integrations.db.dedicated import transaction
 from integrations.db.webhook_coalescing import fold, leads
-from integrations.db.webhook_handlers import COLUMNS, TOGETHER, Handling, session_on
+from integrations.db.webhook_handlers import TOGETHER, Handling, session_on
+from integrations.db.webhook_notices import COLUMNS
 from integrations.db.webhook_trouble import failure_in, leave_flow, locked, settle
 from integrations.domain.automation import FailureMode
 from integrations.domain.ledger import WHOLE_AFTER, Failure

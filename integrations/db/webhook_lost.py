@@ -7,7 +7,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db.webhook_handlers import COLUMNS, Handling
+from integrations.db.webhook_handlers import Handling
+from integrations.db.webhook_notices import COLUMNS
 from integrations.db.webhook_trouble import left_of
 from integrations.domain.webhook import Left
 

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from integrations.db.dedicated import savepoint, transaction
 from integrations.db.outbox_trouble import APPEND
-from integrations.db.webhook_handlers import COLUMNS, WaitsError
+from integrations.db.webhook_notices import COLUMNS
+from integrations.db.webhook_outcome import WaitsError
 from integrations.db.webhook_trouble import failure_in
 from integrations.domain.ledger import Failure
 from integrations.domain.replay import Window

@@ -19,7 +19,9 @@ from integrations.db.session import Executor
 from integrations.db.trouble import ended_the_session, failure_of, is_the_items
 from integrations.db.webhook_brake import release
 from integrations.db.webhook_events import whose
-from integrations.db.webhook_handlers import COLUMNS, Handling, Outcome
+from integrations.db.webhook_handlers import Handling
+from integrations.db.webhook_notices import COLUMNS
+from integrations.db.webhook_outcome import Outcome
 from integrations.domain.automation import FailureMode
 from integrations.domain.errors import RunbookError
 from integrations.domain.ledger import Failure

@@ -56,6 +56,17 @@ class TestABurst:
         assert await statuses(engine) == {"pending": 4, "delivered": 1}
         assert await handled(engine) == [str(mine)]
 
+    async def test_of_one_account_says_nothing_of_anothers(
+        self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        for account in ("ada", "bob"):
+            await add(engine, 2, resource="'n1'", account=f"'{account}'", due_at=DUE)
+
+        await flow.batch(owner, 0, 100)
+
+        assert await statuses(engine) == {"delivered": 2, "coalesced": 2}
+        assert {row.payload["account"] for row in await told(engine)} == {"ada", "bob"}
+
     async def test_of_many_resources_is_a_set(self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow) -> None:
         await add(engine, 300, resource="'file-' || (i % 50)", due_at=DUE)
 

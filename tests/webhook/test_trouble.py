@@ -34,7 +34,7 @@ from integrations.domain.reauth import Terms
 from integrations.domain.webhook import HandleRequest, HandleStep, Left, Reaction
 from tests.factories import add_connection, add_credential, every
 from tests.outbox.events import refused, rows
-from tests.webhook.given import KEY, REACTIONS, add, delivery, statuses, told
+from tests.webhook.given import KEY, WATCHED, add, delivery, statuses, told
 from worker.plugin import runbook_plugin
 from workflows.queues import WORKFLOWS
 from workflows.webhook import WebhookDeliveryWorkflow
@@ -179,7 +179,7 @@ class TestItsWorkflow:
         async def deadly(session: AsyncSession, _found: Any, _replayed: bool) -> Any:
             await session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
-        handling = Handling(REACTIONS, KEY, {Reaction.MISSED: deadly})
+        handling = Handling(WATCHED, KEY, {Reaction.MISSED: deadly})
         steps = WebhookActivities(sessions, database_url, Terms(), handling)
         [given] = await add(engine, event="'lost'")
         # As the dispatcher does once it stood alone.
