@@ -62,8 +62,9 @@ async def whose(run: Executor, rows: Sequence[Any]) -> dict[UUID, list[UUID]]:
 
 async def lock_owners(run: Executor, rows: Sequence[Any]) -> None:
     """Lock all connections of these deliveries in the order of their ids, as everybody who locks several."""
-    ids = {id_ for ids in (await whose(run, rows)).values() for id_ in ids}
-    await run.execute(_LOCK, {"ids": list(ids)})
+    if rows:
+        ids = {id_ for ids in (await whose(run, rows)).values() for id_ in ids}
+        await run.execute(_LOCK, {"ids": list(ids)})
 
 
 async def tell(run: Executor, rows: Sequence[Any], name: str, *, replayed: bool) -> dict[UUID, str]:

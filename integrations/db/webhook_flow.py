@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from integrations.db import automation, replay, webhook_replay
 from integrations.db import webhook_brake as brake
 from integrations.db.dedicated import transaction
-from integrations.db.webhook_coalescing import fold, leads
+from integrations.db.webhook_coalescing import fold, leads, supersede
 from integrations.db.webhook_handlers import TOGETHER, Handling, session_on
 from integrations.db.webhook_notices import COLUMNS
 from integrations.db.webhook_trouble import failure_in, leave_flow, locked, settle
@@ -67,7 +67,7 @@ class Flow:
 
     async def next_one(self, connection: AsyncConnection, part: int, after: int = 0) -> UUID | None:
         """The delivery that a batch of one would handle."""
-        due = await _due(connection, part, 1, after)
+        due = [] if await self._held(connection) else await _due(connection, part, 1, after)
         if not due:
             return None
         [row] = due
@@ -155,7 +155,9 @@ class Flow:
     async def _handled(self, connection: AsyncConnection, reaction: Reaction, rows: list[Row[Any]]) -> list[FollowUp]:
         """Effect and settle: one transaction."""
         async with transaction(connection):
-            mine = await locked(connection, [row.id for row in rows], WebhookStatus.PENDING)
+            waiting = await locked(connection, [row.id for row in rows], WebhookStatus.PENDING)
+            past = await supersede(connection, waiting)
+            mine = [row for row in waiting if row.id not in past]
             if not mine:
                 return []
             await fold(connection, mine)

@@ -85,6 +85,16 @@ class WebhookDelivery(Base):
             "position",
             postgresql_where=text("status IN ('pending', 'retrying') AND resource <> ''"),
         ),
+        # Its last change that was handled: none before it is told any more.
+        Index(
+            "ix_service_webhook_deliveries_handled",
+            "provider_id",
+            "channel",
+            "resource",
+            "account",
+            "position",
+            postgresql_where=text("status = 'delivered' AND resource <> ''"),
+        ),
         Index("ix_service_webhook_deliveries_retrying", "lease_until", postgresql_where=text("status = 'retrying'")),
         Index(
             "ix_service_webhook_deliveries_dead", "fingerprint", "position", postgresql_where=text("status = 'dead'")

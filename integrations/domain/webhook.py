@@ -116,6 +116,8 @@ class Left(Message):
     tenant: str = ""
     connection_id: UUID | None = None
     cause: str
+    woken: int = 0
+    """How often it had been sent again: what is sent once more is another workflow's."""
 
     @property
     def key(self) -> str:
@@ -135,6 +137,7 @@ class HandleStep(Message):
     id: UUID
     tried: int = 1
     """Attempts before the first of this activity."""
+    woken: int = 0
 
 
 class Handled(Message):

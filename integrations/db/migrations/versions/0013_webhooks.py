@@ -133,6 +133,11 @@ def upgrade() -> None:
         ["provider_id", "channel", "resource", "account", "position"],
         "status IN ('pending', 'retrying') AND resource <> ''",
     )
+    _partial(
+        "handled",
+        ["provider_id", "channel", "resource", "account", "position"],
+        "status = 'delivered' AND resource <> ''",
+    )
     _partial("retrying", ["lease_until"], "status = 'retrying'")
     _partial("dead", ["fingerprint", "position"], "status = 'dead'")
     op.create_table(
