@@ -1,13 +1,12 @@
 """Is a grant really gone? What is believed of a notice, of whom, and what is done where it may speak of another one."""
 
-import asyncio
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from integrations.db import connections, credentials, surge
+from integrations.db import surge
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, GrantEvent, OperatorTask
 from integrations.db.vault import Vault
@@ -213,25 +212,3 @@ class TestTooManyToBeTrue:
         await drained(flow, owner)
 
         assert await statuses(engine) == {"delivered": 9}
-
-
-class TestAReauthorization:
-    async def test_locks_as_a_refresh_does(
-        self, engine: AsyncEngine, sessions: Sessions, vault: Vault, owner: AsyncConnection, flow: Flow
-    ) -> None:
-        mine = await connected(sessions, vault)
-        await add(engine, event="'renew'", account="'acct_ada'")
-
-        async def settle() -> None:
-            async with sessions.begin() as session:
-                await connections.lock(session, mine.id)
-                await asyncio.sleep(0.3)
-                await credentials.retire_active(session, mine.id)
-
-        async def webhook() -> None:
-            await asyncio.sleep(0.1)
-            await drained(flow, owner)
-
-        await asyncio.gather(settle(), webhook())
-
-        assert await statuses(engine) == {"delivered": 1}
