@@ -115,6 +115,21 @@ class TestAnAttempt:
 
         assert (await delivery(sessions, given)).attempts == 2
 
+    async def test_of_a_workflow_from_before_it_was_sent_again_changes_nothing(
+        self, engine: AsyncEngine, sessions: Sessions, client: Client, steps: WebhookActivities
+    ) -> None:
+        [given] = await add(engine, status="retrying", woken="1")
+        before, now = (HandleStep(id=given, tried=7, woken=woken) for woken in (0, 1))
+
+        for step in (steps.deliver, steps.bury):
+            assert (await ActivityEnvironment(client=client).run(step, before)).status == "settled before"
+        assert await statuses(engine) == {"retrying": 1}
+        async with refused(engine, "true", OUTBOX):
+            with pytest.raises(HandlingFailedError):
+                await ActivityEnvironment(client=client).run(steps.deliver, now)
+        assert (await delivery(sessions, given)).attempts == 8
+        assert (await ActivityEnvironment(client=client).run(steps.bury, now)).status == "dead"
+
     async def test_goes_back_to_the_flow_while_webhooks_are_paused(
         self, engine: AsyncEngine, sessions: Sessions, client: Client, steps: WebhookActivities
     ) -> None:
