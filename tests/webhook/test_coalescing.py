@@ -160,8 +160,8 @@ class TestAnOlderChangeThanTheOneThatWasHandled:
         self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection, flow: Flow, ingress: Deliveries
     ) -> None:
         [old] = await add(engine, 1, "dead", resource="'r'", delivery_id="'old'")
-        [new] = await add(engine, 1, resource="'r'", due_at=DUE)
         [others] = await add(engine, 1, "dead", resource="'r'", account="'bob'", delivery_id="'bobs'")
+        [new] = await add(engine, 1, resource="'r'", due_at=DUE)
         await drained(flow, owner)
 
         await ingress.record(sent("old"))
