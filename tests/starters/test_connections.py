@@ -296,3 +296,13 @@ class TestAWebhookSecret:
 
         assert refused.code == 2
         assert "sends no webhooks that we know of" in refused.err
+
+    def test_is_of_one_connection_where_no_delivery_says_whose_it_is(self, runbook: Runbook) -> None:
+        added = runbook("connections", "add", "microsoft", "--owner", "org:acme", "--json")
+        made = added.json["connection_id"]
+
+        refused = runbook("connections", "webhook-secret", made, "--channel", "app", "--generate")
+        runbook("connections", "disconnect", made)
+
+        assert refused.code == 2
+        assert "do not say which account they are about" in refused.err
