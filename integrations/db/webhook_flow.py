@@ -66,7 +66,7 @@ class Flow:
 
     async def next_one(self, connection: AsyncConnection, part: int, after: int = 0) -> UUID | None:
         """The delivery that a batch of one would handle."""
-        due = await _due(connection, part, 1, after)
+        due = [] if await self._held(connection) else await _due(connection, part, 1, after)
         if not due:
             return None
         [row] = due
@@ -126,6 +126,10 @@ class Flow:
         self, connection: AsyncConnection, part: int, reaction: Reaction, rows: list[Row[Any]]
     ) -> list[FollowUp]:
         """Handle deliveries of one reaction, as a set where that is how its handler works."""
+        if reaction in await brake.braked(connection, part):
+            # All of them, and not the last change of each resource alone: what stays due would be met again at once.
+            await brake.hold_back(connection, [row.id for row in rows])
+            return []
         if reaction is Reaction.EVENT:
             rows = await leads(connection, rows)
         sets = [rows] if reaction in TOGETHER else [[row] for row in rows]
