@@ -108,7 +108,7 @@ class Ingress:
         except RefusedError:
             # Its secret may have been made a moment ago.
             newer = await self._channel(provider_id, channel, at_most=FRESH)
-            if newer is known:
+            if newer == known:
                 raise
             known, proven = newer, _proven(webhook, arrived, newer, now)
         if isinstance(proven, Greeting):

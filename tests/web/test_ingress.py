@@ -111,7 +111,7 @@ class TestADelivery:
         self, vendor: Vendor, sessions: Sessions, vault: Vault
     ) -> None:
         before = await vendor.send(channel="new")
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.3)
         await add_channel(sessions, vault, channel="new", secret=SECRET)
 
         assert (before.status_code, (await vendor.send(channel="new")).status_code) == (404, 200)

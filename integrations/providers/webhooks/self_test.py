@@ -94,7 +94,7 @@ def _of_its_scheme(webhook: Webhook, secret: bytes) -> Case | None:
     try:
         check_secret(webhook, secret)
     except WrongUsageError as error:
-        return Case(name="secret", expected=f"one of {webhook.scheme}", got=str(error))
+        return Case(name="secret", expected=f"one for {webhook.scheme}", got=str(error))
     return None
 
 
