@@ -3,6 +3,9 @@
 import asyncio
 import gzip
 import json
+import os
+import signal
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -12,17 +15,21 @@ import pytest_asyncio
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from integrations.db import webhook_secrets
+from integrations.db import webhook_ingress, webhook_secrets
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
 from integrations.db.webhook_tables import WebhookDelivery, WebhookRefusal, WebhookRepeat
 from integrations.domain.webhook import DIGEST_WINDOW, Reason
 from tests.factories import add_channel, every
+from tests.outbox.events import rows
 from tests.web.conftest import Site
 from tests.web.test_headers import EVERYWHERE
 from tests.web.vendor import HUB, SECRET, XERO, Vendor, hub
+from web import ingress
 
 ACCEPTED, DUPLICATE, REJECTED = ({"status": word} for word in ("accepted", "duplicate", "rejected"))
+
+SERVING = "SELECT pid FROM pg_stat_activity WHERE application_name = 'runbook webhook ingress'"
 
 
 @pytest_asyncio.fixture
@@ -277,8 +284,13 @@ class TestARefusal:
             ("simulator", "app", Reason.LARGE): 1,
         }
 
-    async def test_of_a_wrong_method_names_the_right_one(self, vendor: Vendor) -> None:
+    async def test_of_a_wrong_method_names_the_right_ones(
+        self, vendor: Vendor, sessions: Sessions, vault: Vault
+    ) -> None:
+        await add_channel(sessions, vault, "facebook", secret=HUB)
+
         assert (await vendor.browser.put("/webhooks/simulator/app")).headers["allow"] == "POST"
+        assert (await vendor.browser.put("/webhooks/facebook/app")).headers["allow"] == "POST, GET"
 
     async def test_is_none_while_the_database_is_in_trouble(
         self, vendor: Vendor, sessions: Sessions, engine: AsyncEngine
@@ -297,6 +309,68 @@ class TestARefusal:
         assert (answer.status_code, answer.json()) == (503, {"status": "unavailable"})
         assert int(answer.headers["retry-after"]) > 0
         assert again.json() == ACCEPTED
+
+    @pytest.mark.parametrize("table", ["service_webhook_deliveries", "service_webhook_channels"])
+    async def test_is_none_while_the_database_is_slow_and_the_provider_hears_that_in_time(
+        self, table: str, vendor: Vendor, engine: AsyncEngine
+    ) -> None:
+        """Slack hangs up after three seconds."""
+        began = time.monotonic()
+        async with engine.begin() as connection:
+            await connection.execute(text(f"LOCK TABLE {table}"))
+            answer = await vendor.send()
+            took = time.monotonic() - began
+
+        assert answer.status_code == 503
+        assert 1.5 < took < 3
+        assert (await vendor.send()).json() == ACCEPTED
+
+    async def test_is_none_while_the_database_is_frozen(
+        self, vendor: Vendor, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not even a wish to cancel is answered: its connection is given up, and the next one is another."""
+        monkeypatch.setattr(ingress, "_PATIENCE", 0.5)
+        await vendor.send("before")
+        [backend] = (await rows(engine, SERVING))[0]
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            answer = await vendor.send("meanwhile")
+            took = time.monotonic() - began
+            again = await vendor.send("meanwhile")
+        finally:
+            os.kill(backend, signal.SIGCONT)
+
+        assert (answer.status_code, again.status_code) == (503, 200)
+        assert took < 1
+
+
+class TestALargeDelivery:
+    """One that came before is known by its key, and not carried to the database again."""
+
+    async def test_is_taken_once(self, vendor: Vendor, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+        body = bytes(100_000)
+        first = await vendor.github(body, "large")
+        unnamed = await vendor.xero(body)
+        for statement in ("_INSERT", "_INSERT_DIGEST"):
+            monkeypatch.setattr(webhook_ingress, statement, "SELECT nothing")
+
+        again = [await vendor.github(body, "large"), await vendor.xero(body)]
+
+        assert (first.json(), unnamed.status_code) == (ACCEPTED, 200)
+        assert (again[0].json(), again[1].status_code) == (DUPLICATE, 200)
+        assert len(await every(sessions, WebhookRepeat)) == 2
+
+    async def test_without_an_id_is_another_one_after_its_window(
+        self, vendor: Vendor, sessions: Sessions, engine: AsyncEngine
+    ) -> None:
+        body = bytes(100_000)
+        await vendor.xero(body)
+        await change(engine, f"received_at = now() - interval '{DIGEST_WINDOW.total_seconds() + 1} s'")
+
+        await vendor.xero(body)
+
+        assert len(await every(sessions, WebhookDelivery)) == 2
 
 
 class TestAHandshake:

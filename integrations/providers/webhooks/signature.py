@@ -32,6 +32,8 @@ _DECODED: Final = {
 """What HubSpot decodes of an address before it signs it, and nothing else."""
 _ENCODED: Final = re.compile("|".join(_DECODED), re.IGNORECASE)
 
+_PROOFS: Final = {"standard-webhooks": "webhook-signature"}
+"""The header of a scheme that has a name for it."""
 Verifier = Callable[[Webhook, Arrived, Sequence[bytes]], datetime | None]
 
 
@@ -43,6 +45,12 @@ def verify(webhook: Webhook, arrived: Arrived, secrets: Sequence[bytes], now: da
     if sent_at is not None and abs(now - sent_at) > webhook.tolerance:
         raise RefusedError(Reason.STALE)
     return sent_at
+
+
+def check_signed(webhook: Webhook, arrived: Arrived) -> None:
+    """Is there a signature, and one only? Asked before a body is read. Raises RefusedError."""
+    if arrived.method == "POST" and (name := _PROOFS.get(webhook.scheme, webhook.header)):
+        _header(arrived, name)
 
 
 def live(secrets: Sequence[bytes]) -> Sequence[bytes]:
