@@ -222,7 +222,7 @@ class TestAStranger:
         self, target: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Whoever comes with a large one meanwhile is asked to come again."""
-        monkeypatch.setattr(request_body, "ROOM", 2 * MEGABYTE)
+        monkeypatch.setattr(request_body, "ROOM", 2 * (900_000 - request_body.SMALL))
         part = b"%x\r\n" % 900_000 + bytes(900_000) + b"\r\n"
         large = wire(PATH, bytes(500_000), as_wire(standard("large", bytes(500_000), SECRET, datetime.now(UTC))))
         async with contextlib.AsyncExitStack() as stack:
