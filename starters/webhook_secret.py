@@ -16,7 +16,7 @@ from integrations.domain.errors import WrongUsageError
 from integrations.providers import catalog
 from integrations.providers.entry import Provider, Webhook
 from integrations.providers.webhooks.greeting import verify_token
-from integrations.providers.webhooks.secret import check_secret
+from integrations.providers.webhooks.secret import trouble_of
 from starters.one_line import typed
 from starters.reach import changing
 from starters.shell import By, Json, Reason, as_json, because, command, out
@@ -56,8 +56,8 @@ async def webhook_secret(
         webhook = _webhook(known)
         made = f"{_MARK}{base64.b64encode(os.urandom(_BYTES)).decode()}" if generate else ""
         secret = "" if retire else made or typed("Secret")
-        if not retire:
-            check_secret(webhook, secret.encode())
+        if secret and (why_not := trouble_of(webhook, secret.encode())):
+            raise WrongUsageError(f"{known.name} cannot have this secret: {why_not}")
         vault, retired, version = Vault(reach.settings.keys), 0, None
         why = because(reason, "runbook connections webhook-secret")
         async with reach.sessions.begin() as session:

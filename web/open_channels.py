@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final
 
 from sqlalchemy import Row
@@ -17,12 +18,13 @@ from integrations.db.vault import Vault
 from integrations.db.webhook_secrets import OpenChannel
 
 USUAL: Final = 1.0
-FRESH: Final = 0.1
-"""Seconds that an answer may be old. Before a refusal it is a fresh one: whoever makes us refuse causes ten reads a
-second, however many they are."""
+FRESH: Final = 0.05
+"""Seconds that an answer may be old. Before a refusal it is a fresh one: whoever makes us refuse causes twenty reads a
+second at most, however many they are."""
 _PATIENCE: Final = 2.0
 _SHARE: Final = 10
-"""A tenth of the time is spent on reads at most, as long as one takes less than a tenth of a second."""
+_LONGEST_PAUSE: Final = 0.5
+"""Seconds. Reads that take long come after pauses: a tenth of the time is spent on them at most."""
 
 Key = tuple[str, str]
 
@@ -38,7 +40,7 @@ class OpenChannels:
     def __init__(self, sessions: Sessions, vault: Vault) -> None:
         self._sessions = sessions
         self._vault = vault
-        self._last = _Look(-USUAL, {})
+        self._last = _Look(-inf, {})
         self._took = 0.0
         self._reading: asyncio.Task[None] | None = None
 
@@ -49,7 +51,7 @@ class OpenChannels:
         when the database does not answer, and NotReadyError when a secret of this channel does not open.
         """
         key = (provider_id, channel)
-        look = await self._since(time.monotonic() - max(at_most, min(USUAL, self._took * _SHARE)))
+        look = await self._since(time.monotonic() - at_most)
         if key in look.channels and key not in look.opened:
             look.opened[key] = webhook_secrets.opened(self._vault, look.channels[key])
         return look.opened.get(key)
@@ -70,6 +72,8 @@ class OpenChannels:
         return self._reading
 
     async def _read(self) -> None:
+        pause = min(_LONGEST_PAUSE, self._took * _SHARE)
+        await asyncio.sleep(max(0.0, self._last.began + pause - time.monotonic()))
         began = time.monotonic()
         async with asyncio.timeout(_PATIENCE), self._sessions.begin() as session:
             channels = await webhook_secrets.everywhere(session)

@@ -121,10 +121,12 @@ def _telling(name: str) -> Handler:
 
 async def _reauthorize(session: AsyncSession, rows: Sequence[Row[Any]], replayed: bool) -> dict[UUID, Outcome]:
     """A fresh token is what keeps the provider sending; the host application may have to renew what it subscribed."""
+    # First, for it takes the connections' locks: whoever stores a credential holds that one before the other.
+    told = await _telling(REAUTHORIZE)(session, rows, replayed)
     for connection_ids in (await whose(session, rows)).values():
         for connection_id in connection_ids:
             await _refresh_now(session, connection_id)
-    return await _telling(REAUTHORIZE)(session, rows, replayed)
+    return told
 
 
 async def _self_test(_session: AsyncSession, rows: Sequence[Row[Any]], _replayed: bool) -> dict[UUID, Outcome]:

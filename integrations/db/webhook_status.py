@@ -47,10 +47,10 @@ FROM service_ledger_holds AS hold WHERE ledger = 'webhooks' AND released_at IS N
 """)
 # The day's deliveries are a range of their ids.
 _HOURS: Final = text("""
-SELECT date_trunc('hour', received_at) AS hour, provider_id AS provider, channel, 'accepted' AS what, '' AS reason,
-    count(*) AS amount, count(*) FILTER (WHERE status = 'coalesced') AS coalesced
+SELECT date_trunc('hour', received_at, 'UTC') AS hour, provider_id AS provider, channel, 'accepted' AS what,
+    '' AS reason, count(*) AS amount, count(*) FILTER (WHERE status = 'coalesced') AS coalesced
   FROM service_webhook_deliveries WHERE id >= :since GROUP BY 1, 2, 3
-UNION ALL SELECT date_trunc('hour', at), provider_id, channel, 'duplicate', '', count(*), 0
+UNION ALL SELECT date_trunc('hour', at, 'UTC'), provider_id, channel, 'duplicate', '', count(*), 0
   FROM service_webhook_repeats WHERE at >= now() - interval '1 day' GROUP BY 1, 2, 3
 UNION ALL SELECT hour, provider_id, channel, 'rejected', reason, count, 0
   FROM service_webhook_refusals WHERE hour > now() - interval '1 day'

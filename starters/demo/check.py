@@ -24,14 +24,14 @@ class Name(StrEnum):
     DEAD_REPLAYED = "dead_replayed"
     MESSAGES_GIVEN_UP = "messages_given_up"
     MESSAGES_REPLAYED = "messages_replayed"
-    WEBHOOKS_ONCE = "webhooks_once"
-    REVOCATION_TOLD = "revocation_told"
-    BURST_COALESCED = "burst_coalesced"
-    WEBHOOKS_REPLAYED = "webhooks_replayed"
     OUTAGE_CONTAINED = "outage_contained"
     OUTAGE_HARMED_NOBODY = "outage_harmed_nobody"
     OUTAGE_HEALED = "outage_healed"
     PARKED_DONE_ONCE = "parked_done_once"
+    WEBHOOKS_ONCE = "webhooks_once"
+    REVOCATION_TOLD = "revocation_told"
+    BURST_COALESCED = "burst_coalesced"
+    WEBHOOKS_REPLAYED = "webhooks_replayed"
     NO_SECRETS = "no_secrets"
 
 

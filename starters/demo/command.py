@@ -42,8 +42,9 @@ _ACTS: Final[tuple[tuple[str, type[Act]], ...]] = (
     ("outbox", LaggingOutbox),
     ("outbox", PoisonedEvents),
     ("notification", FailingMessages),
-    ("webhook", WebhooksTwice),
+    # Not long after calls were made: an outage is measured against the rate of the minutes before it.
     ("outage", ProviderDown),
+    ("webhook", WebhooksTwice),
     # Last: it reads whatever the others left behind.
     ("reauth", Leaks),
 )

@@ -196,6 +196,20 @@ class TestABatch:
         assert await effects(engine) == 0
         assert (await row_of(sessions, plan)).outcome["untouched"] == 4  # type: ignore[index]
 
+    async def test_of_a_plan_that_was_paused_meanwhile_does_nothing(
+        self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection
+    ) -> None:
+        await add(engine, 4, "dead")
+        plan = await made(sessions, "webhooks")
+        await released(sessions, plan)
+        [window] = await replay.windows(owner, "webhooks", range(16))
+        async with sessions.begin() as session:
+            await replay.pause(session, plan.plan_id)
+
+        assert await webhook_replay.batch(owner, window, 10, Handling()) == 0
+
+        assert await effects(engine) == 0
+
     async def test_names_its_next_and_gives_it_up(
         self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection
     ) -> None:

@@ -276,8 +276,9 @@ class TestAWebhookSecret:
         command = ("connections", "webhook-secret", invited.word)
         wrong = [
             (runbook(*command), "what was read is empty"),
+            (runbook(*command, stdin="not base64!"), "a secret of Standard Webhooks is whsec_ and base64"),
             (runbook(*command, "--channel", "a/b", stdin="s"), "'a/b' is no channel's name"),
-            (runbook(*command, stdin="whsec_abcde"), "the secret is no base64"),
+            (runbook(*command, stdin="whsec_abcde"), "a secret of Standard Webhooks is whsec_ and base64"),
             (runbook(*command, "--overlap", "soon", "--generate"), "--overlap 'soon' is not written like 14d"),
             (runbook(*command, "--retire", "--generate"), "first rotate with --generate"),
             (runbook(*command, "--channel", "nobody", "--retire"), "simulator has no channel 'nobody'"),

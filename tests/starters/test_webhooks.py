@@ -83,6 +83,19 @@ class TestStatus:
         assert "again" in words
         assert "runbook webhooks dead" in words
 
+    async def test_has_a_line_of_its_own_among_all_the_others(self, engine: AsyncEngine, runbook: Runbook) -> None:
+        await add(engine, 2, "dead")
+        await add(engine, 3, "delivered")
+
+        told = runbook("status", "--json").json["webhook"]
+        [line] = [line for line in runbook("status").out.splitlines() if line.startswith("webhook")]
+
+        assert [each["what"] for each in told["trouble"]] == ["nobody handles webhooks; nothing waits yet", "2 dead"]
+        assert "trouble" in line
+        assert "2 dead" in line
+        assert "5 accepted, 0 repeated, 0 refused in the last hours" in line
+        assert line.rstrip().endswith("runbook webhooks status")
+
     async def test_tells_nothing_of_what_is_older_than_a_day(self, engine: AsyncEngine, runbook: Runbook) -> None:
         await add(engine, 3, "delivered", age=timedelta(hours=26))
 

@@ -29,7 +29,8 @@ from integrations.providers.http import make_client
 from integrations.providers.oauth import Providers
 from integrations.settings import Settings
 from starters.embedded.ports import free_port
-from tests.factories import every
+from tests.factories import add_channel, every
+from tests.web.vendor import HUB, SECRET, XERO, Vendor
 from web import ingress
 from web.app import Platform, create_app, create_private_app
 
@@ -233,3 +234,12 @@ async def dark_site(serve: Serve, parts: Platform, temporal_down: Client) -> Sit
     url = f"http://127.0.0.1:{free_port()}"
     dark = dataclasses.replace(parts, temporal=temporal_down, base_url=url)
     return Site(await serve(dark), parts.sessions, parts.vault)
+
+
+@pytest_asyncio.fixture
+async def vendor(site: Site, sessions: Sessions, vault: Vault) -> AsyncIterator[Vendor]:
+    await add_channel(sessions, vault, secret=SECRET)
+    await add_channel(sessions, vault, "github", secret=HUB)
+    await add_channel(sessions, vault, "xero", secret=XERO)
+    async with site.browser() as browser:
+        yield Vendor(browser)

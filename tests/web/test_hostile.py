@@ -1,23 +1,20 @@
 """Whatever strangers send: never a 5xx, a row, or more memory. What a provider signed is taken, whatever it is."""
 
 import asyncio
-import contextlib
 import gzip
 import hmac
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
 import psutil
 import pytest
 import pytest_asyncio
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.errors import Unsatisfiable
-from schemathesis import GenerationMode
 
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
@@ -27,13 +24,12 @@ from tests.web.conftest import Site
 from tests.web.raw import Answer, connected, read, sent, wire
 from tests.web.vendor import HUB, SECRET, hub, standard
 from web import request_body
-from web.app import Platform, create_app
 
 SLACK = b"slack secret"
 PATH = b"/webhooks/simulator/app"
 REFUSALS = {400, 401, 404, 405, 413, 414, 431}
 HYPOTHESIS = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 MEGABYTE = 2**20
 CLAIM = (b"Webhook-Signature", b"v1," + b"A" * 43 + b"=")
@@ -225,7 +221,7 @@ class TestAStranger:
         monkeypatch.setattr(request_body, "ROOM", 2 * (900_000 - request_body.SMALL))
         part = b"%x\r\n" % 900_000 + bytes(900_000) + b"\r\n"
         large = wire(PATH, bytes(500_000), as_wire(standard("large", bytes(500_000), SECRET, datetime.now(UTC))))
-        async with contextlib.AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
             for _ in range(2):
                 _, writer = await stack.enter_async_context(connected(target.url))
                 writer.write(ENDLESS + part)
@@ -291,35 +287,3 @@ class TestWhatAProviderSigned:
 
         # What is no HTTP is refused by the server itself.
         assert (await sent(target.url, wire(b"/webhooks/github/app", b"{}", headers + kept))).status in {200, 400, 401}
-
-
-class TestTheDocumentedApi:
-    async def test_never_breaks(self, target: Site, parts: Platform, sessions: Sessions) -> None:
-        """Schemathesis, with what is allowed and with what is not."""
-        schema = schemathesis.openapi.from_dict(create_app(parts).openapi())
-        seen = set[tuple[str, str, int]]()
-
-        def search(operation: Any, mode: GenerationMode) -> None:
-            @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-            @given(case=operation.as_strategy(generation_mode=mode))
-            def calls(case: Any) -> None:
-                if mode is GenerationMode.POSITIVE and "channel" in case.path_parameters:
-                    case.path_parameters.update(provider_id="simulator", channel="app")
-                answer = case.call(base_url=target.url, allow_redirects=False)
-                seen.add((operation.method, operation.path, answer.status_code))
-                assert answer.status_code < 500
-                assert "Traceback" not in answer.text
-                if operation.path.startswith("/webhooks/"):
-                    assert str(answer.status_code) in operation.definition.raw["responses"]
-
-            # Nothing is wrong with any text in the place of a token.
-            with contextlib.suppress(Unsatisfiable):
-                calls()
-
-        for found in schema.get_all_operations():
-            for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-                await asyncio.to_thread(search, found.ok(), mode)
-
-        answered = {(method, status) for method, path, status in seen if path.startswith("/webhooks/")}
-        assert answered >= {("post", 401), ("post", 404), ("get", 404), ("get", 405)}
-        assert await every(sessions, WebhookDelivery) == []

@@ -45,11 +45,11 @@ class TestABurst:
     async def test_leaves_other_resources_channels_and_providers_alone(
         self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow
     ) -> None:
-        [mine] = await add(engine, resource="'file-1'", due_at=DUE)
         await add(engine, resource="'file-2'", due_at=LATER)
         await add(engine, resource="'file-1'", channel="'other'", due_at=LATER)
         await add(engine, resource="'file-1'", provider_id="'google'", due_at=LATER)
         await add(engine, due_at=LATER)
+        [mine] = await add(engine, resource="'file-1'", due_at=DUE)
 
         await flow.batch(owner, 0, 100)
 

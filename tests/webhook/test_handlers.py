@@ -1,5 +1,6 @@
 """What deliveries do to connections, by rows; and that a late notice undoes nothing."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -7,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from integrations.db import automation, reauth
+from integrations.db import automation, connections, credentials, reauth
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, Credential, GrantEvent, Transition
 from integrations.db.vault import Vault
@@ -185,6 +186,23 @@ class TestAReauthorization:
 
         assert await due_now(sessions) == [mine.id]
         assert [(row.name, row.connection_id) for row in await told(engine)] == [("webhook.reauthorize", mine.id)]
+
+    async def test_takes_its_locks_in_the_order_of_whoever_stores_a_credential(
+        self, engine: AsyncEngine, sessions: Sessions, vault: Vault, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        mine = await connected(sessions, vault)
+        await add(engine, event="'renew'", account="'acct_ada'")
+
+        async with sessions.begin() as storing:
+            await connections.lock(storing, mine.id)
+            handling = asyncio.create_task(flow.batch(owner, 0, 100))
+            async with asyncio.timeout(10):
+                while not await rows(engine, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+                    await asyncio.sleep(0.02)
+            await credentials.retire_active(storing, mine.id)
+        await handling
+
+        assert await statuses(engine) == {"delivered": 1}
 
 
 class TestWhatAPersonPaused:

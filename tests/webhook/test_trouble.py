@@ -40,6 +40,9 @@ from workflows.queues import WORKFLOWS
 from workflows.webhook import WebhookDeliveryWorkflow
 
 OUTBOX = "service_lifecycle_outbox"
+HOLD = """
+INSERT INTO service_ledger_holds (ledger, part, destination, order_key, item_id)
+VALUES ('webhooks', :part, 'event', '*', :item)"""
 
 
 @pytest_asyncio.fixture
@@ -124,6 +127,21 @@ class TestAnAttempt:
         assert (ended.status, "paused by ada" in ended.cause) == ("in the flow again", True)
         assert await statuses(engine) == {"pending": 1}
         assert await told(engine) == []
+
+    @pytest.mark.parametrize("delivered", [True, False])
+    async def test_lets_go_on_what_it_tried_for_however_it_ends(
+        self, engine: AsyncEngine, client: Client, steps: WebhookActivities, delivered: bool
+    ) -> None:
+        [given] = await add(engine, status="retrying")
+        await rows(engine, f"{HOLD} RETURNING 1", part=0, item=given)
+
+        if delivered:
+            await tried(steps, client, given)
+        else:
+            await ActivityEnvironment(client=client).run(steps.bury, HandleStep(id=given))
+
+        assert await statuses(engine) == {"delivered" if delivered else "dead": 1}
+        assert not await rows(engine, "SELECT * FROM service_ledger_holds WHERE released_at IS NULL")
 
     async def test_starts_the_lifecycle_of_what_it_detects(
         self, engine: AsyncEngine, sessions: Sessions, vault: Vault, client: Client, steps: WebhookActivities
@@ -290,10 +308,8 @@ class TestReconcile:
     ) -> None:
         [settled] = await add(engine, status="delivered")
         [tries] = await add(engine, status="retrying")
-        hold = "INSERT INTO service_ledger_holds (ledger, part, destination, order_key, item_id) VALUES "
-        hold += "('webhooks', :part, 'event', '*', :item) RETURNING 1"
-        await rows(engine, hold, part=3, item=settled)
-        await rows(engine, hold, part=4, item=tries)
+        await rows(engine, f"{HOLD} RETURNING 1", part=3, item=settled)
+        await rows(engine, f"{HOLD} RETURNING 1", part=4, item=tries)
         await add(engine, part="4", due_at="'infinity'")
         await add(engine, part="5", due_at="'infinity'")
 

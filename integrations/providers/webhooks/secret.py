@@ -5,33 +5,31 @@ import binascii
 import re
 from typing import Final
 
-from integrations.domain.errors import WrongUsageError
 from integrations.providers.entry import Webhook
 
 _PREFIX: Final = b"whsec_"
+_LONGEST: Final = {"microsoft-graph": 128, "google-channel-token": 256}
+"""Characters. learn.microsoft.com/en-us/graph/api/resources/subscription and
+developers.google.com/workspace/drive/api/guides/push."""
 _TOLD: Final = re.compile(rb"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
-"""What comes back in a header or a body as it was given."""
+"""What survives a header or a body as it was given."""
 
 
-def check_secret(webhook: Webhook, secret: bytes) -> None:
-    """Raises WrongUsageError, which tells nothing of the secret, when nothing of its scheme is signed with such."""
+def trouble_of(webhook: Webhook, secret: bytes) -> str:
+    """Why a provider cannot have this secret by its scheme, in words without it; empty when it can."""
     if not secret:
-        raise WrongUsageError("the secret is empty: everybody could sign with it")
-    if webhook.scheme == "standard-webhooks":
-        _check_base64(secret.removeprefix(_PREFIX))
-    if webhook.scheme in {"google-channel-token", "microsoft-graph"} and not _TOLD.fullmatch(secret):
-        raise WrongUsageError(
-            "the secret is sent back to us as it is: printable ASCII, without spaces around it; --generate makes one"
-        )
+        return "it is empty, and everybody could sign with it"
+    if webhook.scheme == "standard-webhooks" and not _is_base64(secret.removeprefix(_PREFIX)):
+        return "a secret of Standard Webhooks is whsec_ and base64, with all of the `=` at its end"
+    longest = _LONGEST.get(webhook.scheme)
+    if longest is not None and (len(secret) > longest or not _TOLD.fullmatch(secret)):
+        return f"it comes back to us as it is: up to {longest} characters of ASCII, without spaces around them"
+    return ""
 
 
-def _check_base64(text: bytes) -> None:
+def _is_base64(text: bytes) -> bool:
+    """Strictly: what decodes leniently is another key here than at the provider."""
     try:
-        key = base64.b64decode(text, validate=True)
+        return bool(base64.b64decode(text, validate=True))
     except binascii.Error:
-        key = b""
-    if not key:
-        raise WrongUsageError(
-            "the secret is no base64: Standard Webhooks writes one as `whsec_` and base64; copy all of it, with the "
-            "`=` at its end"
-        )
+        return False

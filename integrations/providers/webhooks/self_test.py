@@ -7,18 +7,16 @@ import secrets as random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Final
 
 import httpx
 
-from integrations.domain.errors import WrongUsageError
 from integrations.domain.message import Message
 from integrations.domain.webhook import SELF_TEST_HEADER
 from integrations.providers.entry import Webhook
 from integrations.providers.webhooks.arrived import Arrived
 from integrations.providers.webhooks.reading import read
-from integrations.providers.webhooks.secret import check_secret
+from integrations.providers.webhooks.secret import trouble_of
 from integrations.providers.webhooks.signing import has_time, request, tampered
 
 _LATE: Final = timedelta(minutes=1)
@@ -73,9 +71,10 @@ async def tried(
     `mark`: what SELF_TEST_HEADER holds for a delivery id, so that nobody takes ours for the provider's. `beat` is
     called after each case. Whatever goes wrong is a case that failed, and the last: raises nothing.
     """
-    found = [case for case in map(partial(_of_its_scheme, webhook), secrets) if case is not None]
-    if found:
-        return found
+    wrong = [why for secret in secrets if (why := trouble_of(webhook, secret))]
+    if wrong:
+        return [Case(name="secret", expected=f"one for {webhook.scheme}", got=why) for why in wrong]
+    found: list[Case] = []
     try:
         for name, sent, expected in _cases(webhook, secrets, address.told):
             marked = (SELF_TEST_HEADER.encode(), mark(read(webhook, sent, None).delivery_id).encode())
@@ -88,14 +87,6 @@ async def tried(
     except Exception as error:  # noqa: BLE001 - one channel's mistake must not keep the others from being tested
         found.append(Case(name="a request", expected="sent", got=f"cannot be made ({type(error).__name__})"))
     return found
-
-
-def _of_its_scheme(webhook: Webhook, secret: bytes) -> Case | None:
-    try:
-        check_secret(webhook, secret)
-    except WrongUsageError as error:
-        return Case(name="secret", expected=f"one for {webhook.scheme}", got=str(error))
-    return None
 
 
 def _cases(webhook: Webhook, secrets: Sequence[bytes], url: str) -> Iterator[tuple[str, Arrived, str]]:
