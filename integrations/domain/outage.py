@@ -230,6 +230,8 @@ RAMP: Final = (5, 10, 25, 50, 100)
 """Per cent of the full rate."""
 CATCHING_UP: Final = 150
 """While parked jobs are done: live traffic alone may need all of the rate before."""
+CATCHING_UP_MOST: Final = 2000
+"""To which that grows by half, step by step, until they have had their turn: never above what the provider allows."""
 
 
 class Word(Message):

@@ -53,13 +53,15 @@ class FakeOutage(OutageActivities):
         reaches: Scoped | None = None,
         is_mute: bool = False,
         silent: Sequence[str] = (),
+        demand: float = 0.0,
         limits: Limits = Limits(),
     ) -> None:
         """`down_for`: probes that fail. `samples`, `wider`: of the first looks of the ramp; then all is fine.
 
         `reaches`: what each look while brakes are kept says. `is_mute`: nothing can be probed. `silent`: of our own way
-        out, providers that do not answer.
+        out, providers that do not answer. `demand`: of live traffic, in whose way no parked job gets a turn.
         """
+        self._demand = demand
         self.reaches = reaches
         self._is_mute = is_mute
         self._silent = tuple(silent)
@@ -171,6 +173,8 @@ class FakeOutage(OutageActivities):
     @activity.defn(name="outage.replay")
     async def replay(self, asked: Releasing) -> Released:
         self._do("replay")
+        if self.going and self.rates[-1] <= self._demand:
+            return Released(parked=self._parked, going=self.going)
         if self.going:
             self.going = 0
             return Released(parked=self._parked)

@@ -145,6 +145,17 @@ class TestTheRamp:
 
         assert (result.ended, result.relapses) == (Ended.HEALED, 1)
 
+    async def test_goes_on_until_what_was_parked_has_its_turn_behind_a_day_that_became_busier(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        """Ten calls a second before, and forty by now: at half as much again nobody parked would ever be done."""
+        fake = FakeOutage(parked=1, demand=40.0)
+
+        result = await ended(time_skipping, fake)
+
+        assert result.ended is Ended.HEALED
+        assert fake.rates[-4:] == [15.0, 22.5, 33.7, 50.5]
+
     async def test_stays_open_until_it_is_as_before(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeOutage(validated=[False, False])
 
