@@ -54,6 +54,11 @@ async def webhook_secret(
             provider_id = (await connections.find(session, connection_id)).provider_id
         known = catalog.load(reach.settings.providers, reach.settings.simulator_url).provider(provider_id)
         webhook = _webhook(known)
+        if channel and not retire and not webhook.account:
+            raise WrongUsageError(
+                f"{known.name}'s webhooks do not say which account they are about, so that one channel for all "
+                "connections would tell of none. Leave --channel out, and give each connection its own"
+            )
         made = f"{_MARK}{base64.b64encode(os.urandom(_BYTES)).decode()}" if generate else ""
         secret = "" if retire else made or typed("Secret")
         if secret and (why_not := trouble_of(webhook, secret.encode())):

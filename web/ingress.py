@@ -23,7 +23,7 @@ from integrations.db.webhook_channels import is_channel
 from integrations.db.webhook_ingress import Deliveries, Delivery
 from integrations.db.webhook_secrets import OpenChannel
 from integrations.domain.errors import NotReadyError
-from integrations.domain.webhook import Reason, digest_window
+from integrations.domain.webhook import LIFECYCLE_WINDOW, Reaction, Reason, digest_window
 from integrations.providers.catalog import Catalog
 from integrations.providers.entry import Webhook
 from integrations.providers.webhooks.arrived import Arrived, Greeting, RefusedError
@@ -146,7 +146,10 @@ class Ingress:
             body=arrived.body,
             sent_at=told.sent_at,
             wait=window if window and waits else _AT_ONCE,
-            window=self._windows[provider_id],
+            reaction=told.reaction,
+            notices=told.notices,
+            occurred_at=told.occurred_at,
+            window=self._windows[provider_id] if told.reaction is Reaction.EVENT else LIFECYCLE_WINDOW,
         )
         return _OK, Outcome.ACCEPTED if await self._deliveries.record(delivery) else Outcome.DUPLICATE, None
 

@@ -55,7 +55,7 @@ class WebhookDeliveryWorkflow:
             ],
             unblock=f"runbook webhooks show {left.id}",
         )
-        step = HandleStep(id=left.id, tried=request.tried)
+        step = HandleStep(id=left.id, tried=request.tried, woken=left.woken)
         summary = f"{left.event or 'a delivery'} of {left.provider_id} for {left.handler}"
         ended = await until_settled(
             WebhookActivities.deliver, step, summary=summary, retrying=request.retrying, tried=request.tried

@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from integrations.db import automation, replay, webhook_replay
 from integrations.db import webhook_brake as brake
 from integrations.db.dedicated import transaction
-from integrations.db.webhook_coalescing import fold, leads
-from integrations.db.webhook_handlers import COLUMNS, TOGETHER, Handling, session_on
+from integrations.db.webhook_coalescing import fold, leads, supersede
+from integrations.db.webhook_handlers import TOGETHER, Handling, session_on
+from integrations.db.webhook_notices import COLUMNS
 from integrations.db.webhook_trouble import failure_in, leave_flow, locked, settle
 from integrations.domain.automation import FailureMode
 from integrations.domain.ledger import WHOLE_AFTER, Failure
@@ -158,7 +159,9 @@ class Flow:
     async def _handled(self, connection: AsyncConnection, reaction: Reaction, rows: list[Row[Any]]) -> list[FollowUp]:
         """Effect and settle: one transaction."""
         async with transaction(connection):
-            mine = await locked(connection, [row.id for row in rows], WebhookStatus.PENDING)
+            waiting = await locked(connection, [row.id for row in rows], WebhookStatus.PENDING)
+            past = await supersede(connection, waiting)
+            mine = [row for row in waiting if row.id not in past]
             if not mine:
                 return []
             await fold(connection, mine)

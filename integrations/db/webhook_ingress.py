@@ -4,6 +4,7 @@ This is the one path on which each delivery of every provider comes in; SQLAlche
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from sqlalchemy.engine import make_url
 
 from integrations.db.webhook_wake import WOKEN
 from integrations.domain.ids import new_event_id
-from integrations.domain.webhook import DIGEST_WINDOW, Identity, part_of
+from integrations.domain.webhook import DIGEST_WINDOW, Identity, Notice, Reaction, part_of
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[Any]"
 _SOON: Final = 2.0
@@ -28,8 +29,8 @@ SELECT true FROM service_webhook_deliveries WHERE provider_id = $1 AND channel =
 """
 _INSERT: Final = """
 INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, event, resource, account,
-  headers, body, part, sent_at, due_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now() + $13)
+  headers, body, part, sent_at, due_at, reaction, notices, occurred_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now() + $13, $14, $15, $16)
 ON CONFLICT (provider_id, channel, delivery_id) DO NOTHING
 RETURNING true
 """
@@ -37,13 +38,13 @@ RETURNING true
 _INSERT_DIGEST: Final = """
 WITH outlived AS (
   UPDATE service_webhook_deliveries SET delivery_id = delivery_id || '@' || position
-  WHERE provider_id = $2 AND channel = $3 AND delivery_id = $4 AND received_at < now() - $14::interval
+  WHERE provider_id = $2 AND channel = $3 AND delivery_id = $4 AND received_at < now() - $17::interval
   RETURNING 1
 )
 INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, event, resource, account,
-  headers, body, part, sent_at, due_at)
+  headers, body, part, sent_at, due_at, reaction, notices, occurred_at)
 SELECT $1::uuid, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10::bytea, $11::smallint, $12::timestamptz,
-  now() + $13::interval FROM (SELECT count(*) FROM outlived) AS first
+  now() + $13::interval, $14, $15::jsonb, $16::timestamptz FROM (SELECT count(*) FROM outlived) AS first
 ON CONFLICT (provider_id, channel, delivery_id) DO NOTHING
 RETURNING true
 """
@@ -74,6 +75,10 @@ class Delivery:
     sent_at: datetime | None
     wait: timedelta
     """Until it is due."""
+    reaction: Reaction = Reaction.EVENT
+    notices: tuple[Notice, ...] = ()
+    """Where it tells more than one thing."""
+    occurred_at: datetime | None = None
     window: timedelta = DIGEST_WINDOW
     """In which a body without an id stands for one delivery."""
 
@@ -104,6 +109,9 @@ class Deliveries:
             part_of(*key, delivery.resource),
             delivery.sent_at,
             delivery.wait,
+            delivery.reaction.value,
+            json.dumps(delivery.notices) if delivery.notices else None,
+            delivery.occurred_at,
         )
         async with self._pool.acquire() as connection:
             try:

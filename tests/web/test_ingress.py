@@ -14,7 +14,7 @@ from integrations.db import webhook_ingress, webhook_secrets
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
 from integrations.db.webhook_tables import WebhookDelivery, WebhookRepeat
-from integrations.domain.webhook import DIGEST_WINDOW
+from integrations.domain.webhook import DIGEST_WINDOW, LIFECYCLE_WINDOW
 from tests.factories import add_channel, every
 from tests.web.conftest import Site
 from tests.web.test_headers import EVERYWHERE
@@ -205,6 +205,38 @@ class TestADeliveryWithoutAnId:
         assert (first, again, len(rows), len(await every(sessions, WebhookRepeat))) == (2, 3, 3, 5)
         assert {row.identity for row in rows} == {"digest"}
         assert same[0].delivery_id == f"{same[1].delivery_id}@{same[0].position}"
+
+    async def test_that_makes_us_do_something_is_news_again_after_minutes(
+        self, vendor: Vendor, sessions: Sessions, vault: Vault, engine: AsyncEngine
+    ) -> None:
+        """Graph tells twice in the same words that it has dropped something."""
+        secret = b"a client state"
+        await add_channel(sessions, vault, "microsoft", secret=secret)
+        body = b'{"value": [{"clientState": "a client state", "lifecycleEvent": "missed"}]}'
+        for _ in range(2):
+            await vendor.browser.post("/webhooks/microsoft/app", content=body)
+        [row] = await every(sessions, WebhookDelivery)
+        assert (row.reaction, row.notices, row.identity) == ("missed", None, "digest")
+        await change(engine, f"received_at = now() - interval '{LIFECYCLE_WINDOW.total_seconds() + 1} s'")
+
+        await vendor.browser.post("/webhooks/microsoft/app", content=body)
+
+        assert len(await every(sessions, WebhookDelivery)) == 2
+
+    async def test_is_written_down_with_all_that_it_tells(
+        self, vendor: Vendor, sessions: Sessions, vault: Vault
+    ) -> None:
+        await add_channel(sessions, vault, "facebook", secret=HUB)
+        gone = {"field": "connected", "value": {"verb": "revoked"}}
+        entries = [{"id": "7", "time": 1764504000}, {"id": "8", "time": 1764504001, "changes": [gone]}]
+        body = json.dumps({"object": "permissions", "entry": entries}).encode()
+
+        await vendor.browser.post("/webhooks/facebook/app", content=body, headers=hub(body, HUB))
+
+        [row] = await every(sessions, WebhookDelivery)
+        assert (row.reaction, row.event, row.account) == ("revoked", "permissions.connected.revoked", "8")
+        assert row.notices == [["revoked", "permissions.connected.revoked", "8"], ["event", "permissions", "7"]]
+        assert row.occurred_at == datetime(2025, 11, 30, 12, tzinfo=UTC)
 
     async def test_is_known_for_as_long_as_its_provider_repeats_it(
         self, vendor: Vendor, sessions: Sessions, vault: Vault, engine: AsyncEngine

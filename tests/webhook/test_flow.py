@@ -20,7 +20,7 @@ from integrations.domain.webhook import Left, Reaction
 from integrations.domain.webhook_selftest import mark
 from tests.factories import add_connection, every, stored
 from tests.outbox.events import refused, rows
-from tests.webhook.given import KEY, REACTIONS, add, channel_of, delivery, statuses, told
+from tests.webhook.given import KEY, WATCHED, add, channel_of, delivery, statuses, told
 
 POISON = "NEW.payload ->> 'event' = 'poison'"
 OUTBOX = "service_lifecycle_outbox"
@@ -58,6 +58,7 @@ class TestABatch:
             "channel": "app",
             "delivery_id": "d1",
             "event": "push",
+            "reaction": "event",
             "resource": "",
             "account": "acct_1",
             "replay": False,
@@ -211,7 +212,7 @@ class TestWhatFails:
         async def mistaken(_session: Any, given: Any, _replayed: bool) -> Any:
             raise KeyError(given[0].event)
 
-        broken = Flow(Handling(REACTIONS, KEY, {Reaction.MISSED: mistaken}))
+        broken = Flow(Handling(WATCHED, KEY, {Reaction.MISSED: mistaken}))
         [given] = await add(engine, event="'lost'")
         await add(engine)
 

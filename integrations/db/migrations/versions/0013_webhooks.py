@@ -83,14 +83,17 @@ def upgrade() -> None:
         _text("delivery_id"),
         _text("identity"),
         _text("event", default=""),
+        _text("reaction"),
         _text("resource", default=""),
         _text("account", default=""),
+        sa.Column("notices", postgresql.JSONB(), nullable=True),
         sa.Column("headers", postgresql.JSONB(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("part", sa.SmallInteger(), nullable=False),
         _text("status", default="pending"),
         _now("received_at"),
         _then("sent_at"),
+        _then("occurred_at"),
         _now("due_at"),
         _then("settled_at"),
         _text("handled_as", null=True),
@@ -109,6 +112,10 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("identity IN ('id', 'digest')", name=op.f("ck_service_webhook_deliveries_identity")),
         sa.CheckConstraint(
+            "reaction IN ('revoked', 'uninstalled', 'reauthorize', 'missed', 'self test', 'event')",
+            name=op.f("ck_service_webhook_deliveries_reaction"),
+        ),
+        sa.CheckConstraint(
             "(status = 'coalesced') = (folded_into IS NOT NULL)", name=op.f("ck_service_webhook_deliveries_folded")
         ),
         sa.CheckConstraint(
@@ -122,8 +129,13 @@ def upgrade() -> None:
     _partial("pending", ["part", "due_at"], "status = 'pending'")
     _partial(
         "waiting",
-        ["provider_id", "channel", "resource", "position"],
+        ["provider_id", "channel", "resource", "account", "position"],
         "status IN ('pending', 'retrying') AND resource <> ''",
+    )
+    _partial(
+        "handled",
+        ["provider_id", "channel", "resource", "account", "position"],
+        "status = 'delivered' AND resource <> ''",
     )
     _partial("retrying", ["lease_until"], "status = 'retrying'")
     _partial("dead", ["fingerprint", "position"], "status = 'dead'")
