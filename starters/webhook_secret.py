@@ -16,7 +16,7 @@ from integrations.domain.errors import WrongUsageError
 from integrations.providers import catalog
 from integrations.providers.entry import Provider, Webhook
 from integrations.providers.webhooks.greeting import verify_token
-from integrations.providers.webhooks.signature import trouble_of
+from integrations.providers.webhooks.secret import trouble_of
 from starters.one_line import typed
 from starters.reach import changing
 from starters.shell import By, Json, Reason, as_json, because, command, out

@@ -127,6 +127,10 @@ class Flow:
         self, connection: AsyncConnection, part: int, reaction: Reaction, rows: list[Row[Any]]
     ) -> list[FollowUp]:
         """Handle deliveries of one reaction, as a set where that is how its handler works."""
+        if reaction in await brake.braked(connection, part):
+            # All of them, and not the last change of each resource alone: what stays due would be met again at once.
+            await brake.hold_back(connection, [row.id for row in rows])
+            return []
         if reaction is Reaction.EVENT:
             rows = await leads(connection, rows)
         sets = [rows] if reaction in TOGETHER else [[row] for row in rows]

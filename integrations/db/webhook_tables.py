@@ -99,8 +99,6 @@ class WebhookDelivery(Base):
         Index(
             "ix_service_webhook_deliveries_dead", "fingerprint", "position", postgresql_where=text("status = 'dead'")
         ),
-        # Settled once: its next version finds room on the page of the first.
-        {"postgresql_with": {"fillfactor": 60}},
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -154,7 +152,10 @@ class WebhookRepeat(Base):
     """A duplicate that was acknowledged. Only ever inserted: a storm of them waits for no row."""
 
     __tablename__ = "service_webhook_repeats"
-    __table_args__ = (Index(None, "at"),)
+    __table_args__ = (
+        Index(None, "at"),
+        Index("ix_service_webhook_repeats_delivery", "provider_id", "channel", "delivery_id", "at"),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     provider_id: Mapped[str]

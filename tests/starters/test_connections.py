@@ -278,6 +278,7 @@ class TestAWebhookSecret:
             (runbook(*command), "what was read is empty"),
             (runbook(*command, stdin="not base64!"), "a secret of Standard Webhooks is whsec_ and base64"),
             (runbook(*command, "--channel", "a/b", stdin="s"), "'a/b' is no channel's name"),
+            (runbook(*command, stdin="whsec_abcde"), "a secret of Standard Webhooks is whsec_ and base64"),
             (runbook(*command, "--overlap", "soon", "--generate"), "--overlap 'soon' is not written like 14d"),
             (runbook(*command, "--retire", "--generate"), "first rotate with --generate"),
             (runbook(*command, "--channel", "nobody", "--retire"), "simulator has no channel 'nobody'"),

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from integrations.db import webhook_secrets
+from integrations.db import webhook_ingress, webhook_secrets
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
 from integrations.db.webhook_tables import WebhookDelivery, WebhookRepeat
@@ -19,6 +19,7 @@ from tests.factories import add_channel, every
 from tests.web.conftest import Site
 from tests.web.test_headers import EVERYWHERE
 from tests.web.vendor import HUB, SECRET, Vendor, hub
+from web.open_channels import FRESH
 
 ACCEPTED, DUPLICATE, REJECTED = ({"status": word} for word in ("accepted", "duplicate", "rejected"))
 
@@ -100,7 +101,7 @@ class TestADelivery:
         self, vendor: Vendor, sessions: Sessions, vault: Vault
     ) -> None:
         before = await vendor.send(channel="new")
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(2 * FRESH)
         await add_channel(sessions, vault, channel="new", secret=SECRET)
 
         assert (before.status_code, (await vendor.send(channel="new")).status_code) == (404, 200)
@@ -256,3 +257,31 @@ class TestADeliveryWithoutAnId:
         answers = [await vendor.xero(body), await vendor.xero(body), await vendor.xero(body, b"wrong")]
 
         assert [(answer.status_code, answer.content) for answer in answers] == [(200, b""), (200, b""), (401, b"")]
+
+
+class TestALargeDelivery:
+    """One that came before is known by its key, and not carried to the database again."""
+
+    async def test_is_taken_once(self, vendor: Vendor, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+        body = bytes(100_000)
+        first = await vendor.github(body, "large")
+        unnamed = await vendor.xero(body)
+        for statement in ("_INSERT", "_INSERT_DIGEST"):
+            monkeypatch.setattr(webhook_ingress, statement, "SELECT nothing")
+
+        again = [await vendor.github(body, "large"), await vendor.xero(body)]
+
+        assert (first.json(), unnamed.status_code) == (ACCEPTED, 200)
+        assert (again[0].json(), again[1].status_code) == (DUPLICATE, 200)
+        assert len(await every(sessions, WebhookRepeat)) == 2
+
+    async def test_without_an_id_is_another_one_after_its_window(
+        self, vendor: Vendor, sessions: Sessions, engine: AsyncEngine
+    ) -> None:
+        body = bytes(100_000)
+        await vendor.xero(body)
+        await change(engine, f"received_at = now() - interval '{DIGEST_WINDOW.total_seconds() + 1} s'")
+
+        await vendor.xero(body)
+
+        assert len(await every(sessions, WebhookDelivery)) == 2

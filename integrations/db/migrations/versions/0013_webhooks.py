@@ -122,7 +122,6 @@ def upgrade() -> None:
             "status <> 'dead' OR cause IS NOT NULL", name=op.f("ck_service_webhook_deliveries_dead_has_a_cause")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_service_webhook_deliveries")),
-        postgresql_with={"fillfactor": 60},
     )
     op.create_index(
         "ux_service_webhook_deliveries_delivery", _DELIVERIES, ["provider_id", "channel", "delivery_id"], unique=True
@@ -150,6 +149,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_service_webhook_repeats")),
     )
     op.create_index(op.f("ix_service_webhook_repeats_at"), _REPEATS, ["at"], unique=False)
+    op.create_index(
+        "ix_service_webhook_repeats_delivery",
+        _REPEATS,
+        ["provider_id", "channel", "delivery_id", "at"],
+        unique=False,
+    )
     op.create_table(
         _REFUSALS,
         sa.Column("hour", sa.DateTime(timezone=True), nullable=False),
