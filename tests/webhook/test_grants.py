@@ -212,3 +212,15 @@ class TestTooManyToBeTrue:
         await drained(flow, owner)
 
         assert await statuses(engine) == {"delivered": 9}
+
+    async def test_revocations_are_held_back_in_the_same_way(
+        self, engine: AsyncEngine, sessions: Sessions, vault: Vault, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        for n in range(9):
+            await connected(sessions, vault, account_id=f"a{n}", scope_id=f"a{n}")
+        await add(engine, 9, event="'revoked'", account="'a' || (i - 1)")
+
+        await drained(flow, owner)
+
+        assert len(await every(sessions, GrantEvent)) == Limits().connections - 1
+        assert await statuses(engine) == {"delivered": 4, "pending": 5}
