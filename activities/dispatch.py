@@ -47,6 +47,7 @@ _SAMPLE: Final = 10.0
 _SLOW: Final = 2.0
 """Seconds of a batch after which the next are a tenth: it must end before anybody loses patience with it."""
 _GROWS_AFTER: Final = 10
+"""Good batches of each partition: as much as the one that was too large, whose item in trouble is among these."""
 _SUSPECT: Final = Failure.of("Crash", "alone in its batch, and the process ended without a word each time")
 _TOO_SLOW: Final = Failure.of("Timeout", "alone in its batch, and the database gave up on it")
 
@@ -220,7 +221,8 @@ class Dispatch(Generic[FollowUp]):
             self._batch, self._good = tenth(self._batch), 0
             return
         self._good += 1
-        if self._batch < self.full and self._good >= _GROWS_AFTER and seconds < _SLOW / _GROWS_AFTER:
+        over_with = self._good >= _GROWS_AFTER * len(self.parts)
+        if self._batch < self.full and over_with and seconds < _SLOW / _GROWS_AFTER:
             self._batch, self._good = min(self.full, self._batch * 10), 0
 
     def _follow_up(self, moved: Batch[FollowUp]) -> None:

@@ -96,7 +96,7 @@ class WebhookActivities:
     async def bury(self, step: HandleStep) -> Handled:
         """Give one delivery up, with its cause, its headers and its body kept for a replay."""
         async with self._sessions.begin() as session:
-            buried = await webhook_trouble.bury(session, step.id, step.woken)
+            buried = await webhook_trouble.bury(session, step.id, step.tried, step.woken)
         if buried is None:
             return Handled(status="settled before", attempts=step.tried)
         log.warning("webhook.buried", delivery=str(step.id), cause=buried.cause)

@@ -61,8 +61,10 @@ class WebhookDeliveryWorkflow:
             WebhookActivities.deliver, step, summary=summary, retrying=request.retrying, tried=request.tried
         )
         if ended is None:
+            tried = max(request.tried + 1, request.retrying.attempts)
+            given_up = step.model_copy(update={"tried": tried})
             ended = await workflow.execute_activity_method(
-                WebhookActivities.bury, step, summary=f"give it up: {left.cause}", activity_id="bury", **DATABASE
+                WebhookActivities.bury, given_up, summary=f"give it up: {left.cause}", activity_id="bury", **DATABASE
             )
         self._story.at("delivered or dead", doing=ended.status, found_as=ended.status)
         return ended

@@ -55,7 +55,8 @@ UPDATE service_webhook_deliveries SET status = 'pending', due_at = now() + inter
 WHERE id = ANY(:ids) AND status = :before
 """)
 _BURY: Final = text("""
-UPDATE service_webhook_deliveries SET status = 'dead', settled_at = now(), lease_until = NULL
+UPDATE service_webhook_deliveries SET status = 'dead', settled_at = now(), lease_until = NULL,
+  attempts = greatest(attempts, cast(:tried AS smallint))
 WHERE id = :id AND status = 'retrying' AND woken = :woken RETURNING cause, attempts
 """)
 
@@ -152,12 +153,13 @@ class Buried:
     attempts: int
 
 
-async def bury(run: Executor, delivery_id: UUID, woken: int = 0) -> Buried | None:
+async def bury(run: Executor, delivery_id: UUID, tried: int, woken: int = 0) -> Buried | None:
     """Give a `retrying` delivery up, and let what waited for it go on. None when it was settled before.
 
     Nor when it was sent again since its workflow began, and failed again in the flow: that had one attempt so far.
+    `tried`: how often, which the row does not know of attempts that ended the process.
     """
-    row = (await run.execute(_BURY, {"id": delivery_id, "woken": woken})).one_or_none()
+    row = (await run.execute(_BURY, {"id": delivery_id, "tried": tried, "woken": woken})).one_or_none()
     if row is None:
         return None
     await release(run, delivery_id)

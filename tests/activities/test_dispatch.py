@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from activities import dispatch
 from activities.dispatch import Dispatch
@@ -18,7 +18,7 @@ from integrations.db.outbox_flow import Flow
 from integrations.db.projectors import PROJECTORS
 from integrations.db.session import Sessions
 from integrations.domain.ledger import Failure
-from integrations.domain.outbox import Drained, Pair
+from integrations.domain.outbox import Batch, Drained, Pair
 from tests.outbox.events import add_events, pairs, refused, rows, statuses
 from tests.outbox.plans import add_dead, made, released
 
@@ -244,7 +244,31 @@ class TestAnEndThatWasNone:
             await until(engine, ALL_DELIVERED)
             desk.leaving = True
             await working
-            assert at_work._batch == 100
+            assert at_work._batch == 10
+
+    async def test_keeps_batches_small_until_each_partition_has_moved_as_much_as_ended_it(
+        self, engine: AsyncEngine, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What ended the process may be the last of what it had in hand, in any partition."""
+        await scale(engine, 1)
+        for part in range(16):
+            await add_events(engine, 9, part=part, first=part * 100)
+        limits = []
+        async with desk.at(0, full=10) as at_work:
+            batch = at_work.ledger.batch
+
+            async def noted(connection: AsyncConnection, part: int, limit: int, after: int) -> Batch[Pair]:
+                limits.append(limit)
+                return await batch(connection, part, limit, after)
+
+            monkeypatch.setattr(at_work.ledger, "batch", noted)
+            await at_work.seat.take(at_work.connection, 10)
+            working = asyncio.create_task(at_work.run(again=False))
+            await until(engine, ALL_DELIVERED)
+            desk.leaving = True
+            await working
+
+        assert set(limits[: 9 * 16]) == {1}
 
     async def test_of_a_batch_of_one_puts_that_one_aside(self, engine: AsyncEngine, desk: Desk) -> None:
         await scale(engine, 1)
@@ -350,10 +374,10 @@ class TestAnEndThatWasNone:
         async with desk.at(0) as at_work:
             await at_work.seat.take(at_work.connection, 100)
         await self._suspected(engine, before)
-        await add_events(engine, 15, first=10, connections=15)
+        await add_events(engine, 170, first=10, connections=15)
 
         working = asyncio.create_task(desk.work(0))
-        await until(engine, "SELECT count(*) >= 10 FROM service_lifecycle_outbox WHERE status = 'delivered'")
+        await until(engine, "SELECT count(*) >= 160 FROM service_lifecycle_outbox WHERE status = 'delivered'")
         await until(engine, "SELECT suspect IS NULL FROM service_dispatchers")
         desk.leaving = True
         await working

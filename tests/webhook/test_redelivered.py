@@ -64,7 +64,7 @@ class TestBeforeItsNextAttempt:
 
         async with sessions.begin() as session:
             assert await webhook_trouble.deliver(session, failed, handling, 2) is None
-            assert await webhook_trouble.bury(session, failed) is None
+            assert await webhook_trouble.bury(session, failed, 8) is None
         assert await statuses(engine) == {"pending": 1}
 
     async def test_it_fails_again_with_all_its_attempts_before_it(
@@ -87,7 +87,7 @@ class TestOneThatIsDead:
     ) -> None:
         failed = await failing(engine, owner, flow, ingress)
         async with sessions.begin() as session:
-            buried = await webhook_trouble.bury(session, failed)
+            buried = await webhook_trouble.bury(session, failed, 8)
         assert buried is not None
         assert await statuses(engine) == {"dead": 1}
 
@@ -120,7 +120,7 @@ class TestOneThatFailsAgain:
         async with sessions.begin() as session:
             assert await webhook_trouble.deliver(session, failed, handling, 8, woken=0) is None
             await webhook_trouble.attempt_failed(session, failed, CAUSE, 8, woken=0)
-            assert await webhook_trouble.bury(session, failed, woken=0) is None
+            assert await webhook_trouble.bury(session, failed, 8, woken=0) is None
 
         row = await delivery(sessions, failed)
         assert (row.status, row.attempts) == ("retrying", 1)

@@ -44,7 +44,7 @@ class FakeWebhook(WebhookActivities):
     async def bury(self, step: HandleStep) -> Handled:
         self.buried += 1
         self.woken.add(step.woken)
-        return Handled(status="dead", attempts=step.tried + self.tried, cause="it is refused")
+        return Handled(status="dead", attempts=step.tried, cause="it is refused")
 
 
 class FakeReconcileWebhooks(ReconcileWebhooksActivities):

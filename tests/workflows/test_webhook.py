@@ -46,7 +46,7 @@ class TestADelivery:
 
         handle, result = await ended(time_skipping, fake)
 
-        assert (result.status, fake.tried, fake.buried, fake.woken) == ("dead", 7, 1, {3})
+        assert (result.status, result.attempts, fake.tried, fake.buried, fake.woken) == ("dead", 8, 7, 1, {3})
         described = await handle.describe()
         found = described.typed_search_attributes
         assert [found.get(key) for key in (temporal.STEP, temporal.PROVIDER, temporal.TENANT)] == [
@@ -76,7 +76,7 @@ class TestADelivery:
 
         _, result = await ended(time_skipping, fake, tried=8)
 
-        assert (result.status, fake.tried) == ("dead", 1)
+        assert (result.status, result.attempts, fake.tried) == ("dead", 9, 1)
 
 
 class TestADispatcher:

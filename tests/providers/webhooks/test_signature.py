@@ -113,7 +113,7 @@ def test_without_a_secret_nothing_is_taken(provider_id: str, secrets: list[bytes
     assert caught.value.reason is Reason.UNSIGNED
 
 
-@pytest.mark.parametrize("provider_id", SENDERS.keys() - {"google-drive", "microsoft"})
+@pytest.mark.parametrize("provider_id", sorted(SENDERS.keys() - {"google-drive", "microsoft"}))
 def test_one_other_byte_in_the_body_is_refused(provider_id: str) -> None:
     request = SENDERS[provider_id]()
     for body in (request.body + b" ", request.body.replace(b"changed", b"chanGed"), b""):
@@ -121,7 +121,7 @@ def test_one_other_byte_in_the_body_is_refused(provider_id: str) -> None:
         assert refused(provider_id, tampered) is Reason.WRONG
 
 
-@pytest.mark.parametrize("provider_id", SENDERS.keys() - UNTIMED)
+@pytest.mark.parametrize("provider_id", sorted(SENDERS.keys() - UNTIMED))
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_time_outside_the_tolerance_is_refused_on_both_sides(provider_id: str, sign: int) -> None:
     webhook, sender = webhook_of(provider_id), SENDERS[provider_id]
