@@ -32,6 +32,7 @@ class ReconcileWebhooksActivities:
         async with self._sessions.begin() as session:
             lost = await webhook_lost.deliveries(session, self._handling)
             holds = await webhook_lost.release_orphans(session)
+            await webhook_lost.wake_swallowed(session)
         deliveries = await each(lost, lambda found: self._handle(client, found))
         async with self._sessions.begin() as session:
             alerts = int(await notification_alert.raised_of_webhooks(session))

@@ -78,7 +78,7 @@ class WebhookActivities:
         attempt = step.tried + activity.info().attempt
         try:
             async with self._sessions.begin() as session:
-                outcome = await webhook_trouble.deliver(session, step.id, self._handling, attempt)
+                outcome = await webhook_trouble.deliver(session, step.id, self._handling, attempt, step.woken)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises
             failure = webhook_trouble.failure_in(error, alone=True)
             if failure is None:
@@ -96,7 +96,7 @@ class WebhookActivities:
     async def bury(self, step: HandleStep) -> Handled:
         """Give one delivery up, with its cause, its headers and its body kept for a replay."""
         async with self._sessions.begin() as session:
-            buried = await webhook_trouble.bury(session, step.id, step.tried)
+            buried = await webhook_trouble.bury(session, step.id, step.tried, step.woken)
         if buried is None:
             return Handled(status="settled before", attempts=step.tried)
         log.warning("webhook.buried", delivery=str(step.id), cause=buried.cause)
@@ -106,7 +106,7 @@ class WebhookActivities:
         """Write it down. One that ends its session each time fails; without a database nothing is said of it."""
         try:
             async with self._sessions.begin() as session:
-                await webhook_trouble.attempt_failed(session, step.id, failure, attempt)
+                await webhook_trouble.attempt_failed(session, step.id, failure, attempt, step.woken)
         except (DBAPIError, OSError) as error:
             return TryAgainError(said(error))
         return HandlingFailedError(failure.error)

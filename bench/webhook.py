@@ -31,9 +31,9 @@ _SOCKETS: Final = 16
 _STORM: Final = 90
 """Per cent of a storm are duplicates."""
 _FILL: Final = """
-INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, event, headers, body, part,
-  status, settled_at, handled_as)
-SELECT gen_random_uuid(), 'github', 'bench', 'old-' || n, 'id', 'push', '{"user-agent": "GitHub-Hookshot/0"}',
+INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, event, reaction,
+  headers, body, part, status, settled_at, handled_as)
+SELECT gen_random_uuid(), 'github', 'bench', 'old-' || n, 'id', 'push', 'event', '{"user-agent": "GitHub-Hookshot/0"}',
   convert_to(repeat('x', 300), 'UTF8'), n % 16, 'delivered', now(), 'event'
 FROM generate_series(1, $1) AS n
 """

@@ -60,15 +60,15 @@ async def audited(reach: Reach, known: Catalog) -> Audit:
             for horizon in _horizons(known, reach.settings.webhooks_kept, sizes)
             if horizon.provider in used or (sizes or {}).get(horizon.provider)
         ],
-        channels=[Known(channel=each, hash=_hash(known, each)) for each in channels],
+        channels=[Known(channel=each, hash=_hash(known, each, reach.settings.web_base)) for each in channels],
         stuck=None if stuck is None else dict(stuck),
         illegal=None if illegal is None else dict(illegal),
     )
 
 
-def _hash(known: Catalog, channel: Channel) -> str | None:
+def _hash(known: Catalog, channel: Channel, base: str) -> str | None:
     entry = next((entry for entry in known if entry.id == channel.provider), None)
-    return None if entry is None or entry.webhook is None else fingerprint(entry.webhook, channel.versions)
+    return None if entry is None or entry.webhook is None else fingerprint(entry.webhook, channel.versions, base)
 
 
 def _horizons(known: Catalog, kept: timedelta, sizes: dict[str, tuple[int, int]] | None) -> list[Horizon]:

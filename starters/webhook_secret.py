@@ -16,7 +16,7 @@ from integrations.domain.errors import WrongUsageError
 from integrations.providers import catalog
 from integrations.providers.entry import Provider, Webhook
 from integrations.providers.webhooks.greeting import verify_token
-from integrations.providers.webhooks.signature import trouble_of
+from integrations.providers.webhooks.secret import trouble_of
 from starters.one_line import typed
 from starters.reach import changing
 from starters.shell import By, Json, Reason, as_json, because, command, out
@@ -54,6 +54,11 @@ async def webhook_secret(
             provider_id = (await connections.find(session, connection_id)).provider_id
         known = catalog.load(reach.settings.providers, reach.settings.simulator_url).provider(provider_id)
         webhook = _webhook(known)
+        if channel and not retire and not webhook.account:
+            raise WrongUsageError(
+                f"{known.name}'s webhooks do not say which account they are about, so that one channel for all "
+                "connections would tell of none. Leave --channel out, and give each connection its own"
+            )
         made = f"{_MARK}{base64.b64encode(os.urandom(_BYTES)).decode()}" if generate else ""
         secret = "" if retire else made or typed("Secret")
         if secret and (why_not := trouble_of(webhook, secret.encode())):

@@ -3,9 +3,11 @@
 A plain ASGI route in front of the app: what every page is wrapped in would take longer than all of this.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -21,38 +23,40 @@ from integrations.db.webhook_channels import is_channel
 from integrations.db.webhook_ingress import Deliveries, Delivery
 from integrations.db.webhook_secrets import OpenChannel
 from integrations.domain.errors import NotReadyError
-from integrations.domain.webhook import Reason, digest_window
+from integrations.domain.webhook import LIFECYCLE_WINDOW, Reaction, Reason, digest_window
 from integrations.providers.catalog import Catalog
 from integrations.providers.entry import Webhook
 from integrations.providers.webhooks.arrived import Arrived, Greeting, RefusedError
 from integrations.providers.webhooks.greeting import greet
 from integrations.providers.webhooks.reading import read
-from integrations.providers.webhooks.signature import verify
+from integrations.providers.webhooks.signature import check_signed, verify
 from web.headers import HEADERS
 from web.metrics import WEBHOOKS, Outcome
 from web.open_channels import FRESH, USUAL, OpenChannels
 from web.refusals import Refusals
-from web.request_body import body_of
+from web.request_body import Bodies, FullError, Headers
 
 log = structlog.get_logger("web")
 PREFIX: Final = "/webhooks/"
 UNKNOWN: Final = "(unknown)"
 _AT_ONCE: Final = timedelta(0)
-_METHODS: Final = frozenset({"POST", "GET"})
-"""GET is for a handshake."""
+_PATIENCE: Final = 2.5
+"""Seconds for all that an answer needs but the body. Slack hangs up after three, Shopify after five."""
 _OK, _UNAUTHORIZED, _UNAVAILABLE = 200, 401, 503
 _STATUSES: Final = {Reason.UNKNOWN: 404, Reason.METHOD: 405, Reason.LARGE: 413, Reason.CUT: 400}
-_TROUBLE: Final = (OSError, TimeoutError, PostgresError, InterfaceError, SQLAlchemyError, NotReadyError)
+_TROUBLE: Final = (OSError, PostgresError, InterfaceError, SQLAlchemyError, NotReadyError, FullError)
 _SECRET: Final = frozenset({b"authorization", b"cookie"})
-Headers = tuple[tuple[bytes, bytes], ...]
 _HEADERS: Final = tuple((name.lower().encode(), value.encode()) for name, value in HEADERS.items())
 _LEAVE: Final = ((b"connection", b"close"),)
 """Whatever else comes of the body is not waited for."""
 _MORE: Final[dict[object, Headers]] = {
     Reason.LARGE: _LEAVE,
     Reason.CUT: _LEAVE,
-    Reason.METHOD: ((b"allow", b"POST"),),
-    _UNAVAILABLE: ((b"retry-after", b"30"),),
+    # Before its body was read.
+    Reason.MISSING: _LEAVE,
+    Reason.DOUBLED: _LEAVE,
+    Reason.MALFORMED: _LEAVE,
+    _UNAVAILABLE: ((b"retry-after", b"30"), *_LEAVE),
 }
 
 
@@ -66,6 +70,7 @@ class Ingress:
         self._windows = {each.id: digest_window(each.redelivery_horizon) for each in catalog}
         self._channels = channels
         self._deliveries = deliveries
+        self._bodies = Bodies()
         self._refusals = refusals
         self._base_url = base_url
 
@@ -88,7 +93,7 @@ class Ingress:
             # Some providers count an answer with a body as a failure.
             body = b"" if webhook is not None and webhook.silent else json.dumps({"status": outcome}).encode()
             answer = Greeting(status, body, "application/json")
-        await _send(send, answer, _MORE.get(reason or status, ()))
+        await _send(send, answer, _allowed(webhook) if reason is Reason.METHOD else _MORE.get(reason or status, ()))
 
     async def _taken(
         self, scope: Scope, receive: Receive, provider_id: str, channel: str, webhook: Webhook | None
@@ -96,19 +101,32 @@ class Ingress:
         """Raises RefusedError, and whatever is trouble of our own."""
         if webhook is None or not is_channel(channel):
             raise RefusedError(Reason.UNKNOWN)
-        known = await self._channel(provider_id, channel)
-        if scope["method"] not in _METHODS:
-            raise RefusedError(Reason.METHOD)
-        headers = tuple(scope["headers"])
-        body = await body_of(headers, receive, webhook.largest)
-        arrived = Arrived(scope["method"], self._url(scope), headers, body)
+        clock = asyncio.get_running_loop().time
+        ends = clock() + _PATIENCE
+        async with asyncio.timeout_at(ends) as patience:
+            known = await self._channel(provider_id, channel)
+            headers = tuple(scope["headers"])
+            arrived = Arrived(scope["method"], self._url(scope), headers, b"")
+            if arrived.method not in _methods(webhook):
+                raise RefusedError(Reason.METHOD)
+            check_signed(webhook, arrived)
+            left = ends - clock()
+            # A body has patience of its own.
+            patience.reschedule(None)
+            async with self._bodies.of(headers, receive, webhook.largest) as body:
+                patience.reschedule(clock() + left)
+                return await self._answered(provider_id, channel, webhook, known, replace(arrived, body=body))
+
+    async def _answered(
+        self, provider_id: str, channel: str, webhook: Webhook, known: OpenChannel, arrived: Arrived
+    ) -> tuple[int, Outcome, Greeting | None]:
         now = datetime.now(UTC)
         try:
             proven = _proven(webhook, arrived, known, now)
         except RefusedError:
             # Its secret may have been made a moment ago.
             newer = await self._channel(provider_id, channel, at_most=FRESH)
-            if newer is known:
+            if newer == known:
                 raise
             known, proven = newer, _proven(webhook, arrived, newer, now)
         if isinstance(proven, Greeting):
@@ -124,11 +142,14 @@ class Ingress:
             event=told.event,
             resource=told.resource if waits else "",
             account=told.account,
-            headers=_as_json(webhook, headers),
-            body=body,
+            headers=_as_json(webhook, arrived.headers),
+            body=arrived.body,
             sent_at=told.sent_at,
             wait=window if window and waits else _AT_ONCE,
-            window=self._windows[provider_id],
+            reaction=told.reaction,
+            notices=told.notices,
+            occurred_at=told.occurred_at,
+            window=self._windows[provider_id] if told.reaction is Reaction.EVENT else LIFECYCLE_WINDOW,
         )
         return _OK, Outcome.ACCEPTED if await self._deliveries.record(delivery) else Outcome.DUPLICATE, None
 
@@ -166,6 +187,15 @@ async def opened(url: str, sessions: Sessions, vault: Vault, catalog: Catalog, b
             yield Ingress(catalog, OpenChannels(sessions, vault), deliveries, refusals, base_url)
         finally:
             await refusals.close()
+
+
+def _methods(webhook: Webhook) -> tuple[str, ...]:
+    """GET is for Meta's handshake."""
+    return ("POST", "GET") if webhook.greeting == "hub-challenge" else ("POST",)
+
+
+def _allowed(webhook: Webhook | None) -> Headers:
+    return ((b"allow", ", ".join(_methods(webhook)).encode()),) if webhook else ()
 
 
 def _proven(webhook: Webhook, arrived: Arrived, channel: OpenChannel, now: datetime) -> Greeting | datetime | None:

@@ -1,8 +1,16 @@
-"""Channels with their live secrets, read once a second and not once a delivery."""
+"""Channels with their live secrets, all read together: once a second, and not once a delivery.
+
+What somebody makes up costs no read of its own, and keeps no other channel waiting.
+"""
 
 import asyncio
 import time
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Final
+
+from sqlalchemy import Row
 
 from integrations.db import webhook_secrets
 from integrations.db.session import Sessions
@@ -11,46 +19,68 @@ from integrations.db.webhook_secrets import OpenChannel
 
 USUAL: Final = 1.0
 FRESH: Final = 0.05
-"""Seconds that an answer may be old. Before a refusal it is a fresh one: whoever makes us refuse causes 20 reads a
-second."""
-_READS: Final = 2
-"""At once: addresses that somebody makes up leave the database's other connections to consents."""
-_MOST: Final = 10_000
+"""Seconds that an answer may be old. Before a refusal it is a fresh one: whoever makes us refuse causes twenty reads a
+second at most, however many they are."""
+_PATIENCE: Final = 2.0
+_SHARE: Final = 10
+_LONGEST_PAUSE: Final = 0.5
+"""Seconds. Reads that take long come after pauses: a tenth of the time is spent on them at most."""
 
 Key = tuple[str, str]
-Read = asyncio.Task[OpenChannel | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    began: float
+    channels: Mapping[Key, Sequence[Row[Any]]]
+    opened: dict[Key, OpenChannel] = field(default_factory=dict)
 
 
 class OpenChannels:
     def __init__(self, sessions: Sessions, vault: Vault) -> None:
         self._sessions = sessions
         self._vault = vault
-        self._known: dict[Key, tuple[float, Read]] = {}
-        self._reading = asyncio.Semaphore(_READS)
+        self._last = _Look(-inf, {})
+        self._took = 0.0
+        self._reading: asyncio.Task[None] | None = None
 
     async def get(self, provider_id: str, channel: str, *, at_most: float = USUAL) -> OpenChannel | None:
         """The channel as it was at most so many seconds ago. None when there is none of that name.
 
-        All who ask meanwhile share one read. Raises OSError, SQLAlchemyError or asyncpg.PostgresError when the database
-        does not answer, and NotReadyError when a secret does not open.
+        All who ask meanwhile share one read. Raises OSError, SQLAlchemyError, asyncpg.PostgresError or TimeoutError
+        when the database does not answer, and NotReadyError when a secret of this channel does not open.
         """
-        key, now = (provider_id, channel), time.monotonic()
-        at, read = self._known.get(key, (0.0, None))
-        if read is None or now - at > at_most:
-            if len(self._known) >= _MOST:
-                self._known.clear()
-            read = asyncio.create_task(self._read(key))
-            self._known[key] = (now, read)
-        elif read.done():
-            return read.result()
-        # One who hangs up does not take the answer away from the others.
-        return await asyncio.shield(read)
+        key = (provider_id, channel)
+        look = await self._since(time.monotonic() - at_most)
+        if key in look.channels and key not in look.opened:
+            look.opened[key] = webhook_secrets.opened(self._vault, look.channels[key])
+        return look.opened.get(key)
 
-    async def _read(self, key: Key) -> OpenChannel | None:
-        try:
-            async with self._reading, self._sessions.begin() as session:
-                return await webhook_secrets.find(session, self._vault, *key)
-        except BaseException:
-            # Trouble is no answer: the next one asks again.
-            self._known.pop(key, None)
-            raise
+    async def _since(self, moment: float) -> _Look:
+        while self._last.began < moment:
+            # One who hangs up does not take the answer away from the others.
+            await asyncio.shield(self._read_once())
+        if time.monotonic() - self._last.began > USUAL / 2:
+            # Read ahead, so that steady traffic never waits for it.
+            self._read_once()
+        return self._last
+
+    def _read_once(self) -> asyncio.Task[None]:
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read())
+            self._reading.add_done_callback(_looked_at)
+        return self._reading
+
+    async def _read(self) -> None:
+        pause = min(_LONGEST_PAUSE, self._took * _SHARE)
+        await asyncio.sleep(max(0.0, self._last.began + pause - time.monotonic()))
+        began = time.monotonic()
+        async with asyncio.timeout(_PATIENCE), self._sessions.begin() as session:
+            channels = await webhook_secrets.everywhere(session)
+        self._last, self._took = _Look(began, channels), time.monotonic() - began
+
+
+def _looked_at(read: asyncio.Task[None]) -> None:
+    """Nobody may be waiting for one that failed: the next one who asks reads again."""
+    if not read.cancelled():
+        read.exception()

@@ -30,6 +30,7 @@ from activities.reconcile_brakes import ReconcileBrakesActivities
 from activities.reconcile_webhooks import ReconcileWebhooksActivities
 from activities.refresh import RefreshActivities
 from activities.refresh_sweep import RefreshSweepActivities
+from activities.refused import watched
 from activities.replay import ReplayActivities
 from activities.retention import RetentionActivities
 from activities.waiting import WaitingActivities
@@ -46,7 +47,6 @@ from integrations.domain.errors import RunbookError, StopError
 from integrations.domain.ledger import PARTITIONS
 from integrations.domain.notification import CHANNELS
 from integrations.domain.webhook import LEDGER as WEBHOOKS
-from integrations.domain.webhook import Reactions
 from integrations.domain.webhook_selftest import PURPOSE
 from integrations.observability import scrubbed
 from integrations.providers import catalog
@@ -148,7 +148,8 @@ def build_workers(
         projectors={**PROJECTORS, "notification": notifying(kit.definitions.patterns)},
     )
     messages = build_notifications(sessions, kit, config)
-    handling = Handling(reactions(providers.catalog), vault.derived(PURPOSE))
+    counted = {provider.id: watched(provider, config.surge_limits) for provider in providers.catalog}
+    handling = Handling(counted, vault.derived(PURPOSE))
     webhook = WebhookActivities(
         sessions, config.sqlalchemy_url, config.terms, handling, config.handling, batch=config.webhook_batch
     )
@@ -265,11 +266,6 @@ def build_notifications(sessions: Sessions, kit: Kit, config: Settings) -> Notif
         config.sending,
         batch=config.notify_batch,
     )
-
-
-def reactions(catalog: Catalog) -> Reactions:
-    """What each provider's webhooks make us do, by event."""
-    return {provider.id: provider.webhook.reactions for provider in catalog if provider.webhook}
 
 
 async def served_providers(engine: AsyncEngine, known: Catalog) -> list[str]:

@@ -55,14 +55,14 @@ class WebhookDeliveryWorkflow:
             ],
             unblock=f"runbook webhooks show {left.id}",
         )
-        step = HandleStep(id=left.id, tried=request.tried)
+        step = HandleStep(id=left.id, tried=request.tried, woken=left.woken)
         summary = f"{left.event or 'a delivery'} of {left.provider_id} for {left.handler}"
         ended = await until_settled(
             WebhookActivities.deliver, step, summary=summary, retrying=request.retrying, tried=request.tried
         )
         if ended is None:
             tried = max(request.tried + 1, request.retrying.attempts)
-            given_up = HandleStep(id=left.id, tried=tried)
+            given_up = step.model_copy(update={"tried": tried})
             ended = await workflow.execute_activity_method(
                 WebhookActivities.bury, given_up, summary=f"give it up: {left.cause}", activity_id="bury", **DATABASE
             )

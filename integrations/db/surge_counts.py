@@ -136,18 +136,19 @@ WITH old AS (
 SELECT EXISTS (SELECT FROM service_operator_tasks
   WHERE provider_id = :provider AND kind = '{TASK}' AND status <> 'closed')
 """)  # noqa: S608 - our own word
-# A credential that is newer than the refused one has answered the question; where none is active, nobody asks it. All
-# that was tried is counted only where enough was refused: below that it decides nothing. What was held back and has
-# been acted on by somebody since is nobody's question any more. Each is looked up by its key: as a join the planner
-# reads all credentials.
+# A credential that is newer than the refused one has answered the question, and where none is active nobody asks it:
+# unless a webhook had it retired, when the next one may be as wrong. All that was tried is counted only where enough
+# was refused: below that it decides nothing. What was held back and has been acted on by somebody since is nobody's
+# question any more. Each is looked up by its key: as a join the planner reads all credentials.
 _COUNT: Final = text("""
 WITH suspect AS MATERIALIZED (
   SELECT refusal.connection_id, refusal.meaning, refusal.answer
   FROM service_refresh_refusals AS refusal
   WHERE refusal.provider_id = :provider AND refusal.released_at IS NULL
     AND (refusal.at > now() - cast(:window AS interval) OR refusal.held_at IS NOT NULL)
-    AND (SELECT credential.version FROM service_credentials AS credential
-         WHERE credential.connection_id = refusal.connection_id AND credential.state = 'active') = refusal.version
+    AND coalesce((SELECT credential.version FROM service_credentials AS credential
+         WHERE credential.connection_id = refusal.connection_id AND credential.state = 'active'),
+         CASE WHEN refusal.rule = 'webhook' AND refusal.held_at IS NULL THEN refusal.version END) = refusal.version
     AND (refusal.held_at IS NULL OR (
       SELECT (connection.status, refusal.meaning)
         NOT IN (('pending_reauth', 'owner_must_act'), ('errored', 'operator_must_act'))

@@ -75,7 +75,9 @@ def close(row: OperatorTask, *, by: str, reason: str) -> None:
 
 CONTESTED: Final = "contested"
 """For a grant that the provider refuses to refresh and says to be alive."""
-ALL_KINDS: Final = ("reauth", "errored", "registration", CONTESTED)
+DOUBTED: Final = "doubted"
+"""For a grant that a webhook says to be gone, when that may have been an earlier one and nothing can be tried."""
+ALL_KINDS: Final = ("reauth", "errored", "registration", CONTESTED, DOUBTED)
 
 
 async def close_all(

@@ -7,27 +7,38 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 
 from integrations.db.outbox_many import Event, enqueue_many
 from integrations.db.session import Executor
 from integrations.domain.ids import derived_event_id
+from integrations.domain.webhook import Reaction
 
 RECEIVED: Final = "webhook.received"
 MISSED: Final = "webhook.missed"
 REAUTHORIZE: Final = "webhook.reauthorize"
+UNMATCHED: Final = "webhook.unmatched"
+"""A grant is gone, and none of ours is known to be it."""
+DOUBTFUL: Final = "webhook.doubtful"
+"""A grant is said to be gone, perhaps one before the one that there is."""
+_GRAVE: Final = frozenset({Reaction.REVOKED, Reaction.UNINSTALLED})
 _KNOWN: Final = 200
 """Characters of a delivery's own words in an event: longer ones stand in its row."""
-# For each of a few keys one look: lateral, so that no plan reads all connections there are.
+# For each of a few keys one look: lateral, so that no plan reads all connections there are. A channel says whose its
+# deliveries are, but many a provider sends those of all accounts to one address: what names another account is not
+# about the channel's connection where it would end that, or where the account is another connection's.
 _WHOSE: Final = text("""
-SELECT asked.n, owner.id FROM unnest(cast(:providers AS text[]), cast(:channels AS text[]), cast(:accounts AS text[]))
-  WITH ORDINALITY AS asked (provider_id, channel, account, n)
+SELECT asked.n, owner.id FROM unnest(cast(:providers AS text[]), cast(:channels AS text[]), cast(:accounts AS text[]),
+  cast(:graves AS boolean[])) WITH ORDINALITY AS asked (provider_id, channel, account, grave, n)
 CROSS JOIN LATERAL (
   SELECT (SELECT connection_id FROM service_webhook_channels AS channel
     WHERE channel.provider_id = asked.provider_id AND channel.channel = asked.channel) AS id
 ) AS its
 CROSS JOIN LATERAL (
-  SELECT id FROM service_connections WHERE id = its.id
+  SELECT id FROM service_connections AS bound WHERE id = its.id
+    AND (asked.account = '' OR coalesce(bound.account_id, asked.account) = asked.account OR NOT (asked.grave OR EXISTS (
+      SELECT FROM service_connections AS other
+      WHERE other.provider_id = asked.provider_id AND other.account_id = asked.account)))
   UNION ALL SELECT id FROM service_connections
   WHERE its.id IS NULL AND provider_id = asked.provider_id AND account_id = asked.account AND asked.account <> ''
     AND status <> 'disconnected'
@@ -35,19 +46,28 @@ CROSS JOIN LATERAL (
 ) AS owner ORDER BY asked.n, owner.id
 """)
 
+_LOCK: Final = text("SELECT id FROM service_connections WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")
 
-async def whose(run: Executor, rows: Sequence[Row[Any]]) -> dict[UUID, list[UUID]]:
+
+async def whose(run: Executor, rows: Sequence[Any]) -> dict[UUID, list[UUID]]:
     """Each delivery's connections: its channel's, or those of the account that it names and that are connected."""
     keys = list(dict.fromkeys(_key(row) for row in rows))
-    providers, channels, accounts = zip(*keys, strict=True)
-    told = {"providers": list(providers), "channels": list(channels), "accounts": list(accounts)}
-    found: dict[tuple[str, str, str], list[UUID]] = {key: [] for key in keys}
+    names = ("providers", "channels", "accounts", "graves")
+    told = dict(zip(names, map(list, zip(*keys, strict=True)), strict=True))
+    found: dict[tuple[str, str, str, bool], list[UUID]] = {key: [] for key in keys}
     for n, connection_id in await run.execute(_WHOSE, told):
         found[keys[n - 1]].append(connection_id)
     return {row.id: found[_key(row)] for row in rows}
 
 
-async def tell(run: Executor, rows: Sequence[Row[Any]], name: str, *, replayed: bool) -> dict[UUID, str]:
+async def lock_owners(run: Executor, rows: Sequence[Any]) -> None:
+    """Lock all connections of these deliveries in the order of their ids, as everybody who locks several."""
+    if rows:
+        ids = {id_ for ids in (await whose(run, rows)).values() for id_ in ids}
+        await run.execute(_LOCK, {"ids": list(ids)})
+
+
+async def tell(run: Executor, rows: Sequence[Any], name: str, *, replayed: bool) -> dict[UUID, str]:
     """One event for each delivery and each of its connections; where it has none, one for the operators.
 
     What each delivery became, in words. The events' ids are made of the deliveries': told again, nothing comes twice.
@@ -55,16 +75,7 @@ async def tell(run: Executor, rows: Sequence[Row[Any]], name: str, *, replayed: 
     connections = await whose(run, rows)
     events, words = list[Event](), dict[UUID, str]()
     for row in rows:
-        payload = {
-            "delivery": str(row.id),
-            "provider": row.provider_id,
-            "channel": row.channel,
-            "delivery_id": row.delivery_id[:_KNOWN],
-            "event": row.event[:_KNOWN],
-            "resource": row.resource[:_KNOWN],
-            "account": row.account[:_KNOWN],
-            "replay": replayed,
-        }
+        payload = _payload(row, replayed=replayed)
         mine = connections[row.id]
         about = [Event(derived_event_id(row.id, str(each)), name, payload, connection_id=each) for each in mine]
         apart = Event(
@@ -80,5 +91,25 @@ async def tell(run: Executor, rows: Sequence[Row[Any]], name: str, *, replayed: 
     return words
 
 
-def _key(row: Row[Any]) -> tuple[str, str, str]:
-    return row.provider_id, row.channel, row.account
+async def tell_of(run: Executor, row: Any, name: str, connection_id: UUID) -> None:
+    """One event of a delivery about one of its connections."""
+    event_id = derived_event_id(row.id, f"{name} {connection_id}")
+    await enqueue_many(run, [Event(event_id, name, _payload(row, replayed=False), connection_id=connection_id)])
+
+
+def _payload(row: Any, *, replayed: bool) -> dict[str, Any]:
+    return {
+        "delivery": str(row.delivery),
+        "provider": row.provider_id,
+        "channel": row.channel,
+        "delivery_id": row.delivery_id[:_KNOWN],
+        "event": row.event[:_KNOWN],
+        "reaction": row.reaction,
+        "resource": row.resource[:_KNOWN],
+        "account": row.account[:_KNOWN],
+        "replay": replayed,
+    }
+
+
+def _key(row: Any) -> tuple[str, str, str, bool]:
+    return row.provider_id, row.channel, row.account, row.reaction in _GRAVE

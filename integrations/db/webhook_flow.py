@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from integrations.db import automation, replay, webhook_replay
 from integrations.db import webhook_brake as brake
 from integrations.db.dedicated import transaction
-from integrations.db.webhook_coalescing import fold, leads
-from integrations.db.webhook_handlers import COLUMNS, TOGETHER, Handling, session_on
+from integrations.db.webhook_coalescing import fold, leads, supersede
+from integrations.db.webhook_handlers import TOGETHER, Handling, session_on
+from integrations.db.webhook_notices import COLUMNS
 from integrations.db.webhook_trouble import failure_in, leave_flow, locked, settle
 from integrations.domain.automation import FailureMode
 from integrations.domain.ledger import WHOLE_AFTER, Failure
@@ -66,7 +67,7 @@ class Flow:
 
     async def next_one(self, connection: AsyncConnection, part: int, after: int = 0) -> UUID | None:
         """The delivery that a batch of one would handle."""
-        due = await _due(connection, part, 1, after)
+        due = [] if await self._held(connection) else await _due(connection, part, 1, after)
         if not due:
             return None
         [row] = due
@@ -126,6 +127,10 @@ class Flow:
         self, connection: AsyncConnection, part: int, reaction: Reaction, rows: list[Row[Any]]
     ) -> list[FollowUp]:
         """Handle deliveries of one reaction, as a set where that is how its handler works."""
+        if reaction in await brake.braked(connection, part):
+            # All of them, and not the last change of each resource alone: what stays due would be met again at once.
+            await brake.hold_back(connection, [row.id for row in rows])
+            return []
         if reaction is Reaction.EVENT:
             rows = await leads(connection, rows)
         sets = [rows] if reaction in TOGETHER else [[row] for row in rows]
@@ -154,7 +159,9 @@ class Flow:
     async def _handled(self, connection: AsyncConnection, reaction: Reaction, rows: list[Row[Any]]) -> list[FollowUp]:
         """Effect and settle: one transaction."""
         async with transaction(connection):
-            mine = await locked(connection, [row.id for row in rows], WebhookStatus.PENDING)
+            waiting = await locked(connection, [row.id for row in rows], WebhookStatus.PENDING)
+            past = await supersede(connection, waiting)
+            mine = [row for row in waiting if row.id not in past]
             if not mine:
                 return []
             await fold(connection, mine)

@@ -3,25 +3,34 @@
 This is the one path on which each delivery of every provider comes in; SQLAlchemy would take as long as Postgres.
 """
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 from sqlalchemy.engine import make_url
 
 from integrations.db.webhook_wake import WOKEN
 from integrations.domain.ids import new_event_id
-from integrations.domain.webhook import DIGEST_WINDOW, Identity, part_of
+from integrations.domain.webhook import DIGEST_WINDOW, Identity, Notice, Reaction, part_of
 
-_SOON: Final = 4.0
-"""Seconds. Most providers hang up after five or more: what is not written by then is theirs to send again."""
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[Any]"
+_SOON: Final = 2.0
+"""Seconds, for a connection and for a statement, so that the server gives up by itself on what nobody waits for."""
+_LARGE: Final = 64 * 2**10
+"""Bytes from which on a body is sent to the database once it is known to be new."""
+_KNOWN: Final = """
+SELECT true FROM service_webhook_deliveries WHERE provider_id = $1 AND channel = $2 AND delivery_id = $3
+  AND ($4::interval IS NULL OR received_at >= now() - $4::interval)
+"""
 _INSERT: Final = """
 INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, event, resource, account,
-  headers, body, part, sent_at, due_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now() + $13)
+  headers, body, part, sent_at, due_at, reaction, notices, occurred_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now() + $13, $14, $15, $16)
 ON CONFLICT (provider_id, channel, delivery_id) DO NOTHING
 RETURNING true
 """
@@ -29,13 +38,13 @@ RETURNING true
 _INSERT_DIGEST: Final = """
 WITH outlived AS (
   UPDATE service_webhook_deliveries SET delivery_id = delivery_id || '@' || position
-  WHERE provider_id = $2 AND channel = $3 AND delivery_id = $4 AND received_at < now() - $14::interval
+  WHERE provider_id = $2 AND channel = $3 AND delivery_id = $4 AND received_at < now() - $17::interval
   RETURNING 1
 )
 INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, event, resource, account,
-  headers, body, part, sent_at, due_at)
+  headers, body, part, sent_at, due_at, reaction, notices, occurred_at)
 SELECT $1::uuid, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10::bytea, $11::smallint, $12::timestamptz,
-  now() + $13::interval FROM (SELECT count(*) FROM outlived) AS first
+  now() + $13::interval, $14, $15::jsonb, $16::timestamptz FROM (SELECT count(*) FROM outlived) AS first
 ON CONFLICT (provider_id, channel, delivery_id) DO NOTHING
 RETURNING true
 """
@@ -66,6 +75,10 @@ class Delivery:
     sent_at: datetime | None
     wait: timedelta
     """Until it is due."""
+    reaction: Reaction = Reaction.EVENT
+    notices: tuple[Notice, ...] = ()
+    """Where it tells more than one thing."""
+    occurred_at: datetime | None = None
     window: timedelta = DIGEST_WINDOW
     """In which a body without an id stands for one delivery."""
 
@@ -79,8 +92,9 @@ class Deliveries:
     async def record(self, delivery: Delivery) -> bool:
         """Write it down, once. False for a duplicate: that is counted, and wakes up what had failed of it.
 
-        Committed when this returns. Raises OSError, TimeoutError, asyncpg.PostgresError or asyncpg.InterfaceError when
-        the database does not answer within 4 seconds: then nobody knows, and the provider sends it again.
+        Committed when this returns. Whoever calls says how long that may take; nobody knows what became of one that is
+        cancelled, and the provider sends it again. Raises OSError, asyncpg.PostgresError or asyncpg.InterfaceError when
+        the database is in trouble.
         """
         key = (delivery.provider_id, delivery.channel, delivery.delivery_id)
         row = (
@@ -95,15 +109,35 @@ class Deliveries:
             part_of(*key, delivery.resource),
             delivery.sent_at,
             delivery.wait,
+            delivery.reaction.value,
+            json.dumps(delivery.notices) if delivery.notices else None,
+            delivery.occurred_at,
         )
-        async with self._pool.acquire(timeout=_SOON) as connection:
-            if delivery.identity is Identity.DIGEST:
-                fresh = await connection.fetchval(_INSERT_DIGEST, *row, delivery.window, timeout=_SOON)
-            else:
-                fresh = await connection.fetchval(_INSERT, *row, timeout=_SOON)
-            if not fresh:
-                await connection.execute(_REPEATED, *key, timeout=_SOON)
-        return bool(fresh)
+        async with self._pool.acquire() as connection:
+            try:
+                fresh = not await _is_known(connection, delivery) and await _inserted(connection, delivery, row)
+                if not fresh:
+                    await connection.execute(_REPEATED, *key)
+            except asyncio.CancelledError:
+                # A server that is frozen answers no wish to cancel either, and giving it back would wait for that.
+                connection.terminate()
+                raise
+        return fresh
+
+
+async def _is_known(connection: Connection, delivery: Delivery) -> bool:
+    """Asked first of what is large: whoever sends that again and again does not have it carried each time."""
+    if len(delivery.body) <= _LARGE:
+        return False
+    window = delivery.window if delivery.identity is Identity.DIGEST else None
+    key = (delivery.provider_id, delivery.channel, delivery.delivery_id)
+    return bool(await connection.fetchval(_KNOWN, *key, window))
+
+
+async def _inserted(connection: Connection, delivery: Delivery, row: tuple[object, ...]) -> bool:
+    if delivery.identity is Identity.DIGEST:
+        return bool(await connection.fetchval(_INSERT_DIGEST, *row, delivery.window))
+    return bool(await connection.fetchval(_INSERT, *row))
 
 
 @asynccontextmanager
@@ -120,7 +154,11 @@ async def opened(url: str, *, connections: int = 10) -> AsyncIterator[Deliveries
         max_size=connections,
         timeout=_SOON,
         reset=_nothing,
-        server_settings={"application_name": "runbook webhook ingress", "jit": "off"},
+        server_settings={
+            "application_name": "runbook webhook ingress",
+            "jit": "off",
+            "statement_timeout": f"{_SOON * 1000:.0f}",
+        },
     )
     async with pool:
         yield Deliveries(pool)

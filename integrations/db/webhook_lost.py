@@ -7,7 +7,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db.webhook_handlers import COLUMNS, Handling
+from integrations.db.outbox_trouble import APPEND
+from integrations.db.webhook_handlers import Handling
+from integrations.db.webhook_notices import COLUMNS
 from integrations.db.webhook_trouble import left_of
 from integrations.domain.webhook import Left
 
@@ -37,6 +39,20 @@ UPDATE service_webhook_deliveries SET due_at = now() WHERE id = ANY(ARRAY(
   ) AS item))
 """)
 
+# While an attempt held its row, whoever sent it again was passed over. What was tried after that is not meant: only
+# repeats of the last minute before its last attempt failed, and later. One that did have it tried has it tried twice.
+_SWALLOWED: Final = text(f"""
+UPDATE service_webhook_deliveries AS item SET status = 'pending', due_at = now(), settled_at = NULL,
+  woken = least(woken + 1, 32767), history = {APPEND}jsonb_build_object('at', now(), 'attempt', attempts,
+    'error', 'sent again by the provider during its last attempt: tried once more')
+FROM (
+  SELECT provider_id, channel, delivery_id, max(at) AS at FROM service_webhook_repeats
+  WHERE at > now() - interval '10 minutes' GROUP BY 1, 2, 3
+) AS again
+WHERE item.provider_id = again.provider_id AND item.channel = again.channel AND item.delivery_id = again.delivery_id
+  AND item.status = 'dead' AND again.at > item.failed_at - interval '1 minute'
+""")  # noqa: S608 - ours
+
 
 @dataclass(frozen=True)
 class Lost:
@@ -55,6 +71,11 @@ async def deliveries(session: AsyncSession, handling: Handling) -> list[Lost]:
 async def started(session: AsyncSession, delivery_id: UUID) -> None:
     """Its workflow runs: look again when that has not been heard of for long."""
     await session.execute(_STARTED, {"id": delivery_id})
+
+
+async def wake_swallowed(session: AsyncSession) -> None:
+    """Have tried once more what was sent again while somebody had it in hand, and was given up then."""
+    await session.execute(_SWALLOWED)
 
 
 async def release_orphans(session: AsyncSession) -> int:

@@ -11,8 +11,8 @@ from integrations.db.session import Sessions
 _SOON: Final = text("SET LOCAL statement_timeout = '2s'")
 # Never committed, so no dispatcher sees it; under an id of its own, so that no two probes wait for each other.
 _INSERT: Final = text("""
-INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, headers, body, part)
-VALUES (cast(:id AS uuid), '(probe)', '(probe)', cast(cast(:id AS uuid) AS text), 'id', '{}', '', 0)
+INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, reaction, headers, body, part)
+VALUES (cast(:id AS uuid), '(probe)', '(probe)', cast(cast(:id AS uuid) AS text), 'id', 'event', '{}', '', 0)
 """)
 
 

@@ -5,7 +5,7 @@ That progress is also the fence: a plan that has ended has cut its total to what
 late moves nothing, so that none of it is committed.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -15,7 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from integrations.db.dedicated import savepoint, transaction
 from integrations.db.outbox_trouble import APPEND
-from integrations.db.webhook_handlers import COLUMNS, WaitsError
+from integrations.db.webhook_coalescing import supersede
+from integrations.db.webhook_events import lock_owners
+from integrations.db.webhook_handlers import TOGETHER
+from integrations.db.webhook_notices import COLUMNS, notified
+from integrations.db.webhook_outcome import WaitsError
 from integrations.db.webhook_trouble import failure_in
 from integrations.domain.ledger import Failure
 from integrations.domain.replay import Window
@@ -123,10 +127,19 @@ async def batch(connection: AsyncConnection, window: Window, limit: int, handle:
         lines = (await connection.execute(text(_LINES.format(limit=limit)), span)).all()
         if not lines:
             return 0
-        items = await connection.execute(_ITEMS, {"ids": [line.item_id for line in lines]})
-        found = await _handled(connection, window, lines, {item.id: item for item in items}, reached.budget, handle)
+        known = await connection.execute(_ITEMS, {"ids": [line.item_id for line in lines]})
+        items = {item.id: item for item in known}
+        found = await _handled(connection, window, _together(lines, items), items, reached.budget, handle)
         await _settle(connection, told, found)
     return found.count
+
+
+def _together(lines: Sequence[Row[Any]], items: Mapping[UUID, Row[Any]]) -> Sequence[Row[Any]]:
+    """The first of these lines that are handled in one transaction: what ends a grant is so alone, as in the flow."""
+    alone = [
+        n for n, line in enumerate(lines) if line.item_id in items and items[line.item_id].reaction not in TOGETHER
+    ]
+    return lines[: max(alone[0], 1)] if alone else lines
 
 
 async def _handled(
@@ -138,12 +151,16 @@ async def _handled(
     handle: Handle,
 ) -> _Outcomes:
     found = _Outcomes(lines[0].n)
+    dead = [items[line.item_id] for line in lines if line.item_id in items and items[line.item_id].status == "dead"]
+    past = await supersede(connection, dead)
+    # All of them before the first: who locks several does so in the order of their ids.
+    await lock_owners(connection, [notice for item in dead if item.id not in past for notice in notified(item)])
     for line in lines:
         found.upto = line.n
         item = items.get(line.item_id)
-        if item is None or item.status != "dead":
+        if item is None or item.status != "dead" or item.id in past:
             found.skipped += 1
-            status = None if item is None else item.status
+            status = None if item is None else "coalesced" if item.id in past else item.status
             if status != "delivered":
                 found.notes.append((line.n, "skipped", _SKIPPED[status]))
             continue

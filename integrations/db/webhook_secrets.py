@@ -1,10 +1,12 @@
 """What webhooks are signed with: for each channel a secret, and beside it the one before while that is still used."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.session import Executor
@@ -76,13 +78,40 @@ async def live(session: AsyncSession, vault: Vault, provider_id: str, channel: s
 
 async def find(session: AsyncSession, vault: Vault, provider_id: str, channel: str) -> OpenChannel | None:
     """A channel with its live secrets. Raises NotReadyError, which names the secret, when one does not open."""
+    mine = (WebhookChannel.provider_id == provider_id, WebhookChannel.channel == channel)
+    rows = (await session.execute(_found().where(*mine))).all()
+    return opened(vault, rows) if rows else None
+
+
+async def everywhere(session: AsyncSession) -> dict[tuple[str, str], list[Row[Any]]]:
+    """By provider and channel, for each what `opened` makes one of."""
+    channels: dict[tuple[str, str], list[Row[Any]]] = {}
+    for row in await session.execute(_found()):
+        channels.setdefault((row.provider_id, row.channel), []).append(row)
+    return channels
+
+
+def opened(vault: Vault, rows: Sequence[Row[Any]]) -> OpenChannel:
+    """A channel of its rows. Raises NotReadyError, which names the secret, when one does not open."""
+    secrets = tuple(
+        vault.open(row.sealed, row.key_id, webhook_place(row.provider_id, row.channel, row.version))
+        for row in rows
+        if row.sealed is not None
+    )
+    return OpenChannel(rows[0].connection_id, rows[0].coalesce, secrets)
+
+
+def _found() -> Select[*tuple[Any, ...]]:
+    """A row for each live secret of a channel, the newest first, and one for a channel without any."""
     wanted = and_(
         WebhookSecret.provider_id == WebhookChannel.provider_id,
         WebhookSecret.channel == WebhookChannel.channel,
         _accepted(),
     )
-    found = (
+    return (
         select(
+            WebhookChannel.provider_id,
+            WebhookChannel.channel,
             WebhookChannel.connection_id,
             WebhookChannel.coalesce,
             WebhookSecret.version,
@@ -90,18 +119,8 @@ async def find(session: AsyncSession, vault: Vault, provider_id: str, channel: s
             WebhookSecret.key_id,
         )
         .outerjoin(WebhookSecret, wanted)
-        .where(WebhookChannel.provider_id == provider_id, WebhookChannel.channel == channel)
         .order_by(WebhookSecret.version.desc())
     )
-    rows = (await session.execute(found)).all()
-    if not rows:
-        return None
-    secrets = tuple(
-        vault.open(row.sealed, row.key_id, webhook_place(provider_id, channel, row.version))
-        for row in rows
-        if row.sealed is not None
-    )
-    return OpenChannel(rows[0].connection_id, rows[0].coalesce, secrets)
 
 
 async def retire(session: AsyncSession, provider_id: str, channel: str) -> int:

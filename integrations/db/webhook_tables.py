@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from integrations.db.base import Base, one_of
 from integrations.domain.webhook import Identity as DeliveryIdentity
-from integrations.domain.webhook import WebhookStatus
+from integrations.domain.webhook import Reaction, WebhookStatus
 
 
 class WebhookChannel(Base):
@@ -69,6 +69,7 @@ class WebhookDelivery(Base):
     __table_args__ = (
         one_of("status", WebhookStatus, "status"),
         one_of("identity", DeliveryIdentity, "identity"),
+        one_of("reaction", Reaction, "reaction"),
         CheckConstraint("(status = 'coalesced') = (folded_into IS NOT NULL)", name="folded"),
         CheckConstraint("status <> 'dead' OR cause IS NOT NULL", name="dead_has_a_cause"),
         Index("ux_service_webhook_deliveries_delivery", "provider_id", "channel", "delivery_id", unique=True),
@@ -80,15 +81,24 @@ class WebhookDelivery(Base):
             "provider_id",
             "channel",
             "resource",
+            "account",
             "position",
             postgresql_where=text("status IN ('pending', 'retrying') AND resource <> ''"),
+        ),
+        # Its last change that was handled: none before it is told any more.
+        Index(
+            "ix_service_webhook_deliveries_handled",
+            "provider_id",
+            "channel",
+            "resource",
+            "account",
+            "position",
+            postgresql_where=text("status = 'delivered' AND resource <> ''"),
         ),
         Index("ix_service_webhook_deliveries_retrying", "lease_until", postgresql_where=text("status = 'retrying'")),
         Index(
             "ix_service_webhook_deliveries_dead", "fingerprint", "position", postgresql_where=text("status = 'dead'")
         ),
-        # Settled once: its next version finds room on the page of the first.
-        {"postgresql_with": {"fillfactor": 60}},
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -100,10 +110,14 @@ class WebhookDelivery(Base):
     identity: Mapped[str]
     """`id`: the provider's own. `digest`: the body's, where the provider sends none; unique within a window."""
     event: Mapped[str] = mapped_column(server_default="")
+    reaction: Mapped[str]
+    """What is done about it, by the catalog of whoever took it in: a worker may still have the one before."""
     resource: Mapped[str] = mapped_column(server_default="")
     """What a change is about, where the channel coalesces its event; else empty. What is folded is found by it."""
     account: Mapped[str] = mapped_column(server_default="")
     """The external account that it is about, as far as it says so."""
+    notices: Mapped[list[Any] | None] = mapped_column(JSONB)
+    """All that it tells, as [reaction, event, account], where that is more than one thing. The gravest is above."""
     headers: Mapped[dict[str, Any]] = mapped_column(JSONB)
     """Lower-case names; a secret among them is left out."""
     body: Mapped[bytes]
@@ -111,7 +125,9 @@ class WebhookDelivery(Base):
     status: Mapped[str] = mapped_column(server_default="pending")
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
     sent_at: Mapped[datetime | None]
-    """As the provider signed it."""
+    """As the provider signed it, which may be in this attempt."""
+    occurred_at: Mapped[datetime | None]
+    """When it happened, as the signed body says."""
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     """Not handled before: a window to coalesce in. `infinity`: held back while its handler is broken as a whole."""
     settled_at: Mapped[datetime | None]
@@ -136,7 +152,10 @@ class WebhookRepeat(Base):
     """A duplicate that was acknowledged. Only ever inserted: a storm of them waits for no row."""
 
     __tablename__ = "service_webhook_repeats"
-    __table_args__ = (Index(None, "at"),)
+    __table_args__ = (
+        Index(None, "at"),
+        Index("ix_service_webhook_repeats_delivery", "provider_id", "channel", "delivery_id", "at"),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     provider_id: Mapped[str]

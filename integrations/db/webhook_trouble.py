@@ -18,8 +18,11 @@ from integrations.db.outbox_trouble import APPEND
 from integrations.db.session import Executor
 from integrations.db.trouble import ended_the_session, failure_of, is_the_items
 from integrations.db.webhook_brake import release
+from integrations.db.webhook_coalescing import supersede
 from integrations.db.webhook_events import whose
-from integrations.db.webhook_handlers import COLUMNS, Handling, Outcome
+from integrations.db.webhook_handlers import Handling
+from integrations.db.webhook_notices import COLUMNS
+from integrations.db.webhook_outcome import Outcome
 from integrations.domain.automation import FailureMode
 from integrations.domain.errors import RunbookError
 from integrations.domain.ledger import Failure
@@ -38,7 +41,7 @@ _FAILED: Final = text(f"""
 UPDATE service_webhook_deliveries SET status = 'retrying', attempts = cast(:attempt AS smallint), cause = :cause,
   fingerprint = :fingerprint, error = cast(:error AS text), failed_at = now(),
   lease_until = now() + cast(:lease AS interval), history = {APPEND}{_ENTRY}
-WHERE id = :id AND status = :before RETURNING id
+WHERE id = :id AND status = :before AND woken = :woken RETURNING id
 """)  # noqa: S608 - ours
 _TENANT: Final = text("SELECT scope_type || ':' || scope_id FROM service_connections WHERE id = :id")
 _SETTLE: Final = text("""
@@ -54,7 +57,7 @@ WHERE id = ANY(:ids) AND status = :before
 _BURY: Final = text("""
 UPDATE service_webhook_deliveries SET status = 'dead', settled_at = now(), lease_until = NULL,
   attempts = greatest(attempts, cast(:tried AS smallint))
-WHERE id = :id AND status = 'retrying' RETURNING cause, attempts
+WHERE id = :id AND status = 'retrying' AND woken = :woken RETURNING cause, attempts
 """)
 
 
@@ -93,7 +96,7 @@ async def settle(
 
 async def leave_flow(run: Executor, row: Row[Any], reaction: Reaction, failure: Failure) -> Left | None:
     """Make a delivery `retrying`. None when it is not pending any more."""
-    told = _told(row.id, failure, 1, _UNHEARD) | {"before": WebhookStatus.PENDING}
+    told = _told(row.id, failure, 1, _UNHEARD) | {"before": WebhookStatus.PENDING, "woken": row.woken}
     if (await run.execute(_FAILED, told)).one_or_none() is None:
         return None
     return await left_of(run, row, reaction, failure.cause)
@@ -113,17 +116,23 @@ async def left_of(run: Executor, row: Row[Any], reaction: Reaction, cause: str) 
         tenant=tenant or "",
         connection_id=connection_id,
         cause=cause,
+        woken=row.woken,
     )
 
 
-async def deliver(session: AsyncSession, delivery_id: UUID, handling: Handling, attempt: int) -> Outcome | None:
+async def deliver(
+    session: AsyncSession, delivery_id: UUID, handling: Handling, attempt: int, woken: int = 0
+) -> Outcome | None:
     """Handle a `retrying` delivery once more, and let what waited for it go on. None when it was settled before.
 
-    While the platform may not act by itself it goes back to the flow, which waits for that. Raises whatever the
-    handler raises.
+    While the platform may not act by itself it goes back to the flow, which waits for that. `woken`: how often it had
+    been sent again when its workflow began; since then it has been another one's. Raises whatever the handler raises.
     """
     found = await locked(session, [delivery_id], WebhookStatus.RETRYING)
-    if not found:
+    if not found or found[0].woken != woken:
+        return None
+    if await supersede(session, found):
+        await release(session, delivery_id)
         return None
     held = await automation.why_not(session, FailureMode.WEBHOOK)
     outcomes = {delivery_id: Outcome("", waits=held)} if held else await handling.react(session, found, replayed=False)
@@ -132,9 +141,10 @@ async def deliver(session: AsyncSession, delivery_id: UUID, handling: Handling, 
     return outcomes[delivery_id]
 
 
-async def attempt_failed(run: Executor, delivery_id: UUID, failure: Failure, attempt: int) -> None:
-    """Write down one more failed attempt, and that somebody is at it."""
-    await run.execute(_FAILED, _told(delivery_id, failure, attempt, _BETWEEN) | {"before": WebhookStatus.RETRYING})
+async def attempt_failed(run: Executor, delivery_id: UUID, failure: Failure, attempt: int, woken: int = 0) -> None:
+    """Write down one more failed attempt, and that somebody is at it. Nothing when it is another workflow's by now."""
+    told = _told(delivery_id, failure, attempt, _BETWEEN) | {"before": WebhookStatus.RETRYING, "woken": woken}
+    await run.execute(_FAILED, told)
 
 
 @dataclass(frozen=True)
@@ -143,12 +153,13 @@ class Buried:
     attempts: int
 
 
-async def bury(run: Executor, delivery_id: UUID, tried: int) -> Buried | None:
+async def bury(run: Executor, delivery_id: UUID, tried: int, woken: int = 0) -> Buried | None:
     """Give a `retrying` delivery up, and let what waited for it go on. None when it was settled before.
 
+    Nor when it was sent again since its workflow began, and failed again in the flow: that had one attempt so far.
     `tried`: how often, which the row does not know of attempts that ended the process.
     """
-    row = (await run.execute(_BURY, {"id": delivery_id, "tried": tried})).one_or_none()
+    row = (await run.execute(_BURY, {"id": delivery_id, "tried": tried, "woken": woken})).one_or_none()
     if row is None:
         return None
     await release(run, delivery_id)

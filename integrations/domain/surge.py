@@ -13,6 +13,8 @@ RAISED: Final = "refresh.surge"
 OVER: Final = "refresh.surge_over"
 TASK: Final = "surge"
 """The kind of the operators' task: one open per provider."""
+BY_WEBHOOK: Final = "webhook"
+"""The rule of a refusal that no refresh found: the provider said so by itself, and may be as wrong."""
 
 
 class Limits(Message):

@@ -7,10 +7,9 @@ dead | retrying ──▶ pending                the provider sent it again
 dead ──▶ delivered | dead                  by a replay
 """
 
-from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from integrations.domain.ledger import partition_of
@@ -26,6 +25,8 @@ KEPT: Final = timedelta(days=30)
 """What is settled is forgotten after that: longer than any provider goes on repeating."""
 DIGEST_WINDOW: Final = timedelta(hours=24)
 """Where a provider sends no id, the same body within this is the same delivery; for longer where it repeats longer."""
+LIFECYCLE_WINDOW: Final = timedelta(minutes=10)
+"""The same for what makes us do something: that it comes in the same words once more is news, and doing it is safe."""
 SELF_TEST_HEADER: Final = "x-runbook-self-test"
 
 
@@ -73,8 +74,23 @@ class Reaction(StrEnum):
     """Somebody else's business: it becomes a lifecycle event."""
 
 
-Reactions = Mapping[str, Mapping[str, Reaction]]
-"""By provider and event, as the catalog says. What is not there is `EVENT`."""
+GRAVEST: Final = (
+    Reaction.UNINSTALLED,
+    Reaction.REVOKED,
+    Reaction.REAUTHORIZE,
+    Reaction.MISSED,
+    Reaction.EVENT,
+    Reaction.SELF_TEST,
+)
+"""A delivery of several notices is handled as the first of these."""
+
+
+class Notice(NamedTuple):
+    """One thing that a delivery tells."""
+
+    reaction: Reaction
+    event: str
+    account: str
 
 
 def digest_window(horizon: timedelta | None) -> timedelta:
@@ -100,6 +116,8 @@ class Left(Message):
     tenant: str = ""
     connection_id: UUID | None = None
     cause: str
+    woken: int = 0
+    """How often it had been sent again: what is sent once more is another workflow's."""
 
     @property
     def key(self) -> str:
@@ -119,6 +137,7 @@ class HandleStep(Message):
     id: UUID
     tried: int = 1
     """Attempts before the first of this activity."""
+    woken: int = 0
 
 
 class Handled(Message):

@@ -73,6 +73,7 @@ Text = Annotated[str, Field(min_length=1)]
 Names = frozenset[Text]
 Codes = Annotated[Names, BeforeValidator(_codes)]
 Place = Annotated[str, AfterValidator(place.checked)]
+Each = Annotated[str, AfterValidator(place.checked_each)]
 
 
 class _Entry(BaseModel):
@@ -189,15 +190,21 @@ class Webhook(_Entry):
     """Our answers have no body: the provider counts one that has as a failure."""
     greeting: Literal["url-verification", "validation-token", "hub-challenge", "intent-to-receive"] | None = None
     """The provider's handshake, by which it asks whether an address is ours: Slack's, Microsoft's, Meta's or Xero's."""
+    each: tuple[Each, ...] = ()
+    """Where the notifications of a delivery lie that holds several, such as `body:entry.*`: each is read."""
     delivery_id: tuple[Place, ...] = ()
     """Where a delivery's own id lies, the best place first. Empty: the provider sends none.
 
-    A place is a header's name, or `body:` and a dotted place of the JSON; several with `+` between them are one value,
-    joined by dots.
+    A place is a header's name, or `body:` and a dotted place of the JSON, or `item:` and one of a notification; several
+    with `+` between them are one value, joined by dots.
     """
     event: tuple[Place, ...] = ()
     account: tuple[Place, ...] = ()
     """Where it says of which external account it is."""
+    accounts: dict[Text, tuple[Place, ...]] = {}
+    """The same for single events, by name, where it lies elsewhere."""
+    occurred: tuple[Place, ...] = ()
+    """Where the signed body says when it happened: seconds or milliseconds since 1970, or RFC 3339."""
     resource: tuple[Place, ...] = ()
     """What a change is about, all of these together: the changes of one resource are coalesced."""
     coalesce: Duration | None = None
@@ -213,6 +220,11 @@ class Webhook(_Entry):
             raise ValueError("scheme 'stripe' needs prefix = \"v1=\", or the like")
         if self.coalesce and not self.resource:
             raise ValueError("coalesce needs resource = [...]: the last change of what is kept?")
+        places = [*self.delivery_id, *self.event, *self.account, *self.occurred]
+        if not self.each and any("item:" in place for place in places):
+            raise ValueError('item: needs each = ["body:..."], where the notifications of a delivery lie')
+        if unsigned := [place for place in self.occurred if not place.startswith(("body:", "item:"))]:
+            raise ValueError(f"occurred = {unsigned!r}: headers are not signed, and are not believed")
         return self
 
     def reaction(self, event: str) -> Reaction:

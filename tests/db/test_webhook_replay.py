@@ -125,6 +125,35 @@ class TestABatch:
         whys = {line.item_id: line.why for line in await every(sessions, ReplayItem)}
         assert whys[ids[0]] == "not tried: webhook is paused by ada"
 
+    async def test_tells_no_older_change_after_a_newer_one(
+        self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection
+    ) -> None:
+        [old] = await add(engine, 1, "dead", resource="'r'")
+        [new] = await add(engine, 1, "delivered", resource="'r'")
+        plan = await made(sessions, "webhooks")
+        await released(sessions, plan)
+
+        assert await drive(owner, Handling()) == 1
+
+        row = await of(sessions, old)
+        assert (row.status, row.folded_into) == ("coalesced", new)
+        assert await effects(engine) == 0
+        [line] = await every(sessions, ReplayItem)
+        assert (line.outcome, line.why) == ("skipped", "a later change of its resource was handled in its place")
+
+    async def test_of_what_ends_a_grant_is_one_delivery(
+        self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection
+    ) -> None:
+        """Whoever locks many connections, one after the other, waits for somebody who waits for them."""
+        await add(engine, 2, "dead")
+        await add(engine, 2, "dead", event="'gone'")
+        await add(engine, 2, "dead")
+        await released(sessions, await made(sessions, "webhooks"))
+
+        [window] = await replay.windows(owner, "webhooks", range(16))
+
+        assert [await webhook_replay.batch(owner, window, 10, Handling()) for _ in range(5)] == [2, 1, 1, 2, 0]
+
     async def test_takes_no_more_once_the_budget_is_used_up(
         self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection
     ) -> None:

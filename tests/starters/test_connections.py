@@ -278,6 +278,7 @@ class TestAWebhookSecret:
             (runbook(*command), "what was read is empty"),
             (runbook(*command, stdin="not base64!"), "a secret of Standard Webhooks is whsec_ and base64"),
             (runbook(*command, "--channel", "a/b", stdin="s"), "'a/b' is no channel's name"),
+            (runbook(*command, stdin="whsec_abcde"), "a secret of Standard Webhooks is whsec_ and base64"),
             (runbook(*command, "--overlap", "soon", "--generate"), "--overlap 'soon' is not written like 14d"),
             (runbook(*command, "--retire", "--generate"), "first rotate with --generate"),
             (runbook(*command, "--channel", "nobody", "--retire"), "simulator has no channel 'nobody'"),
@@ -296,3 +297,13 @@ class TestAWebhookSecret:
 
         assert refused.code == 2
         assert "sends no webhooks that we know of" in refused.err
+
+    def test_is_of_one_connection_where_no_delivery_says_whose_it_is(self, runbook: Runbook) -> None:
+        added = runbook("connections", "add", "microsoft", "--owner", "org:acme", "--json")
+        made = added.json["connection_id"]
+
+        refused = runbook("connections", "webhook-secret", made, "--channel", "app", "--generate")
+        runbook("connections", "disconnect", made)
+
+        assert refused.code == 2
+        assert "do not say which account they are about" in refused.err

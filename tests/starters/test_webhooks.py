@@ -44,7 +44,8 @@ class TestStatus:
     async def test_tells_what_came_and_what_waits(self, engine: AsyncEngine, runbook: Runbook) -> None:
         await add(engine, 3, "delivered")
         await add(engine, 2, "coalesced", channel="'drive'", provider_id="'google-drive'")
-        await add(engine, 1, "pending", age=timedelta(minutes=5))
+        # On a channel of its own: it may be of the hour before.
+        await add(engine, 1, "pending", age=timedelta(minutes=5), channel="'slow'")
         await add(engine, 1, "pending", due_at="now() + interval '1 hour'")
         await add(engine, 2, "dead")
         await execute(
@@ -66,7 +67,7 @@ class TestStatus:
         assert "without Temporal's word" in told["note"]
         counts = {(each["provider"], each["channel"]): each["counted"] for each in told["hours"]}
         assert counts["github", "app"] == {
-            "accepted": 7,
+            "accepted": 6,
             "duplicates": 4,
             "coalesced": 0,
             "rejected": {"no signature": 5},

@@ -6,6 +6,7 @@ import hmac
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +32,9 @@ HYPOTHESIS = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 MEGABYTE = 2**20
-ENDLESS = wire(PATH, b"", [(b"Transfer-Encoding", b"chunked")]).replace(b"Connection: close\r\n", b"")
+CLAIM = (b"Webhook-Signature", b"v1," + b"A" * 43 + b"=")
+"""What has to be there for a body to be read at all."""
+ENDLESS = wire(PATH, b"", [CLAIM, (b"Transfer-Encoding", b"chunked")]).replace(b"Connection: close\r\n", b"")
 """The beginning of a body in chunks, on a connection that would stay open."""
 
 
@@ -149,7 +152,7 @@ class TestAStranger:
     async def test_is_refused_with_a_body_that_is_not_as_announced(
         self, target: Site, headers: list[tuple[bytes, bytes]], body: bytes, status: int
     ) -> None:
-        answer = await sent(target.url, wire(PATH, body, headers), hang_up=True)
+        answer = await sent(target.url, wire(PATH, body, [CLAIM, *headers]), hang_up=True)
 
         # A connection that is half closed may be gone before the answer is.
         assert answer.status in {status, 0}
@@ -192,12 +195,44 @@ class TestAStranger:
 
     async def test_is_refused_before_a_large_body_is_sent(self, target: Site) -> None:
         async with connected(target.url) as (reader, writer):
-            writer.write(wire(PATH, b"", [(b"Content-Length", b"100000000"), (b"Expect", b"100-continue")]))
+            writer.write(wire(PATH, b"", [CLAIM, (b"Content-Length", b"100000000"), (b"Expect", b"100-continue")]))
 
             answer = await asyncio.wait_for(read(reader), 5)
 
         assert answer.status == 413
         assert not answer.head.startswith(b"HTTP/1.1 100")
+
+    @pytest.mark.parametrize("claims", [[], [CLAIM, CLAIM], [(b"Webhook-Signature", b"A" * 5000)]])
+    async def test_is_refused_before_a_body_is_sent_that_no_signature_is_beside(
+        self, target: Site, claims: list[tuple[bytes, bytes]]
+    ) -> None:
+        async with connected(target.url) as (reader, writer):
+            writer.write(wire(PATH, b"", [*claims, (b"Content-Length", b"1000000"), (b"Expect", b"100-continue")]))
+
+            answer = await asyncio.wait_for(read(reader), 5)
+
+        assert answer.status == 401
+        assert not answer.head.startswith(b"HTTP/1.1 100")
+
+    async def test_fills_a_bounded_room_and_keeps_no_small_delivery_out(
+        self, target: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever comes with a large one meanwhile is asked to come again."""
+        monkeypatch.setattr(request_body, "ROOM", 2 * (900_000 - request_body.SMALL))
+        part = b"%x\r\n" % 900_000 + bytes(900_000) + b"\r\n"
+        large = wire(PATH, bytes(500_000), as_wire(standard("large", bytes(500_000), SECRET, datetime.now(UTC))))
+        async with AsyncExitStack() as stack:
+            for _ in range(2):
+                _, writer = await stack.enter_async_context(connected(target.url))
+                writer.write(ENDLESS + part)
+                await writer.drain()
+            await asyncio.sleep(0.3)
+            kept_out = await sent(target.url, large)
+            small = await sent(target.url, wire(PATH, b"{}", as_wire(standard("s", b"{}", SECRET, datetime.now(UTC)))))
+        await asyncio.sleep(0.3)
+
+        assert (kept_out.status, b"retry-after: 30" in kept_out.head, small.status) == (503, True, 200)
+        assert (await sent(target.url, large)).status == 200, "what was held is let go with its request"
 
 
 class TestWhatAProviderSigned:
@@ -207,7 +242,7 @@ class TestWhatAProviderSigned:
         "body",
         [
             b"", b"\0", b"\xff\xfe", b"null", b'"\\u0000"', b'"\\ud800"', b"[" * 100_000, b'{"a":' * 50_000,
-            b"9" * 10_000, b"NaN", gzip.compress(b"{}"), bytes(MEGABYTE),
+            b"9" * 10_000, b"NaN", gzip.compress(b"{}", mtime=0), bytes(MEGABYTE),
         ],
         ids=str,
     )  # fmt: skip

@@ -10,15 +10,16 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from integrations.db import webhook_secrets
+from integrations.db import webhook_ingress, webhook_secrets
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
 from integrations.db.webhook_tables import WebhookDelivery, WebhookRepeat
-from integrations.domain.webhook import DIGEST_WINDOW
+from integrations.domain.webhook import DIGEST_WINDOW, LIFECYCLE_WINDOW
 from tests.factories import add_channel, every
 from tests.web.conftest import Site
 from tests.web.test_headers import EVERYWHERE
 from tests.web.vendor import HUB, SECRET, Vendor, hub
+from web.open_channels import FRESH
 
 ACCEPTED, DUPLICATE, REJECTED = ({"status": word} for word in ("accepted", "duplicate", "rejected"))
 
@@ -100,7 +101,7 @@ class TestADelivery:
         self, vendor: Vendor, sessions: Sessions, vault: Vault
     ) -> None:
         before = await vendor.send(channel="new")
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(2 * FRESH)
         await add_channel(sessions, vault, channel="new", secret=SECRET)
 
         assert (before.status_code, (await vendor.send(channel="new")).status_code) == (404, 200)
@@ -205,6 +206,38 @@ class TestADeliveryWithoutAnId:
         assert {row.identity for row in rows} == {"digest"}
         assert same[0].delivery_id == f"{same[1].delivery_id}@{same[0].position}"
 
+    async def test_that_makes_us_do_something_is_news_again_after_minutes(
+        self, vendor: Vendor, sessions: Sessions, vault: Vault, engine: AsyncEngine
+    ) -> None:
+        """Graph tells twice in the same words that it has dropped something."""
+        secret = b"a client state"
+        await add_channel(sessions, vault, "microsoft", secret=secret)
+        body = b'{"value": [{"clientState": "a client state", "lifecycleEvent": "missed"}]}'
+        for _ in range(2):
+            await vendor.browser.post("/webhooks/microsoft/app", content=body)
+        [row] = await every(sessions, WebhookDelivery)
+        assert (row.reaction, row.notices, row.identity) == ("missed", None, "digest")
+        await change(engine, f"received_at = now() - interval '{LIFECYCLE_WINDOW.total_seconds() + 1} s'")
+
+        await vendor.browser.post("/webhooks/microsoft/app", content=body)
+
+        assert len(await every(sessions, WebhookDelivery)) == 2
+
+    async def test_is_written_down_with_all_that_it_tells(
+        self, vendor: Vendor, sessions: Sessions, vault: Vault
+    ) -> None:
+        await add_channel(sessions, vault, "facebook", secret=HUB)
+        gone = {"field": "connected", "value": {"verb": "revoked"}}
+        entries = [{"id": "7", "time": 1764504000}, {"id": "8", "time": 1764504001, "changes": [gone]}]
+        body = json.dumps({"object": "permissions", "entry": entries}).encode()
+
+        await vendor.browser.post("/webhooks/facebook/app", content=body, headers=hub(body, HUB))
+
+        [row] = await every(sessions, WebhookDelivery)
+        assert (row.reaction, row.event, row.account) == ("revoked", "permissions.connected.revoked", "8")
+        assert row.notices == [["revoked", "permissions.connected.revoked", "8"], ["event", "permissions", "7"]]
+        assert row.occurred_at == datetime(2025, 11, 30, 12, tzinfo=UTC)
+
     async def test_is_known_for_as_long_as_its_provider_repeats_it(
         self, vendor: Vendor, sessions: Sessions, vault: Vault, engine: AsyncEngine
     ) -> None:
@@ -224,3 +257,31 @@ class TestADeliveryWithoutAnId:
         answers = [await vendor.xero(body), await vendor.xero(body), await vendor.xero(body, b"wrong")]
 
         assert [(answer.status_code, answer.content) for answer in answers] == [(200, b""), (200, b""), (401, b"")]
+
+
+class TestALargeDelivery:
+    """One that came before is known by its key, and not carried to the database again."""
+
+    async def test_is_taken_once(self, vendor: Vendor, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+        body = bytes(100_000)
+        first = await vendor.github(body, "large")
+        unnamed = await vendor.xero(body)
+        for statement in ("_INSERT", "_INSERT_DIGEST"):
+            monkeypatch.setattr(webhook_ingress, statement, "SELECT nothing")
+
+        again = [await vendor.github(body, "large"), await vendor.xero(body)]
+
+        assert (first.json(), unnamed.status_code) == (ACCEPTED, 200)
+        assert (again[0].json(), again[1].status_code) == (DUPLICATE, 200)
+        assert len(await every(sessions, WebhookRepeat)) == 2
+
+    async def test_without_an_id_is_another_one_after_its_window(
+        self, vendor: Vendor, sessions: Sessions, engine: AsyncEngine
+    ) -> None:
+        body = bytes(100_000)
+        await vendor.xero(body)
+        await change(engine, f"received_at = now() - interval '{DIGEST_WINDOW.total_seconds() + 1} s'")
+
+        await vendor.xero(body)
+
+        assert len(await every(sessions, WebhookDelivery)) == 2

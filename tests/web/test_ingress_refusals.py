@@ -61,8 +61,13 @@ class TestARefusal:
             ("simulator", "app", Reason.LARGE): 1,
         }
 
-    async def test_of_a_wrong_method_names_the_right_one(self, vendor: Vendor) -> None:
+    async def test_of_a_wrong_method_names_the_right_ones(
+        self, vendor: Vendor, sessions: Sessions, vault: Vault
+    ) -> None:
+        await add_channel(sessions, vault, "facebook", secret=b"app secret")
+
         assert (await vendor.browser.put("/webhooks/simulator/app")).headers["allow"] == "POST"
+        assert (await vendor.browser.put("/webhooks/facebook/app")).headers["allow"] == "POST, GET"
 
     async def test_is_none_while_the_database_is_in_trouble(
         self, vendor: Vendor, sessions: Sessions, engine: AsyncEngine

@@ -8,7 +8,7 @@ from integrations.db.dedicated import dedicated, take
 from integrations.db.webhook_flow import Flow
 from integrations.db.webhook_handlers import Handling
 from integrations.db.webhook_ingress import Deliveries, opened
-from tests.webhook.given import KEY, REACTIONS
+from tests.webhook.given import KEY, WATCHED
 
 
 @pytest_asyncio.fixture
@@ -31,7 +31,7 @@ async def ingress(engine: AsyncEngine, database_url: str) -> AsyncIterator[Deliv
 
 @pytest.fixture
 def handling() -> Handling:
-    return Handling(REACTIONS, KEY)
+    return Handling(WATCHED, KEY)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from integrations.db.session import Sessions
+from integrations.db.surge_counts import Watched
 from integrations.db.tables import Connection
 from integrations.db.webhook_flow import Flow
 from integrations.db.webhook_ingress import Delivery
@@ -20,13 +21,12 @@ from tests.outbox.events import rows
 
 KEY: Final = b"a key of the tests"
 REACTIONS: Final = {
-    "github": {
-        "revoked": Reaction.REVOKED,
-        "gone": Reaction.UNINSTALLED,
-        "renew": Reaction.REAUTHORIZE,
-        "lost": Reaction.MISSED,
-    }
+    "revoked": Reaction.REVOKED,
+    "gone": Reaction.UNINSTALLED,
+    "renew": Reaction.REAUTHORIZE,
+    "lost": Reaction.MISSED,
 }
+WATCHED: Final = {"github": Watched("github", "GitHub", "correct it")}
 CAUSE: Final = Failure.of("Raise", "the table is full")
 # Ids as the ingress makes them (RFC 9562, version 7): of the time that they were received at.
 _ADD: Final = """
@@ -42,6 +42,7 @@ _DEFAULTS: Final = {
     "delivery_id": "'delivery-' || i || '-' || random()",
     "identity": "'id'",
     "event": "'push'",
+    "occurred_at": "at",
     "headers": "'{}'::jsonb",
     "body": "'{}'::bytea",
     "part": "0",
@@ -73,6 +74,8 @@ async def add(
         columns |= {"cause": "cast(:cause AS text)", "fingerprint": ":fingerprint", "error": "cast(:error AS text)"}
         told |= {"cause": failure.cause, "fingerprint": failure.fingerprint, "error": failure.error}
     columns |= sql
+    reaction = REACTIONS.get(columns["event"].strip("'"), Reaction.EVENT)
+    columns = {"reaction": f"'{reaction}'"} | columns
     statement = text(
         _ADD.format(columns=", ".join(columns), values=", ".join(columns.values())).replace("::", "\\:\\:")
     )
@@ -123,6 +126,7 @@ def sent(delivery_id: str = "d1", *, resource: str = "", wait: timedelta = timed
         body=b"{}",
         sent_at=None,
         wait=wait,
+        reaction=REACTIONS.get(more.get("event", ""), Reaction.EVENT),
     )
 
 

@@ -3,14 +3,16 @@
 from datetime import timedelta
 from uuid import UUID
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from integrations.db import webhook_trouble
 from integrations.db.session import Sessions
 from integrations.db.webhook_flow import Flow
 from integrations.db.webhook_handlers import Handling
+from integrations.db.webhook_ingress import Deliveries
 from tests.outbox.events import refused, rows
-from tests.webhook.given import add, delivery, statuses, told
+from tests.webhook.given import add, delivery, drained, sent, statuses, told
 
 DUE = "now() - interval '1 second'"
 LATER = "now() + interval '1 minute'"
@@ -55,6 +57,17 @@ class TestABurst:
 
         assert await statuses(engine) == {"pending": 4, "delivered": 1}
         assert await handled(engine) == [str(mine)]
+
+    async def test_of_one_account_says_nothing_of_anothers(
+        self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        for account in ("ada", "bob"):
+            await add(engine, 2, resource="'n1'", account=f"'{account}'", due_at=DUE)
+
+        await flow.batch(owner, 0, 100)
+
+        assert await statuses(engine) == {"delivered": 2, "coalesced": 2}
+        assert {row.payload["account"] for row in await told(engine)} == {"ada", "bob"}
 
     async def test_of_many_resources_is_a_set(self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow) -> None:
         await add(engine, 300, resource="'file-' || (i % 50)", due_at=DUE)
@@ -138,3 +151,57 @@ class TestABurstWhoseLastChangeFails:
 async def tried(sessions: Sessions, delivery_id: UUID, handling: Handling) -> object:
     async with sessions.begin() as session:
         return await webhook_trouble.deliver(session, delivery_id, handling, 2)
+
+
+class TestAnOlderChangeThanTheOneThatWasHandled:
+    """Number one failed, number two was handled: whoever hears of number one now believes it to be the last."""
+
+    async def test_is_not_told_when_it_is_sent_again(
+        self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection, flow: Flow, ingress: Deliveries
+    ) -> None:
+        [old] = await add(engine, 1, "dead", resource="'r'", delivery_id="'old'")
+        [others] = await add(engine, 1, "dead", resource="'r'", account="'bob'", delivery_id="'bobs'")
+        [new] = await add(engine, 1, resource="'r'", due_at=DUE)
+        await drained(flow, owner)
+
+        await ingress.record(sent("old"))
+        await ingress.record(sent("bobs"))
+        await drained(flow, owner)
+
+        assert await handled(engine) == [str(new), str(others)]
+        row = await delivery(sessions, old)
+        assert (row.status, row.folded_into) == ("coalesced", new)
+
+    async def test_is_not_told_by_its_workflow(
+        self, engine: AsyncEngine, sessions: Sessions, handling: Handling
+    ) -> None:
+        [old] = await add(engine, 1, "retrying", resource="'r'")
+        await add(engine, 1, "delivered", resource="'r'")
+
+        async with sessions.begin() as session:
+            assert await webhook_trouble.deliver(session, old, handling, 2) is None
+
+        assert await statuses(engine) == {"coalesced": 1, "delivered": 1}
+        assert await handled(engine) == []
+
+
+class TestOneThatTriedForItsHandler:
+    async def test_lets_the_others_go_on_when_it_is_folded(
+        self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        [trying] = await add(engine, 1, "retrying", resource="'r'")
+        async with engine.begin() as run:
+            await run.execute(
+                text(
+                    "INSERT INTO service_ledger_holds (ledger, part, destination, order_key, item_id) "
+                    "VALUES ('webhooks', 3, 'event', '*', :id)"
+                ),
+                {"id": trying},
+            )
+        await add(engine, 1, resource="'r'", due_at=DUE)
+
+        await flow.batch(owner, 0, 100)
+
+        assert await statuses(engine) == {"coalesced": 1, "delivered": 1}
+        [hold] = await rows(engine, "SELECT released_at FROM service_ledger_holds")
+        assert hold.released_at is not None

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from integrations.db import automation
+from integrations.db import webhook_brake as brake
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection
 from integrations.db.webhook_flow import Flow
@@ -19,7 +20,7 @@ from integrations.domain.webhook import Left, Reaction
 from integrations.domain.webhook_selftest import mark
 from tests.factories import add_connection, every, stored
 from tests.outbox.events import refused, rows
-from tests.webhook.given import KEY, REACTIONS, add, channel_of, delivery, statuses, told
+from tests.webhook.given import KEY, WATCHED, add, channel_of, delivery, statuses, told
 
 POISON = "NEW.payload ->> 'event' = 'poison'"
 OUTBOX = "service_lifecycle_outbox"
@@ -57,6 +58,7 @@ class TestABatch:
             "channel": "app",
             "delivery_id": "d1",
             "event": "push",
+            "reaction": "event",
             "resource": "",
             "account": "acct_1",
             "replay": False,
@@ -166,6 +168,7 @@ class TestHeldBack:
             await automation.pause(session, [FailureMode.WEBHOOK], timedelta(hours=1), by="ada", reason="look")
 
         assert (await flow.batch(owner, 0, 20)).taken == 0
+        assert await flow.next_one(owner, 0) is None, "nothing is suspected of what nobody tries"
         assert await statuses(engine) == {"pending": 3}
         async with sessions.begin() as session:
             await automation.resume(session, [FailureMode.WEBHOOK], by="ada", reason="seen")
@@ -209,7 +212,7 @@ class TestWhatFails:
         async def mistaken(_session: Any, given: Any, _replayed: bool) -> Any:
             raise KeyError(given[0].event)
 
-        broken = Flow(Handling(REACTIONS, KEY, {Reaction.MISSED: mistaken}))
+        broken = Flow(Handling(WATCHED, KEY, {Reaction.MISSED: mistaken}))
         [given] = await add(engine, event="'lost'")
         await add(engine)
 
@@ -256,6 +259,24 @@ class TestWhatFails:
         assert (await flow.batch(owner, 0, 100)).taken == 10
         assert await statuses(engine) == {"retrying": WHOLE_AFTER, "delivered": 10}
         assert len(await every(sessions, WebhookDelivery, status="pending")) == 0
+
+    async def test_changes_of_a_few_resources_are_all_held_back_and_met_once(
+        self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        [trial] = await add(engine, status="retrying", resource="'file-0'")
+        await brake.put_on(owner, Reaction.EVENT, trial)
+        # Of one moment, as when others were let go on: a batch cannot begin behind some of them.
+        await add(engine, 250, resource="'file-' || (i % 2)", due_at="at - interval '1 second'")
+
+        taken = [(await flow.batch(owner, 0, 100)).taken for _ in range(4)]
+
+        assert taken == [100, 100, 50, 0]
+        assert await statuses(engine) == {"retrying": 1, "pending": 250}, "nobody's trial is folded away"
+        async with sessions.begin() as session:
+            await brake.release(session, trial)
+        await flow.released(owner, 0, 100)
+        assert (await flow.batch(owner, 0, 300)).taken == 250
+        assert await statuses(engine) == {"coalesced": 249, "delivered": 2}
 
     async def test_a_database_in_trouble_says_nothing_of_any_delivery(
         self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow

@@ -114,14 +114,16 @@ class TestARevocation:
         assert await every(sessions, GrantEvent) == []
         assert (await delivery(sessions, given)).handled_as == f"revoked: {status} already"
 
-    async def test_of_an_account_that_nobody_has_is_settled(
+    async def test_of_an_account_that_nobody_has_is_the_operators(
         self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection, flow: Flow
     ) -> None:
         [given] = await add(engine, event="'revoked'", account="'acct_eve'")
 
         await flow.batch(owner, 0, 100)
 
-        assert (await delivery(sessions, given)).handled_as == "revoked: no connection of its account"
+        assert (
+            await delivery(sessions, given)
+        ).handled_as == "revoked: no connection of its account, operators are told"
 
 
 class TestAnUninstall:

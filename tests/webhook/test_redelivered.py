@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from integrations.db import webhook_trouble
+from integrations.db import webhook_lost, webhook_trouble
 from integrations.db.session import Sessions
 from integrations.db.webhook_flow import Flow
 from integrations.db.webhook_handlers import Handling
@@ -19,7 +19,7 @@ from integrations.domain.ledger import WHOLE_AFTER
 from integrations.domain.webhook import Left
 from tests.factories import every
 from tests.outbox.events import refused, rows
-from tests.webhook.given import add, delivery, drained, sent, statuses, told
+from tests.webhook.given import CAUSE, add, delivery, drained, sent, statuses, told
 
 OUTBOX = "service_lifecycle_outbox"
 
@@ -98,6 +98,58 @@ class TestOneThatIsDead:
         assert await statuses(engine) == {"delivered": 1}
         assert len(await told(engine)) == 1
         assert ((await delivery(sessions, failed)).woken, len(await every(sessions, WebhookRepeat))) == (1, 50)
+
+
+class TestOneThatFailsAgain:
+    async def test_has_a_workflow_of_its_own_and_is_not_buried_by_the_one_before(
+        self,
+        engine: AsyncEngine,
+        sessions: Sessions,
+        owner: AsyncConnection,
+        flow: Flow,
+        ingress: Deliveries,
+        handling: Handling,
+    ) -> None:
+        """That has used up its attempts meanwhile, of which this one had a single one so far."""
+        failed = await failing(engine, owner, flow, ingress)
+        await ingress.record(sent())
+        async with refused(engine, "true", OUTBOX):
+            [again] = await drained(flow, owner)
+        assert (again.id, again.woken) == (failed, 1)
+
+        async with sessions.begin() as session:
+            assert await webhook_trouble.deliver(session, failed, handling, 8, woken=0) is None
+            await webhook_trouble.attempt_failed(session, failed, CAUSE, 8, woken=0)
+            assert await webhook_trouble.bury(session, failed, 8, woken=0) is None
+
+        row = await delivery(sessions, failed)
+        assert (row.status, row.attempts) == ("retrying", 1)
+        async with sessions.begin() as session:
+            assert await webhook_trouble.deliver(session, failed, handling, 2, woken=1) is not None
+
+
+class TestOneThatWasPassedOver:
+    """Sent again while its last attempt held it, which then failed."""
+
+    @pytest.mark.parametrize(("ago", "status"), [("1 second", "pending"), ("5 minutes", "dead")])
+    async def test_is_tried_once_more(
+        self, engine: AsyncEngine, sessions: Sessions, ingress: Deliveries, ago: str, status: str
+    ) -> None:
+        await add(engine, 1, "dead", delivery_id="'other'")
+        [known] = await add(engine, 1, "dead", delivery_id="'d1'")
+        async with engine.begin() as attempt:
+            await attempt.execute(text("SELECT FROM service_webhook_deliveries FOR UPDATE"))
+            assert not await ingress.record(sent())
+        async with engine.begin() as run:
+            await run.execute(text(f"UPDATE service_webhook_repeats SET at = now() - interval '{ago}'"))
+
+        for _ in range(2):
+            async with sessions.begin() as session:
+                await webhook_lost.wake_swallowed(session)
+
+        row = await delivery(sessions, known)
+        assert (row.status, row.woken) == (status, 1 if status == "pending" else 0)
+        assert (await statuses(engine))["dead"] == (1 if status == "pending" else 2)
 
 
 class TestOneThatIsWell:

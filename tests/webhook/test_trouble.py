@@ -34,7 +34,7 @@ from integrations.domain.reauth import Terms
 from integrations.domain.webhook import HandleRequest, HandleStep, Left, Reaction
 from tests.factories import add_connection, add_credential, every
 from tests.outbox.events import refused, rows
-from tests.webhook.given import KEY, REACTIONS, add, delivery, statuses, told
+from tests.webhook.given import KEY, WATCHED, add, delivery, statuses, told
 from worker.plugin import runbook_plugin
 from workflows.queues import WORKFLOWS
 from workflows.webhook import WebhookDeliveryWorkflow
@@ -114,6 +114,21 @@ class TestAnAttempt:
                 await tried(steps, client, given)
 
         assert (await delivery(sessions, given)).attempts == 2
+
+    async def test_of_a_workflow_from_before_it_was_sent_again_changes_nothing(
+        self, engine: AsyncEngine, sessions: Sessions, client: Client, steps: WebhookActivities
+    ) -> None:
+        [given] = await add(engine, status="retrying", woken="1")
+        before, now = (HandleStep(id=given, tried=7, woken=woken) for woken in (0, 1))
+
+        for step in (steps.deliver, steps.bury):
+            assert (await ActivityEnvironment(client=client).run(step, before)).status == "settled before"
+        assert await statuses(engine) == {"retrying": 1}
+        async with refused(engine, "true", OUTBOX):
+            with pytest.raises(HandlingFailedError):
+                await ActivityEnvironment(client=client).run(steps.deliver, now)
+        assert (await delivery(sessions, given)).attempts == 8
+        assert (await ActivityEnvironment(client=client).run(steps.bury, now)).status == "dead"
 
     async def test_goes_back_to_the_flow_while_webhooks_are_paused(
         self, engine: AsyncEngine, sessions: Sessions, client: Client, steps: WebhookActivities
@@ -197,7 +212,7 @@ class TestItsWorkflow:
         async def deadly(session: AsyncSession, _found: Any, _replayed: bool) -> Any:
             await session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
-        handling = Handling(REACTIONS, KEY, {Reaction.MISSED: deadly})
+        handling = Handling(WATCHED, KEY, {Reaction.MISSED: deadly})
         steps = WebhookActivities(sessions, database_url, Terms(), handling)
         [given] = await add(engine, event="'lost'")
         # As the dispatcher does once it stood alone.

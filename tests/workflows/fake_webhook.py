@@ -20,6 +20,8 @@ class FakeWebhook(WebhookActivities):
     ) -> None:
         self._drains, self._attempts = list(drains), list(attempts)
         self.drained, self.tried, self.buried = 0, 0, 0
+        self.woken = set[int]()
+        """What its steps said of it."""
 
     @activity.defn(name="webhook.drain")
     async def drain(self, request: DispatchRequest) -> Drained:
@@ -32,6 +34,7 @@ class FakeWebhook(WebhookActivities):
     @activity.defn(name="webhook.deliver")
     async def deliver(self, step: HandleStep) -> Handled:
         self.tried += 1
+        self.woken.add(step.woken)
         answer = self._attempts.pop(0) if self._attempts else None
         if isinstance(answer, Exception):
             raise answer
@@ -40,6 +43,7 @@ class FakeWebhook(WebhookActivities):
     @activity.defn(name="webhook.bury")
     async def bury(self, step: HandleStep) -> Handled:
         self.buried += 1
+        self.woken.add(step.woken)
         return Handled(status="dead", attempts=step.tried, cause="it is refused")
 
 

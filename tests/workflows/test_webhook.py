@@ -28,7 +28,7 @@ async def ended(
     env: WorkflowEnvironment, fake: FakeWebhook, *, tried: int = 1
 ) -> tuple[WorkflowHandle[Any, Any], Handled]:
     async with workers(env.client, webhook=fake):
-        wanted = HandleRequest(left=left(tenant="org:acme", connection_id=uuid4()), tried=tried)
+        wanted = HandleRequest(left=left(tenant="org:acme", connection_id=uuid4(), woken=3), tried=tried)
         handle = await temporal.start_handling(env.client, wanted)
         return handle, await asyncio.wait_for(handle.result(), 30)
 
@@ -46,7 +46,7 @@ class TestADelivery:
 
         handle, result = await ended(time_skipping, fake)
 
-        assert (result.status, result.attempts, fake.tried, fake.buried) == ("dead", 8, 7, 1)
+        assert (result.status, result.attempts, fake.tried, fake.buried, fake.woken) == ("dead", 8, 7, 1, {3})
         described = await handle.describe()
         found = described.typed_search_attributes
         assert [found.get(key) for key in (temporal.STEP, temporal.PROVIDER, temporal.TENANT)] == [

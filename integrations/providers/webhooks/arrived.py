@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from integrations.domain.webhook import Identity, Reason
+from integrations.domain.webhook import Identity, Notice, Reaction, Reason
 
 _LONGEST: Final = 4096
 """Characters of a header's value. No signature is longer."""
@@ -54,6 +54,11 @@ class Told:
     """Only where the provider's deliveries are coalesced."""
     account: str = ""
     sent_at: datetime | None = None
+    reaction: Reaction = Reaction.EVENT
+    notices: tuple[Notice, ...] = ()
+    """All that it tells, the gravest first, where that is more than one thing; the first is told above."""
+    occurred_at: datetime | None = None
+    """When it happened, as the signed body says: an attempt of today may tell of yesterday."""
 
 
 @dataclass(frozen=True, slots=True)

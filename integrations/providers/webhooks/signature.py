@@ -21,11 +21,6 @@ from integrations.providers.webhooks.arrived import Arrived, RefusedError
 from integrations.providers.webhooks.place import parsed
 
 _SHAPES: Final = {"hex": re.compile(r"[0-9a-fA-F]{64}"), "base64": re.compile(r"[A-Za-z0-9+/]{43}=")}
-_STANDARD_SECRET: Final = re.compile(rb"(whsec_)?[A-Za-z0-9+/]{4,}={0,2}")
-_CLIENT_STATE: Final = 128
-"""learn.microsoft.com/en-us/graph/api/resources/subscription."""
-_CHANNEL_TOKEN: Final = 256
-"""developers.google.com/workspace/drive/api/guides/push."""
 _TIME: Final = re.compile(r"[1-9][0-9]*")
 _SECOND: Final = timedelta(seconds=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -37,6 +32,8 @@ _DECODED: Final = {
 """What HubSpot decodes of an address before it signs it, and nothing else."""
 _ENCODED: Final = re.compile("|".join(_DECODED), re.IGNORECASE)
 
+_PROOFS: Final = {"standard-webhooks": "webhook-signature"}
+"""The header of a scheme that has a name for it."""
 Verifier = Callable[[Webhook, Arrived, Sequence[bytes]], datetime | None]
 
 
@@ -50,23 +47,18 @@ def verify(webhook: Webhook, arrived: Arrived, secrets: Sequence[bytes], now: da
     return sent_at
 
 
+def check_signed(webhook: Webhook, arrived: Arrived) -> None:
+    """Is there a signature, and one only? Asked before a body is read. Raises RefusedError."""
+    if arrived.method == "POST" and (name := _PROOFS.get(webhook.scheme, webhook.header)):
+        _header(arrived, name)
+
+
 def live(secrets: Sequence[bytes]) -> Sequence[bytes]:
     """The secrets that prove something: with an empty one, everybody signs. Raises RefusedError when there is none."""
     told = [secret for secret in secrets if secret]
     if not told:
         raise RefusedError(Reason.UNSIGNED)
     return told
-
-
-def trouble_of(webhook: Webhook, secret: bytes) -> str:
-    """Why a provider cannot have this secret by its scheme, in words without it; empty when it can."""
-    if webhook.scheme == "standard-webhooks" and not _STANDARD_SECRET.fullmatch(secret):
-        return "a secret of Standard Webhooks is whsec_ and base64"
-    if webhook.scheme == "microsoft-graph" and (len(secret) > _CLIENT_STATE or not secret.isascii()):
-        return f"a clientState has at most {_CLIENT_STATE} characters of ASCII"
-    if webhook.scheme == "google-channel-token" and (len(secret) > _CHANNEL_TOKEN or not secret.isascii()):
-        return f"a channel's token has at most {_CHANNEL_TOKEN} characters of ASCII"
-    return ""
 
 
 def same(given: Sequence[str], expected: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from integrations.providers.webhooks.signature import canonical
 
 EVENT: Final = "runbook-self-test"
 _BODY: Final = "body:"
+_ITEM: Final = "item:"
 _TELLS: Final = frozenset({"google-channel-token", "microsoft-graph"})
 """Schemes that sign nothing: the secret itself comes along."""
 _TIMED: Final = frozenset({"standard-webhooks", "stripe", "slack", "hubspot-v3"})
@@ -39,6 +40,8 @@ def request(webhook: Webhook, secret: bytes, *, url: str, name: str, at: datetim
     told = [(place, EVENT) for place in webhook.event[:1]] + [(place, name) for place in webhook.delivery_id[:1]]
     for place, value in told:
         for part in place.split("+"):
+            if part.startswith(_ITEM):
+                part = f"{webhook.each[0]}.{part.removeprefix(_ITEM)}"  # noqa: PLW2901 - the same place, in the body
             if part.startswith(_BODY):
                 body = _put(body, part.removeprefix(_BODY).split("."), value)
             else:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integrations.domain.webhook import Identity, Reaction
+from integrations.domain.webhook import Identity, Notice, Reaction
 from integrations.providers.entry import Webhook
 from integrations.providers.webhooks.arrived import Arrived, Told
 from integrations.providers.webhooks.reading import read
@@ -84,6 +84,43 @@ def test_a_header_that_comes_twice_says_nothing() -> None:
 @pytest.mark.parametrize("value", [None, True, 1.5, [], {}, {"id": 1}, ""])
 def test_what_is_no_text_or_whole_number_says_nothing(value: Any) -> None:
     assert told({"id": value}).identity is Identity.DIGEST
+
+
+EACH = ENTRY.model_copy(
+    update={"each": ("body:all.*.parts.*", "body:*"), "event": ("item:kind",), "account": ("item:who",)}
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"all": [{"who": "a", "parts": [{"kind": "x"}, {"kind": "y", "who": "b"}]}]}, [("x", "a"), ("y", "b")]),
+        ({"all": [{"who": "a", "kind": "z"}, {"who": "b", "parts": [{"kind": "x"}]}]}, [("z", "a"), ("x", "b")]),
+        ([{"kind": "x", "who": "a"}], [("x", "a")]),
+        ({"kind": "x", "all": []}, [("", "")]),
+        ({"all": [5, None, [], {"parts": 5, "who": "a"}]}, [("", ""), ("", "a")]),
+        (b"[[[", [("", "")]),
+    ],
+)
+def test_each_notification_is_read_with_what_it_lies_in(body: Any, said: list[tuple[str, str]]) -> None:
+    found = told(body, EACH)
+    notices = found.notices or (Notice(found.reaction, found.event, found.account),)
+    assert [(notice.event, notice.account) for notice in notices] == said
+
+
+def test_the_gravest_are_never_cut_off() -> None:
+    body = [{"kind": "x", "who": n} for n in range(3000)] + [{"kind": "app.removed", "who": "last"}]
+    found = told(body, EACH)
+    assert len(found.notices) == 1000
+    assert found.notices[0] == (Reaction.UNINSTALLED, "app.removed", "last")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"account": ["item:id"]}, {"each": ["body:entry"]}, {"each": ["X-Header"]}, {"occurred": ["X-Time"]}]
+)
+def test_an_entry_that_says_what_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"needs each|no place of lists|not signed"):
+        Webhook(scheme="hmac-sha256", header="X-Acme", **wrong)
 
 
 def test_a_resource_is_told_by_all_its_places_and_by_no_reaction() -> None:

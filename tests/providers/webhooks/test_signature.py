@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from integrations.domain.webhook import Reason
 from integrations.providers.webhooks.arrived import Arrived, RefusedError
-from integrations.providers.webhooks.signature import trouble_of, verify
+from integrations.providers.webhooks.signature import verify
 from tests.providers.webhooks import signed
 from tests.providers.webhooks.requests import DEEP, NOW, URL, arrived, at, webhook_of, with_header
 from tests.providers.webhooks.signed import BODY, SECRET, SENDERS, SIGNATURES, TIMES
@@ -113,7 +113,7 @@ def test_without_a_secret_nothing_is_taken(provider_id: str, secrets: list[bytes
     assert caught.value.reason is Reason.UNSIGNED
 
 
-@pytest.mark.parametrize("provider_id", SENDERS.keys() - {"google-drive", "microsoft"})
+@pytest.mark.parametrize("provider_id", sorted(SENDERS.keys() - {"google-drive", "microsoft"}))
 def test_one_other_byte_in_the_body_is_refused(provider_id: str) -> None:
     request = SENDERS[provider_id]()
     for body in (request.body + b" ", request.body.replace(b"changed", b"chanGed"), b""):
@@ -121,7 +121,7 @@ def test_one_other_byte_in_the_body_is_refused(provider_id: str) -> None:
         assert refused(provider_id, tampered) is Reason.WRONG
 
 
-@pytest.mark.parametrize("provider_id", SENDERS.keys() - UNTIMED)
+@pytest.mark.parametrize("provider_id", sorted(SENDERS.keys() - UNTIMED))
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_time_outside_the_tolerance_is_refused_on_both_sides(provider_id: str, sign: int) -> None:
     webhook, sender = webhook_of(provider_id), SENDERS[provider_id]
@@ -218,28 +218,6 @@ def test_a_secret_that_signs_nothing_is_none() -> None:
     for secret in (b"whsec_", b"whsec_!", b"\xff\xff"):
         assert refused("simulator", signed.simulator(), secret) is Reason.UNSIGNED
     verify(webhook_of("simulator"), signed.simulator(), [b"whsec_!", SECRET], NOW)
-
-
-@pytest.mark.parametrize(
-    ("provider_id", "secret", "can"),
-    [
-        ("simulator", SECRET, True),
-        ("simulator", SECRET.removeprefix(b"whsec_"), True),
-        ("simulator", b"whsec_ab", False),
-        ("simulator", b"correct horse", False),
-        ("github", b"correct horse \xff", True),
-        ("microsoft", b"s" * 128, True),
-        ("microsoft", b"s" * 129, False),
-        ("microsoft", "ä".encode(), False),
-        ("google-drive", b"s" * 256, True),
-        ("google-drive", b"s" * 257, False),
-        ("google-drive", "ä".encode(), False),
-    ],
-)
-def test_a_secret_that_no_provider_can_have_is_told_without_it(provider_id: str, secret: bytes, can: bool) -> None:
-    said = trouble_of(webhook_of(provider_id), secret)
-    assert (said == "") is can
-    assert secret.decode("latin-1") not in said
 
 
 def test_each_notification_of_microsofts_has_to_tell_its_secret() -> None:

@@ -1,11 +1,12 @@
 """What the entries read of deliveries as the vendors' pages show them."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from integrations.domain.webhook import Identity, Reaction
+from integrations.domain.webhook import Identity, Notice, Reaction
 from integrations.providers.webhooks.arrived import Told
 from integrations.providers.webhooks.reading import read
 from tests.providers.webhooks.requests import CATALOG, arrived, webhook_of
@@ -62,7 +63,8 @@ def told(provider_id: str, body: Any = None, headers: dict[str, str] | None = No
             Reaction.UNINSTALLED,
             "T1",
         ),
-        ("shopify", {"X-Shopify-Topic": "app/uninstalled"}, {"id": 5}, "app/uninstalled", Reaction.UNINSTALLED, ""),
+        ("shopify", {"X-Shopify-Topic": "app/uninstalled"}, {"id": 5}, "app/uninstalled", Reaction.UNINSTALLED, "5"),
+        ("shopify", {"X-Shopify-Topic": "orders/create"}, {"id": 5}, "orders/create", Reaction.EVENT, ""),
         (
             "stripe",
             {},
@@ -148,7 +150,7 @@ def test_an_event_is_told_with_its_account_and_what_it_makes_us_do(
 ) -> None:
     found = told(provider_id, body, headers)
     assert (found.event, found.account) == (event, account)
-    assert webhook_of(provider_id).reaction(found.event) is Reaction(reaction)
+    assert found.reaction is Reaction(reaction)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +179,95 @@ def test_googles_numbers_never_collide_across_its_channels() -> None:
     assert first == again
     assert len({first.delivery_id, next_one.delivery_id, renewed.delivery_id}) == 3
     assert first.resource == renewed.resource == "o3hgv1538sdjfh"
+
+
+@pytest.mark.parametrize(
+    ("provider_id", "body", "first", "second"),
+    [
+        (
+            "facebook",
+            {
+                "object": "permissions",
+                "entry": [
+                    {"id": "7", "changes": [{"field": "connected", "value": {"verb": "granted"}}]},
+                    {"id": "8", "changes": [{"field": "email"}, {"field": "connected", "value": {"verb": "revoked"}}]},
+                ],
+            },
+            (Reaction.REVOKED, "permissions.connected.revoked", "8"),
+            (Reaction.EVENT, "permissions.connected.granted", "7"),
+        ),
+        (
+            "microsoft",
+            {"value": [{"changeType": "updated"}, {"lifecycleEvent": "missed"}]},
+            (Reaction.MISSED, "missed", ""),
+            (Reaction.EVENT, "updated", ""),
+        ),
+        (
+            "hubspot",
+            [{"subscriptionType": "contact.creation", "portalId": n} for n in (1, 2, 1)],
+            (Reaction.EVENT, "contact.creation", "1"),
+            (Reaction.EVENT, "contact.creation", "2"),
+        ),
+        (
+            "quickbooks",
+            [{"type": "a", "intuitaccountid": "1"}, {"type": "b", "intuitaccountid": "2"}],
+            (Reaction.EVENT, "a", "1"),
+            (Reaction.EVENT, "b", "2"),
+        ),
+        (
+            "xero",
+            {"events": [{"tenantId": "1", "eventCategory": "INVOICE"}, {"tenantId": "2", "eventCategory": "CONTACT"}]},
+            (Reaction.EVENT, "INVOICE", "1"),
+            (Reaction.EVENT, "CONTACT", "2"),
+        ),
+    ],
+)
+def test_every_notification_of_a_delivery_is_read_the_gravest_first(
+    provider_id: str, body: Any, first: Notice, second: Notice
+) -> None:
+    found = told(provider_id, body)
+    assert found.notices[:2] == (first, second)
+    assert (found.reaction, found.event, found.account) == first
+
+
+def test_an_attempt_of_hubspots_is_the_delivery_that_it_repeats() -> None:
+    """Its body counts the attempts."""
+    events = [{"eventId": n, "subscriptionId": 9, "occurredAt": 1462216307945 + n} for n in range(100)]
+    first, again, other = (
+        told("hubspot", [each | {"attemptNumber": attempt} for each in some])
+        for attempt, some in ((0, events), (1, events), (0, events[:-1]))
+    )
+    assert first.identity is Identity.ID
+    assert first.delivery_id == again.delivery_id != other.delivery_id
+
+
+def test_two_notices_of_graphs_in_the_same_words_are_told_apart_where_they_have_an_id() -> None:
+    first, second = (told("microsoft", {"value": [{"id": n, "lifecycleEvent": "missed"}]}) for n in "ab")
+    assert (first.delivery_id, first.identity) == ("a", Identity.ID)
+    assert second.delivery_id == "b"
+    assert told("microsoft", {"value": [{"lifecycleEvent": "missed"}]}).identity is Identity.DIGEST
+
+
+@pytest.mark.parametrize(
+    ("provider_id", "body"),
+    [
+        ("stripe", {"created": 1764504000}),
+        ("slack", {"event_time": 1764504000}),
+        ("facebook", {"entry": [{"time": 1764504000000}, {"time": 1764504001}]}),
+        ("tiktok", {"create_time": 1764504000}),
+        ("hubspot", [{"occurredAt": 1764504000000}]),
+        ("simulator", {"timestamp": "2025-11-30T13:00:00+01:00"}),
+    ],
+)
+def test_when_it_happened_is_what_the_signed_body_says(provider_id: str, body: Any) -> None:
+    assert told(provider_id, body).occurred_at == datetime(2025, 11, 30, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "said", ["2025-11-30T13:00:00", "soon", "9" * 30, "-1", 1e300, None, "0001-01-01T00:00:00+01:00"]
+)
+def test_what_is_no_time_says_nothing(said: Any) -> None:
+    assert told("simulator", {"timestamp": said}).occurred_at is None
 
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)

@@ -83,14 +83,17 @@ def upgrade() -> None:
         _text("delivery_id"),
         _text("identity"),
         _text("event", default=""),
+        _text("reaction"),
         _text("resource", default=""),
         _text("account", default=""),
+        sa.Column("notices", postgresql.JSONB(), nullable=True),
         sa.Column("headers", postgresql.JSONB(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("part", sa.SmallInteger(), nullable=False),
         _text("status", default="pending"),
         _now("received_at"),
         _then("sent_at"),
+        _then("occurred_at"),
         _now("due_at"),
         _then("settled_at"),
         _text("handled_as", null=True),
@@ -109,13 +112,16 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("identity IN ('id', 'digest')", name=op.f("ck_service_webhook_deliveries_identity")),
         sa.CheckConstraint(
+            "reaction IN ('revoked', 'uninstalled', 'reauthorize', 'missed', 'self test', 'event')",
+            name=op.f("ck_service_webhook_deliveries_reaction"),
+        ),
+        sa.CheckConstraint(
             "(status = 'coalesced') = (folded_into IS NOT NULL)", name=op.f("ck_service_webhook_deliveries_folded")
         ),
         sa.CheckConstraint(
             "status <> 'dead' OR cause IS NOT NULL", name=op.f("ck_service_webhook_deliveries_dead_has_a_cause")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_service_webhook_deliveries")),
-        postgresql_with={"fillfactor": 60},
     )
     op.create_index(
         "ux_service_webhook_deliveries_delivery", _DELIVERIES, ["provider_id", "channel", "delivery_id"], unique=True
@@ -123,8 +129,13 @@ def upgrade() -> None:
     _partial("pending", ["part", "due_at"], "status = 'pending'")
     _partial(
         "waiting",
-        ["provider_id", "channel", "resource", "position"],
+        ["provider_id", "channel", "resource", "account", "position"],
         "status IN ('pending', 'retrying') AND resource <> ''",
+    )
+    _partial(
+        "handled",
+        ["provider_id", "channel", "resource", "account", "position"],
+        "status = 'delivered' AND resource <> ''",
     )
     _partial("retrying", ["lease_until"], "status = 'retrying'")
     _partial("dead", ["fingerprint", "position"], "status = 'dead'")
@@ -138,6 +149,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_service_webhook_repeats")),
     )
     op.create_index(op.f("ix_service_webhook_repeats_at"), _REPEATS, ["at"], unique=False)
+    op.create_index(
+        "ix_service_webhook_repeats_delivery",
+        _REPEATS,
+        ["provider_id", "channel", "delivery_id", "at"],
+        unique=False,
+    )
     op.create_table(
         _REFUSALS,
         sa.Column("hour", sa.DateTime(timezone=True), nullable=False),
