@@ -15,7 +15,7 @@ _ASKS: Final = frozenset({"count", "describe", "graphql", "info", "list", "looku
 """Words of an address that some vendors only take a POST for, and that change nothing."""
 _HEADED: Final = frozenset({"hmac-sha256", "stripe", "slack", "google-channel-token", "hubspot-v3"})
 """Schemes whose signature or token comes in a header that the entry has to name."""
-_PREFIXED: Final = frozenset({"hmac-sha256", "slack"})
+_PREFIXED: Final = frozenset({"hmac-sha256", "slack", "stripe"})
 _WORDS: Final = (
     ("terminal_errors", Meaning.OWNER_MUST_ACT, Endpoint.TOKEN),
     ("errors.operator", Meaning.OPERATOR_MUST_ACT, Endpoint.TOKEN),
@@ -130,8 +130,6 @@ def _webhook(entry: Provider) -> Found:
     hook = entry.webhook
     if hook is None:
         return
-    if hook.scheme in _HEADED and hook.header is None:
-        yield "webhook.header", f"is missing: {hook.scheme} comes in a header"
     if hook.scheme not in _HEADED and hook.header is not None:
         yield "webhook.header", f"is given, and {hook.scheme} has headers of its own"
     if hook.prefix and hook.scheme not in _PREFIXED:

@@ -26,6 +26,7 @@ from integrations.settings import Settings
 from simulator.fingerprint import fingerprint
 from starters.client import Platform
 from web import app as web
+from web import ingress
 from worker.wiring import build_workers
 from workflows.queues import WORKFLOWS
 
@@ -103,8 +104,12 @@ async def turning(
 ) -> AsyncIterator[World]:
     """The world with its worker and web app at work."""
     sessions = make_sessions(engine)
-    parts = web.Platform(sessions, Vault(settings.keys), providers, client, settings.web_url)
-    async with httpx.AsyncClient(base_url=simulator_url, trust_env=False, timeout=20) as simulator:
+    vault, url = Vault(settings.keys), settings.web_url
+    async with (
+        httpx.AsyncClient(base_url=simulator_url, trust_env=False, timeout=20) as simulator,
+        ingress.opened(settings.sqlalchemy_url, sessions, vault, providers.catalog, url) as webhooks,
+    ):
+        parts = web.Platform(sessions, vault, providers, client, url, webhooks)
         platform = Platform(settings, sessions, client)
         workers = build_workers(client, engine, providers, {}, settings, [PROVIDER])
         running = [asyncio.create_task(worker.run()) for worker in workers]

@@ -94,7 +94,6 @@ CONTRADICTORY: list[tuple[dict[str, Any], str, str]] = [
     ({"capabilities/things.read/probe/method": "PUT"}, "probes", f"{THINGS}.probe"),
     ({"refresh_lead": "2h"}, "times", "refresh_lead"),
     ({"variables/unused": {"source": "connection"}}, "variables", "variables.unused"),
-    ({"webhook/header": None}, "webhook", "webhook.header"),
     ({"webhook": {"scheme": "standard-webhooks", "header": "X-Id", "event": ["body:type"]}}, "webhook", "header"),
     ({"webhook/event": []}, "webhook", "webhook.event"),
 ]

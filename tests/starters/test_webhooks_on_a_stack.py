@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -22,10 +23,15 @@ from tests.webhook.given import CAUSE, add
 
 @pytest_asyncio.fixture
 async def engine(running: Running) -> AsyncIterator[AsyncEngine]:
-    """The stack's, whose webhooks are gone afterwards."""
+    """The stack's, without the webhooks of other tests."""
     async with running.platform.sessions() as session:
         engine: Any = session.bind
+    await _emptied(engine)
     yield engine
+    await _emptied(engine)
+
+
+async def _emptied(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         for table in ("deliveries", "repeats", "refusals", "secrets", "channels"):
             await connection.execute(text(f"DELETE FROM service_webhook_{table}"))
@@ -62,7 +68,8 @@ async def test_a_signed_revocation_opens_the_lifecycle_and_a_forged_one_nothing(
     await add_channel(platform.sessions, Vault(settings.keys), secret=SECRET)
     async with platform.sessions.begin() as session:
         account = (await connections.find(session, connected.id)).account_id
-    body = {"type": "grant.revoked", "data": {"account_id": account}}
+    at = datetime.now(UTC).isoformat()
+    body = {"type": "grant.revoked", "timestamp": at, "data": {"account_id": account}}
 
     async with httpx.AsyncClient(base_url=settings.web_url, trust_env=False) as http:
         forged = await Vendor(http).send("msg_forged", body, secret=b"whsec_c29tZWJvZHkgZWxzZSdz")
@@ -93,7 +100,7 @@ async def test_what_is_dead_is_replayed_once_and_its_event_says_so(engine: Async
     assert outcome.code == 0, outcome.err
     assert (outcome.json["delivered"], outcome.json["dead"], outcome.json["skipped"]) == (12, 0, 0)
     async with engine.begin() as connection:
-        sql = "SELECT payload FROM service_lifecycle_outbox WHERE name = 'webhook.received'"
+        sql = "SELECT payload FROM service_lifecycle_outbox WHERE payload ->> 'event' = 'note.changed'"
         events = [row.payload for row in await connection.execute(text(sql))]
     assert len(events) == 12
     assert all(event["replay"] is True for event in events)
