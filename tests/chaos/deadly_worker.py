@@ -7,21 +7,22 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db.webhook_handlers import HANDLERS, Handling, Outcome
+from integrations.db.webhook_events import RECEIVED, tell
+from integrations.db.webhook_handlers import Handling, Outcome
 from integrations.domain.webhook import Reaction
 from worker import wiring
 
 DEADLY: Final = "ends the process"
 
 
-async def deadly(session: AsyncSession, rows: Sequence[Row[Any]], replayed: bool) -> dict[UUID, Outcome]:
+async def deadly(session: AsyncSession, rows: Sequence[Any], replayed: bool) -> dict[UUID, Outcome]:
     """As the platform's own; not one statement more of a set that holds the deadly one."""
     if any(row.event == DEADLY for row in rows):
         os.kill(os.getpid(), signal.SIGKILL)
-    return await HANDLERS[Reaction.EVENT](session, rows, replayed)
+    told = await tell(session, rows, RECEIVED, replayed=replayed)
+    return {id_: Outcome(words) for id_, words in told.items()}
 
 
 if __name__ == "__main__":
