@@ -60,9 +60,13 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where weeks are skipped, a worker that is slow to answer is skipped too; and the demo has minutes to hold in."""
+    """Where weeks are skipped, a worker that is slow to answer is skipped too; the demo has minutes to hold in; and an
+    outage is told from a slow machine by seconds.
+    """
     for item in items:
-        if item.path.is_relative_to(_HERE / "workflows") or item.path.is_relative_to(_HERE / "demo"):
+        where = item.path.relative_to(_HERE).parts
+        outage = "chaos" in item.keywords and (where[0] == "outage" or where[-1] == "test_outage.py")
+        if outage or where[0] in {"workflows", "demo"}:
             item.add_marker(pytest.mark.alone)
 
 
