@@ -31,6 +31,7 @@ async def in_any_order(world: World, **given: Any) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(600)
 async def test_each_act_by_itself(world: World) -> None:
     """Once to a connection that works and once to one that waits, whatever the examples of the day leave out."""
     for act in ACTS.values():
