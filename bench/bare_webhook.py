@@ -34,8 +34,8 @@ CREATE TABLE IF NOT EXISTS {_TABLE} (LIKE public.service_webhook_deliveries INCL
 CREATE TABLE IF NOT EXISTS bench.service_webhook_repeats (LIKE public.service_webhook_repeats INCLUDING ALL);
 """
 _INSERT: Final = f"""
-INSERT INTO {_TABLE} (id, provider_id, channel, delivery_id, identity, event, headers, body, part)
-VALUES ($1, $2, $3, $4, 'id', $5, $6, $7, $8) ON CONFLICT (provider_id, channel, delivery_id) DO NOTHING
+INSERT INTO {_TABLE} (id, provider_id, channel, delivery_id, identity, event, reaction, headers, body, part)
+VALUES ($1, $2, $3, $4, 'id', $5, 'event', $6, $7, $8) ON CONFLICT (provider_id, channel, delivery_id) DO NOTHING
 RETURNING true
 """  # noqa: S608 - ours
 _REPEATED: Final = """
