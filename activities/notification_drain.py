@@ -295,7 +295,7 @@ class ChannelDrain:
         """One batch of a replay. How many items have an outcome now."""
         size = min(self._batch, 2 * self.width)
         if size == 1:
-            await self.seat.suspect(self.connection, await replays.next_one(self.connection, window))
+            await self.seat.suspect(self.connection, await replay.next_one(self.connection, window))
         taken = await replays.take(self.connection, window, size)
         if not taken.claimed:
             return await replays.settle(self.connection, window, taken, [], [], [])

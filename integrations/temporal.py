@@ -27,14 +27,16 @@ from integrations.domain.errors import KeyTakenError, RunbookError
 from integrations.domain.job import JobRequest
 from integrations.domain.keys import Reencrypted, ReencryptRequest
 from integrations.domain.mail import THIS_MACHINE
+from integrations.domain.message import Message
 from integrations.domain.notification_delivery import ChannelRequest, SendRequest, Sent
+from integrations.domain.notification_delivery import Left as Unsent
 from integrations.domain.outage import DETECTOR, OutageRequest, OutageResult
-from integrations.domain.outbox import Delivered, DeliveryRequest, DispatchRequest
+from integrations.domain.outbox import Delivered, DeliveryRequest, DispatchRequest, Pair
 from integrations.domain.reauth import ConsentDenied, ConsentReceived, Detection, ReauthRequest, Repaired
 from integrations.domain.refresh import Chunk, RefreshRequest, SweepRequest
 from integrations.domain.replay import Outcome, ReplayRequest
 from integrations.domain.run import Run
-from integrations.domain.webhook import Handled, HandleRequest
+from integrations.domain.webhook import Handled, HandleRequest, Left
 from integrations.settings import Settings
 
 WORKFLOWS: Final = "runbook"
@@ -284,31 +286,46 @@ async def start_reencryption(client: Client, request: ReencryptRequest) -> Workf
     )
 
 
-async def start_dispatcher(client: Client, number: int) -> WorkflowHandle[Any, Any]:
-    """Start a dispatcher of the outbox, or join the one that runs."""
+async def _always_on(
+    client: Client, workflow: str, workflow_id: str, mode: str, summary: str, *request: Message
+) -> WorkflowHandle[Any, Any]:
+    """Start what runs all the time, or join it where it does."""
     return await client.start_workflow(
-        "OutboxDispatchWorkflow",
-        DispatchRequest(number=number),
-        id=f"outbox-dispatch:{number}",
+        workflow,
+        args=request,
+        id=workflow_id,
         task_queue=WORKFLOWS,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        search_attributes=TypedSearchAttributes([SearchAttributePair(FAILURE_MODE, "outbox")]),
-        static_summary=f"dispatcher {number} of the outbox, always on",
+        search_attributes=TypedSearchAttributes([SearchAttributePair(FAILURE_MODE, mode)]),
+        static_summary=summary,
     )
+
+
+def _left_the_flow(mode: str, step: str, left: Pair | Unsent | Left) -> list[SearchAttributePair[Any]]:
+    """What an item in trouble is found by. One that is about nobody, or about several, names no tenant."""
+    found: list[SearchAttributePair[Any]] = [
+        SearchAttributePair(FAILURE_MODE, mode),
+        SearchAttributePair(STEP, step),
+        SearchAttributePair(PROVIDER, left.provider_id),
+        SearchAttributePair(CAUSE, left.cause[:CAUSE_LIMIT]),
+    ]
+    if left.tenant:
+        found.append(SearchAttributePair(TENANT, left.tenant))
+    if left.connection_id is not None:
+        found.append(SearchAttributePair(CONNECTION_ID, str(left.connection_id)))
+    return found
+
+
+async def start_dispatcher(client: Client, number: int) -> WorkflowHandle[Any, Any]:
+    """Start a dispatcher of the outbox, or join the one that runs."""
+    summary, asked = f"dispatcher {number} of the outbox, always on", DispatchRequest(number=number)
+    return await _always_on(client, "OutboxDispatchWorkflow", f"outbox-dispatch:{number}", "outbox", summary, asked)
 
 
 async def start_delivery(client: Client, request: DeliveryRequest) -> WorkflowHandle[Any, Delivered]:
     """Start the attempts at a projection that left the flow, or join those under way."""
     pair = request.pair
-    attributes: list[SearchAttributePair[Any]] = [
-        SearchAttributePair(FAILURE_MODE, "outbox"),
-        SearchAttributePair(STEP, "try"),
-        SearchAttributePair(PROVIDER, pair.provider_id),
-        SearchAttributePair(TENANT, pair.tenant),
-        SearchAttributePair(CAUSE, pair.cause[:CAUSE_LIMIT]),
-    ]
-    if pair.connection_id is not None:
-        attributes.append(SearchAttributePair(CONNECTION_ID, str(pair.connection_id)))
+    attributes = _left_the_flow("outbox", "try", pair)
     return await client.start_workflow(
         "OutboxDeliveryWorkflow",
         request,
@@ -323,30 +340,14 @@ async def start_delivery(client: Client, request: DeliveryRequest) -> WorkflowHa
 
 async def start_webhook_dispatcher(client: Client, number: int) -> WorkflowHandle[Any, Any]:
     """Start a dispatcher of webhook deliveries, or join the one that runs."""
-    return await client.start_workflow(
-        "WebhookDispatchWorkflow",
-        DispatchRequest(number=number),
-        id=f"webhook-dispatch:{number}",
-        task_queue=WORKFLOWS,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        search_attributes=TypedSearchAttributes([SearchAttributePair(FAILURE_MODE, "webhook")]),
-        static_summary=f"dispatcher {number} of webhooks, always on",
-    )
+    summary, asked = f"dispatcher {number} of webhooks, always on", DispatchRequest(number=number)
+    return await _always_on(client, "WebhookDispatchWorkflow", f"webhook-dispatch:{number}", "webhook", summary, asked)
 
 
 async def start_handling(client: Client, request: HandleRequest) -> WorkflowHandle[Any, Handled]:
     """Start the attempts at a webhook delivery that left the flow, or join those under way."""
     left = request.left
-    attributes: list[SearchAttributePair[Any]] = [
-        SearchAttributePair(FAILURE_MODE, "webhook"),
-        SearchAttributePair(STEP, "try"),
-        SearchAttributePair(PROVIDER, left.provider_id),
-        SearchAttributePair(CAUSE, left.cause[:CAUSE_LIMIT]),
-    ]
-    if left.tenant:
-        attributes.append(SearchAttributePair(TENANT, left.tenant))
-    if left.connection_id is not None:
-        attributes.append(SearchAttributePair(CONNECTION_ID, str(left.connection_id)))
+    attributes = _left_the_flow("webhook", "try", left)
     return await client.start_workflow(
         "WebhookDeliveryWorkflow",
         request,
@@ -361,30 +362,15 @@ async def start_handling(client: Client, request: HandleRequest) -> WorkflowHand
 
 async def start_channel(client: Client, channel: str) -> WorkflowHandle[Any, Any]:
     """Start a channel's dispatcher, or join the one that runs."""
-    return await client.start_workflow(
-        "NotificationDispatchWorkflow",
-        ChannelRequest(channel=channel),
-        id=f"notification-dispatch:{channel}",
-        task_queue=WORKFLOWS,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        search_attributes=TypedSearchAttributes([SearchAttributePair(FAILURE_MODE, "notification")]),
-        static_summary=f"what goes out by {channel}, always on",
-    )
+    workflow_id, summary = f"notification-dispatch:{channel}", f"what goes out by {channel}, always on"
+    asked = ChannelRequest(channel=channel)
+    return await _always_on(client, "NotificationDispatchWorkflow", workflow_id, "notification", summary, asked)
 
 
 async def start_sending(client: Client, request: SendRequest) -> WorkflowHandle[Any, Sent]:
     """Start the attempts at a message that left the flow, or join those under way."""
     left = request.left
-    attributes: list[SearchAttributePair[Any]] = [
-        SearchAttributePair(FAILURE_MODE, "notification"),
-        SearchAttributePair(STEP, "send"),
-        SearchAttributePair(PROVIDER, left.provider_id),
-        SearchAttributePair(TENANT, left.tenant),
-        SearchAttributePair(CAUSE, left.cause[:CAUSE_LIMIT]),
-        SearchAttributePair(DEADLINE, left.expires_at),
-    ]
-    if left.connection_id is not None:
-        attributes.append(SearchAttributePair(CONNECTION_ID, str(left.connection_id)))
+    attributes = [*_left_the_flow("notification", "send", left), SearchAttributePair(DEADLINE, left.expires_at)]
     return await client.start_workflow(
         "NotificationDeliveryWorkflow",
         request,
@@ -402,14 +388,8 @@ async def start_sending(client: Client, request: SendRequest) -> WorkflowHandle[
 
 async def start_detector(client: Client) -> WorkflowHandle[Any, Any]:
     """Start the detector of outages, or join the one that runs."""
-    return await client.start_workflow(
-        "OutageDetectorWorkflow",
-        id=DETECTOR,
-        task_queue=WORKFLOWS,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        search_attributes=TypedSearchAttributes([SearchAttributePair(FAILURE_MODE, "outage")]),
-        static_summary="looks for outages of providers, always on",
-    )
+    summary = "looks for outages of providers, always on"
+    return await _always_on(client, "OutageDetectorWorkflow", DETECTOR, "outage", summary)
 
 
 async def start_outage(client: Client, request: OutageRequest) -> WorkflowHandle[Any, OutageResult]:

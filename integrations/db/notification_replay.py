@@ -19,18 +19,18 @@ from integrations.db.contact_addresses import OF_RECIPIENT
 from integrations.db.dedicated import transaction
 from integrations.db.notification_claims import CLAIMED, LEASE, Claimed, claimed_of
 from integrations.db.notification_flow import Settled
+from integrations.db.replay import OF_PART, note
 from integrations.domain.ledger import Failure
 from integrations.domain.notification import CHANNELS
 from integrations.domain.replay import Window
 
-_OF_PART: Final = "plan_id = :plan_id AND part = cast(:part AS smallint)"
 _LINE: Final = "line.plan_id = :plan_id AND line.part = cast(:part AS smallint)"
 _CHOSEN: Final = f"""
 SELECT n, item_id, item.status, coalesce(item.status = 'processing' AND item.plan_id = :plan_id, false) AS lost
 FROM service_replay_items AS line LEFT JOIN LATERAL (
   SELECT status, plan_id FROM service_notification_dispatches AS item WHERE item.id = line.item_id LIMIT 1
 ) AS item ON true WHERE {_LINE}
-  AND n > (SELECT upto FROM service_replay_progress WHERE {_OF_PART}) AND n <= :upto
+  AND n > (SELECT upto FROM service_replay_progress WHERE {OF_PART}) AND n <= :upto
   AND EXISTS (SELECT FROM service_replay_plans AS plan WHERE plan.id = :plan_id AND plan.status = 'running'
     AND plan.max_failures >= (SELECT sum(dead) FROM service_replay_progress AS far WHERE far.plan_id = :plan_id))
 ORDER BY n LIMIT {{limit}}
@@ -47,18 +47,9 @@ WITH claimed AS (
 _MOVE: Final = text(f"""
 UPDATE service_replay_progress SET upto = :to, delivered = delivered + :delivered, skipped = skipped + :skipped,
   dead = dead + :dead
-WHERE {_OF_PART} AND upto = :from AND delivered + skipped + dead + :count <= total RETURNING plan_id
+WHERE {OF_PART} AND upto = :from AND delivered + skipped + dead + :count <= total RETURNING plan_id
 """)  # noqa: S608 - ours
-_REACHED: Final = text(f"SELECT upto FROM service_replay_progress WHERE {_OF_PART}")  # noqa: S608 - ours
-_NOTE: Final = text(f"""
-UPDATE service_replay_items AS item SET outcome = told.outcome, why = told.why
-FROM unnest(cast(:ns AS bigint[]), cast(:outcomes AS text[]), cast(:whys AS text[])) AS told (n, outcome, why)
-WHERE {_OF_PART} AND item.n = told.n
-""")  # noqa: S608 - ours
-_NEXT: Final = text(f"""
-SELECT item_id FROM service_replay_items WHERE {_OF_PART}
-  AND n > (SELECT upto FROM service_replay_progress WHERE {_OF_PART}) ORDER BY n LIMIT 1
-""")  # noqa: S608 - ours
+_REACHED: Final = text(f"SELECT upto FROM service_replay_progress WHERE {OF_PART}")  # noqa: S608 - ours
 _NEXT_OF_ALL: Final = text("""
 SELECT plan.id AS plan_id, progress.upto, next.n FROM service_replay_plans AS plan
 JOIN service_replay_progress AS progress ON progress.plan_id = plan.id AND progress.part = :part
@@ -149,15 +140,8 @@ async def settle(
         )
         if moved.scalar() is None:
             return 0
-        if notes:
-            ns, outcomes, whys = zip(*notes, strict=True)
-            await connection.execute(_NOTE, told | {"ns": list(ns), "outcomes": list(outcomes), "whys": list(whys)})
+        await note(connection, window.plan_id, window.part, notes)
     return len(taken.numbers)
-
-
-async def next_one(connection: AsyncConnection, window: Window) -> UUID | None:
-    """The item that a batch of one would take."""
-    return (await connection.execute(_NEXT, {"plan_id": window.plan_id, "part": window.part})).scalar()
 
 
 async def give_up(connection: AsyncConnection, part: int, item_id: UUID, failure: Failure) -> int:
@@ -171,6 +155,5 @@ async def give_up(connection: AsyncConnection, part: int, item_id: UUID, failure
                 await flow.settle(connection, [Settled(item, "dead", failure, tried=True)], by=f"replay:{row.plan_id}")
             counts = {"delivered": 0, "skipped": 0, "dead": 1, "count": 1, "from": row.upto, "to": row.n}
             if (await connection.execute(_MOVE, told | counts)).scalar() is not None:
-                note = {"ns": [row.n], "outcomes": ["dead"], "whys": [failure.error]}
-                await connection.execute(_NOTE, told | note)
+                await note(connection, row.plan_id, part, [(row.n, "dead", failure.error)])
     return len(found)

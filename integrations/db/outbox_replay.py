@@ -23,11 +23,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from integrations.db.dedicated import savepoint, transaction
 from integrations.db.outbox_trouble import APPEND
 from integrations.db.projectors import DUE, Projector
+from integrations.db.replay import OF_PART
 from integrations.db.trouble import failure_of, is_the_items
 from integrations.domain.ledger import Failure
 from integrations.domain.replay import Window
 
-_OF_PART: Final = "plan_id = :plan_id AND part = cast(:part AS smallint)"
 _BATCH: Final = """
 WITH reached AS MATERIALIZED (
   SELECT upto FROM service_replay_progress WHERE {of_part}
@@ -106,17 +106,17 @@ _WHY: Final = {
 }
 """Of those that were delivered already nothing is written down."""
 _NEXT: Final = f"""SELECT n, item_id, destination FROM service_replay_items
-  WHERE {_OF_PART} AND n > (SELECT upto FROM service_replay_progress WHERE {_OF_PART}) ORDER BY n LIMIT 1"""  # noqa: S608
+  WHERE {OF_PART} AND n > (SELECT upto FROM service_replay_progress WHERE {OF_PART}) ORDER BY n LIMIT 1"""  # noqa: S608
 _LOCK: Final = text(
     f"SELECT FROM service_lifecycle_outbox WHERE event_id = (SELECT item_id FROM ({_NEXT}) AS next) FOR UPDATE"  # noqa: S608
 )
 _DEAD_AGAIN: Final = text(f"""
 WITH next AS MATERIALIZED ({_NEXT}), moved AS (
   UPDATE service_replay_progress SET upto = (SELECT n FROM next), dead = dead + 1
-  WHERE {_OF_PART} AND EXISTS (SELECT FROM next) AND delivered + skipped + dead < total RETURNING plan_id
+  WHERE {OF_PART} AND EXISTS (SELECT FROM next) AND delivered + skipped + dead < total RETURNING plan_id
 ), noted AS (
   UPDATE service_replay_items SET outcome = 'dead', why = cast(:error AS text)
-  WHERE {_OF_PART} AND n = (SELECT n FROM next) AND EXISTS (SELECT FROM moved)
+  WHERE {OF_PART} AND n = (SELECT n FROM next) AND EXISTS (SELECT FROM moved)
 ), item AS (
   UPDATE service_projector_ledger SET cause = :cause, fingerprint = :fingerprint, error = cast(:error AS text),
     failed_at = now(), attempts = coalesce(attempts, 0) + 1,
@@ -250,7 +250,7 @@ def _statement(limit: int, projectors: tuple[tuple[str, Projector], ...]) -> Tex
     skipped = [_SKIPPED.format(nth=nth, which=which, why=why) for nth, (which, why) in enumerate(_WHY.items())]
     return text(
         _BATCH.format(
-            of_part=_OF_PART,
+            of_part=OF_PART,
             limit=limit,
             names=", ".join(f"'{name}'" for name, _ in projectors),
             projections="".join(projections),

@@ -4,7 +4,7 @@ A plan's row says what is released, and at which pace from where: `windows` turn
 Each change is guarded by the status that it comes from, so that it is safe to repeat.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -13,6 +13,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from integrations.domain.replay import Pace, Release, Seen, Window
 
+OF_PART: Final = "plan_id = :plan_id AND part = cast(:part AS smallint)"
+_NOTE: Final = text(f"""
+UPDATE service_replay_items AS item SET outcome = told.outcome, why = told.why
+FROM unnest(cast(:ns AS bigint[]), cast(:outcomes AS text[]), cast(:whys AS text[])) AS told (n, outcome, why)
+WHERE {OF_PART} AND item.n = told.n
+""")  # noqa: S608 - ours
+_NEXT: Final = text(f"""
+SELECT item_id FROM service_replay_items WHERE {OF_PART}
+  AND n > (SELECT upto FROM service_replay_progress WHERE {OF_PART}) ORDER BY n LIMIT 1
+""")  # noqa: S608 - ours
 _FAR: Final = """
 CROSS JOIN LATERAL (
   SELECT max(upto) AS furthest, coalesce(sum(dead), 0) AS dead
@@ -83,6 +93,19 @@ async def windows(connection: AsyncConnection, ledger: str, parts: Collection[in
     if late:
         await connection.execute(_BEGIN_ANEW, {"plans": list(late)})
     return [Window(row.plan_id, row.part, row.upto) for row in found]
+
+
+async def next_one(connection: AsyncConnection, window: Window) -> UUID | None:
+    """The item that a batch of one would take."""
+    return (await connection.execute(_NEXT, {"plan_id": window.plan_id, "part": window.part})).scalar()
+
+
+async def note(connection: AsyncConnection, plan_id: UUID, part: int, notes: Sequence[tuple[int, str, str]]) -> None:
+    """Write down what did not simply go well: each item's number, outcome and why. In the caller's transaction."""
+    if notes:
+        ns, outcomes, whys = (list(column) for column in zip(*notes, strict=True))
+        told = {"plan_id": plan_id, "part": part, "ns": ns, "outcomes": outcomes, "whys": whys}
+        await connection.execute(_NOTE, told)
 
 
 async def release(session: AsyncSession, wanted: Release) -> None:

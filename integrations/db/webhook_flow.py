@@ -108,7 +108,7 @@ class Flow:
 
     async def next_replayed(self, connection: AsyncConnection, window: Window) -> UUID | None:
         """The delivery that a replay of one would take."""
-        return await webhook_replay.next_one(connection, window)
+        return await replay.next_one(connection, window)
 
     async def sample(self, connection: AsyncConnection) -> None:
         """Nobody asks for rates between two moments: deliveries are counted by the hour that they came in."""

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from integrations.db.dedicated import savepoint, transaction
 from integrations.db.outbox_trouble import APPEND
+from integrations.db.replay import OF_PART, note
 from integrations.db.webhook_coalescing import supersede
 from integrations.db.webhook_events import lock_owners
 from integrations.db.webhook_handlers import TOGETHER
@@ -24,16 +25,15 @@ from integrations.db.webhook_trouble import failure_in
 from integrations.domain.ledger import Failure
 from integrations.domain.replay import Window
 
-_OF_PART: Final = "plan_id = :plan_id AND part = cast(:part AS smallint)"
 # Locked: whoever ends the plan waits for this batch, and this batch for whoever ends it.
 _REACHED: Final = text(f"""
 SELECT upto, delivered + skipped + dead AS had, total, (
   SELECT max_failures - (SELECT sum(dead) FROM service_replay_progress AS far WHERE far.plan_id = plan.id)
   FROM service_replay_plans AS plan WHERE plan.id = :plan_id AND plan.status = 'running') AS budget
-FROM service_replay_progress WHERE {_OF_PART} FOR UPDATE
+FROM service_replay_progress WHERE {OF_PART} FOR UPDATE
 """)  # noqa: S608 - ours
 _LINES: Final = f"""
-SELECT n, item_id FROM service_replay_items WHERE {_OF_PART} AND n > :after AND n <= :upto ORDER BY n LIMIT {{limit}}
+SELECT n, item_id FROM service_replay_items WHERE {OF_PART} AND n > :after AND n <= :upto ORDER BY n LIMIT {{limit}}
 """  # noqa: S608 - ours
 # In one order: two that lock several wait for each other in none.
 _ITEMS: Final = text(f"""
@@ -55,16 +55,7 @@ WHERE id = :id AND status = 'dead'
 _MOVE: Final = text(f"""
 UPDATE service_replay_progress SET upto = :to, delivered = delivered + :delivered, skipped = skipped + :skipped,
   dead = dead + :dead
-WHERE {_OF_PART}
-""")  # noqa: S608 - ours
-_NOTE: Final = text(f"""
-UPDATE service_replay_items AS item SET outcome = told.outcome, why = told.why
-FROM unnest(cast(:ns AS bigint[]), cast(:outcomes AS text[]), cast(:whys AS text[])) AS told (n, outcome, why)
-WHERE {_OF_PART} AND item.n = told.n
-""")  # noqa: S608 - ours
-_NEXT: Final = text(f"""
-SELECT item_id FROM service_replay_items WHERE {_OF_PART}
-  AND n > (SELECT upto FROM service_replay_progress WHERE {_OF_PART}) ORDER BY n LIMIT 1
+WHERE {OF_PART}
 """)  # noqa: S608 - ours
 _NEXT_OF_ALL: Final = text("""
 SELECT plan.id AS plan_id, progress.part, next.n FROM service_replay_plans AS plan
@@ -187,14 +178,7 @@ async def _settle(connection: AsyncConnection, told: dict[str, Any], found: _Out
         await connection.execute(_SETTLE, {"ids": list(found.done), "words": list(found.done.values())})
     counts = {"delivered": len(found.done), "skipped": found.skipped, "dead": found.dead, "to": found.upto}
     await connection.execute(_MOVE, told | counts)
-    if found.notes:
-        ns, outcomes, whys = zip(*found.notes, strict=True)
-        await connection.execute(_NOTE, told | {"ns": list(ns), "outcomes": list(outcomes), "whys": list(whys)})
-
-
-async def next_one(connection: AsyncConnection, window: Window) -> UUID | None:
-    """The delivery that a batch of one would take."""
-    return (await connection.execute(_NEXT, _told(window))).scalar()
+    await note(connection, told["plan_id"], told["part"], found.notes)
 
 
 async def give_up(connection: AsyncConnection, item_id: UUID, failure: Failure) -> int:

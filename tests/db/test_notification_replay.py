@@ -322,7 +322,7 @@ class TestWhatEndsTheProcess:
         plan = await dead(told, sink, 3)
         await released(told.sessions, plan, failures=1)
         allowed = await window(owner)
-        first = await replays.next_one(owner, allowed)
+        first = await replay.next_one(owner, allowed)
         assert first is not None
         await replays.take(owner, allowed, 1)
 

@@ -246,12 +246,12 @@ class TestABatch:
         plan = await made(sessions, "webhooks")
         await released(sessions, plan, failures=1)
         [window] = await replay.windows(owner, "webhooks", range(16))
-        assert await webhook_replay.next_one(owner, window) == ids[0]
+        assert await replay.next_one(owner, window) == ids[0]
 
         assert await webhook_replay.give_up(owner, ids[0], Failure.of("Crash", "no word")) == 1
         assert await webhook_replay.give_up(owner, ids[0], Failure.of("Crash", "no word")) == 0
 
-        assert await webhook_replay.next_one(owner, window) == ids[1]
+        assert await replay.next_one(owner, window) == ids[1]
         assert (await progress(sessions, plan)).dead == 1
         assert (await of(sessions, ids[0])).cause == "Crash: no word"
 
