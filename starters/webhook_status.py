@@ -10,6 +10,7 @@ from integrations.db import webhook_dead
 from integrations.db.webhook_dead import Group, Item
 from integrations.db.webhook_status import page as look
 from integrations.domain.errors import WrongUsageError
+from integrations.domain.webhook import Reaction
 from integrations.domain.webhook_verdict import troubles
 from starters import webhook_page
 from starters.dispatchers import described
@@ -18,6 +19,8 @@ from starters.reach import reading
 from starters.shell import FAILED, Json, as_json, command, fields, moment, out, table
 
 _PLAN: Final = "runbook webhooks plan --cause"
+_TOLD: Final = 20
+"""Of what one delivery tells; the others are in --json."""
 
 
 @command
@@ -122,9 +125,13 @@ def _one(item: Item) -> None:
         ("delivery", item.id),
         ("of", f"{item.provider}/{item.channel}  {item.delivery_id}{kind}"),
         ("event", f"{item.event or '-'}{f' of account {item.account}' if item.account else ''}"),
+        *([("reaction", item.reaction)] if item.reaction != Reaction.EVENT else []),
+        *(("  tells", " ".join(map(str, notice))) for notice in item.notices[:_TOLD]),
+        *([("  tells", f"{len(item.notices) - _TOLD:,} more: --json")] if len(item.notices) > _TOLD else []),
         *([("resource", item.resource)] if item.resource else []),
         ("received", f"{moment(item.received_at)}{again}"),
         *([("signed", moment(item.sent_at))] if item.sent_at else []),
+        *([("happened", moment(item.occurred_at))] if item.occurred_at else []),
         ("status", f"{item.status}{f', woken {item.woken} times' if item.woken else ''}"),
         *([("due", f"{item.due_at}")] if item.status == "pending" else []),
         *([("settled", f"{moment(item.settled_at)}  {item.handled_as}".rstrip())] if item.settled_at else []),

@@ -34,9 +34,13 @@ class Item(Message):
     event: str
     resource: str
     account: str
+    reaction: str
+    notices: list[Any]
+    """All that it tells, as [reaction, event, account], where that is more than one thing."""
     status: str
     received_at: datetime
     sent_at: datetime | None
+    occurred_at: datetime | None
     due_at: str
     """As the database says it: `infinity`, while its handler is broken as a whole."""
     settled_at: datetime | None
@@ -70,8 +74,9 @@ GROUP BY cause, fingerprint ORDER BY count(*) DESC, cause LIMIT {LIMIT}
     for retrying, state in _STATES.items()
 }
 _COLUMNS: Final = """
-SELECT id, provider_id AS provider, channel, delivery_id, identity, event, resource, account, status, received_at,
-  sent_at, cast(due_at AS text) AS due_at, settled_at, coalesce(handled_as, '') AS handled_as, folded_into, woken,
+SELECT id, provider_id AS provider, channel, delivery_id, identity, event, resource, account, reaction,
+  coalesce(notices, '[]') AS notices, status, received_at, sent_at, occurred_at,
+  cast(due_at AS text) AS due_at, settled_at, coalesce(handled_as, '') AS handled_as, folded_into, woken,
   attempts, failed_at, coalesce(cause, '') AS cause, coalesce(fingerprint, '') AS fingerprint,
   coalesce(error, '') AS error, coalesce(history, '[]') AS history, headers, octet_length(body) AS bytes, (
     SELECT count(*) FROM service_webhook_repeats AS again WHERE again.at >= item.received_at

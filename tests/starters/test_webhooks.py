@@ -145,12 +145,15 @@ class TestShow:
             "dead",
             headers="""'{"x-github-event": "push"}'::jsonb""",
             body=r"'\x7b00ff7d'::bytea",
+            reaction="'revoked'",
+            notices="""(SELECT jsonb_agg(jsonb_build_array('revoked', 'gone', n)) FROM generate_series(1, 25) AS n)""",
             history="""'[{"at": "2026-11-30T08:00:00", "attempt": 1, "error": "the first"}]'::jsonb""",
         )
 
         words = runbook("webhooks", "show", str(delivery)).out
 
-        for part in ("github/app", "x-github-event:", "#1", "the first", "4 bytes", CAUSE.cause):
+        told = ("happened", "reaction", "revoked gone 20", "5 more: --json")
+        for part in ("github/app", "x-github-event:", "#1", "the first", "4 bytes", CAUSE.cause, *told):
             assert part in words
         assert "7b00" not in words
         found = runbook("webhooks", "show", str(delivery), "--json").json
