@@ -186,26 +186,31 @@ async def _temporal(config: Settings) -> list[Finding]:
     ]
 
 
-async def _called(config: Settings) -> list[str]:
-    """The providers whose queue somebody has to poll: those of connections, and a simulator that runs."""
+async def _called(config: Settings) -> dict[str, bool]:
+    """The providers whose queue somebody should poll: those of connections, and a simulator that runs.
+
+    False: nothing is at them that works or has to be mended, so that nothing goes wrong while nobody does.
+    """
     known = {provider.id for provider in catalog.load(config.providers, config.simulator_url)}
     engine = make_engine(config.sqlalchemy_url, pool_size=1)
     try:
         async with make_sessions(engine).begin() as session:
             used = await connections.providers_in_use(session)
     except (OSError, SQLAlchemyError):  # the finding about the database says so
-        used = frozenset()
+        used = {}
     finally:
         await engine.dispose()
-    return sorted(known & (used | {"simulator"}))
+    called = used | {"simulator": True}
+    return {provider_id: called[provider_id] for provider_id in sorted(known & called.keys())}
 
 
 async def _workers(client: Client, config: Settings) -> list[Finding]:
+    needed = dict.fromkeys((WORKFLOWS, DRAIN, NOTIFY), True)
+    needed |= {provider_queue(provider_id): needs for provider_id, needs in (await _called(config)).items()}
     findings = []
-    for queue in [WORKFLOWS, DRAIN, NOTIFY, *map(provider_queue, await _called(config))]:
+    for queue, needs in needed.items():
         nobody = await no_worker_since(client, queue)
         found = nobody or f"queue {queue!r} is polled"
-        findings.append(
-            Finding(what="worker", fine=nobody is None, found=found, fix=_unless(nobody is None, "runbook worker"))
-        )
+        fix = _unless(nobody is None, "runbook worker; it serves a provider from the start after its first connection")
+        findings.append(Finding(what="worker", fine=nobody is None or not needs, found=found, fix=fix))
     return findings

@@ -27,9 +27,11 @@ async def find(session: AsyncSession, connection_id: UUID) -> Connection:
     return row
 
 
-async def providers_in_use(session: AsyncSession) -> frozenset[str]:
-    """The providers that some connection is at."""
-    return frozenset((await session.scalars(select(Connection.provider_id).distinct())).all())
+async def providers_in_use(session: AsyncSession) -> dict[str, bool]:
+    """The providers that some connection is at, and whether one of those is more than disconnected."""
+    alive = func.bool_or(Connection.status != Status.DISCONNECTED)
+    found = await session.execute(select(Connection.provider_id, alive).group_by(Connection.provider_id))
+    return dict(iter(found))
 
 
 async def lock(session: AsyncSession, connection_id: UUID) -> Connection:

@@ -39,6 +39,16 @@ class TestAConnection:
                     await look(session, missing)
 
 
+class TestProvidersInUse:
+    async def test_need_somebody_unless_all_there_is_disconnected(self, sessions: Sessions) -> None:
+        await add_connection(sessions, provider_id="notion", status=Status.DISCONNECTED)
+        await add_connection(sessions, provider_id="slack", status=Status.DISCONNECTED)
+        await add_connection(sessions, provider_id="slack", status=Status.PENDING_REAUTH)
+
+        async with sessions.begin() as session:
+            assert await connections.providers_in_use(session) == {"notion": False, "slack": True}
+
+
 class TestATransition:
     async def test_writes_status_history_and_event_in_one_transaction(
         self, sessions: Sessions, connection: Connection

@@ -25,3 +25,16 @@ class TestTheWebApp:
         assert found["fine"]
         assert "does not answer (ConnectError)" in found["found"]
         assert found["fix"] == "runbook web, unless it runs elsewhere"
+
+
+class TestAProviderWhoseQueueNobodyPolls:
+    def test_is_no_failure_while_nothing_there_works_or_has_to_be_mended(self, runbook: Runbook) -> None:
+        made = runbook("connections", "add", "xero", "--owner", "org:acme", "--json").json["connection_id"]
+        runbook("connections", "disconnect", made)
+
+        ran = runbook("doctor", "--json")
+
+        assert ran.code == 0
+        [found] = [each for each in ran.json if "provider-xero" in each["found"]]
+        assert (found["what"], found["fine"]) == ("worker", True)
+        assert "runbook worker" in found["fix"]
