@@ -196,7 +196,8 @@ async def grant_in_use(world: World, seen: Look) -> list[str]:
         wrong.append(f"{subject.name}: it is {seen.status} with somebody else's account")
     if seen.status == "active" and not subject.harmed and status != OK:
         wrong.append(f"{subject.name}: it is active, nothing was done to its grant, and a call with it gets {status}")
-    if None not in {before, subject.grant_id} and (seen.completed > subject.completed) != (before != subject.grant_id):
+    completed, subject.completed_when_asked = seen.completed - subject.completed_when_asked, seen.completed
+    if None not in {before, subject.grant_id} and (completed > 0) != (before != subject.grant_id):
         replaced = "another grant is in use" if before != subject.grant_id else "the old grant is still in use"
-        wrong.append(f"{subject.name}: {replaced} after {seen.completed - subject.completed} completed consents")
+        wrong.append(f"{subject.name}: {replaced} after {completed} completed consents")
     return wrong

@@ -31,7 +31,8 @@ class Subject:
     """Its lifecycle was killed by hand, and no sweep has looked since."""
 
     grant_id: str | None = None
-    """The provider's id of the grant whose token is the active one, when last looked at."""
+    """The provider's id of the grant whose token is the active one, when the provider was last asked."""
+    completed_when_asked: int = 0
     completed: int = 0
     demoted: int = 0
     """How many consents were completed, and how often it stopped being active, when last looked at."""
