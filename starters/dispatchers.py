@@ -57,6 +57,11 @@ async def _workflow(client: Client, workflow_id: str) -> Workflow:
     return Workflow(state=state, attempt=drain.attempt, failure=drain.last_failure.message[:_LIMIT])
 
 
+def wished(number: int, by: str) -> str:
+    """How many there are to be, and who wanted that."""
+    return f"{number}, wished by {by}" if by else f"{number}, the default"
+
+
 def show(dispatchers: Sequence[Dispatcher], now: datetime, called: Callable[[int], str] = str) -> None:
     rows = [(called(each.number), *_row(each, now)) for each in dispatchers]
     table(_HEADINGS, rows, none="No dispatcher.")

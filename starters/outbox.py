@@ -2,13 +2,13 @@
 
 import typer
 
-from starters import outbox_status, replay_commands
+from starters import outbox_status, replay_commands, scaling
 from starters.shell import run
 
 app = typer.Typer(no_args_is_help=True, help="The outbox: status, dead, scale, plan, replay.")
 app.command("status")(outbox_status.status)
 app.command("dead")(outbox_status.dead)
-app.command("scale")(outbox_status.scale)
+scaling.add(app, "outbox")
 replay_commands.add(app, "outbox", "projector")
 
 

@@ -44,11 +44,10 @@ def _summary(page: Page, slo: timedelta, note: str) -> list[tuple[str, object]]:
     pace = "no sample to compare with yet"
     if rates:
         pace = f"{per_second(rates.arrived)} arrive, {per_second(rates.settled)} go, over {rates.seconds:,.0f} s"
-    scale = f"{page.wish}, wished by {page.wished_by}" if page.wished_by else f"{page.wish}, the default"
     return [
         ("pending", f"{count(page.pending)}{oldest}; SLO {slo.total_seconds():,.0f} s: {expected(page, slo).text}"),
         ("rates", pace),
-        ("dispatchers", scale),
+        ("dispatchers", dispatchers.wished(page.wish, page.wished_by)),
         ("owned by nobody", f"partitions {listed(page.unowned)}" if page.unowned else "no partition"),
         *([("note", note)] if note else []),
     ]

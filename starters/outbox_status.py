@@ -1,36 +1,22 @@
-"""The outbox for people: how it stands, what was given up, and how many drain it."""
+"""The outbox for people: how it stands, and what was given up."""
 
-import os
 from typing import Annotated, Final
 
 import typer
-from temporalio.service import RPCError
 
-from integrations import temporal
-from integrations.db import binding, load, outbox_counts, outbox_dead
-from integrations.db import scale as wishes
+from integrations.db import outbox_counts, outbox_dead
 from integrations.db.outbox_status import page as look
-from integrations.domain.dispatcher import listed
-from integrations.domain.errors import StopError, WrongUsageError
-from integrations.domain.ledger import PARTITIONS, partitions_of
+from integrations.domain.errors import StopError
 from integrations.domain.outbox_verdict import expected, troubles
-from integrations.domain.scale import verdict
-from integrations.temporal import TemporalUnreachableError
 from starters import outbox_page
 from starters.dispatchers import described
 from starters.page import attempt
-from starters.reach import Reach, changing, reading
+from starters.reach import Reach, reading
 from starters.shell import (
     FAILED,
-    UNREACHABLE,
-    By,
     Json,
-    Reason,
     as_json,
-    because,
     command,
-    err,
-    fail,
     fields,
     moment,
     out,
@@ -148,67 +134,3 @@ def _items(items: list[outbox_dead.Item], total: int, cause: str, state: str, *,
                 *[(f"  {attempt(entry)}", entry.get("error", "")) for entry in each.history],
             ]
         )
-
-
-@command
-async def scale(
-    dispatchers: Annotated[int, typer.Argument(help=f"1 to {PARTITIONS}.")],
-    by: By,
-    reason: Reason = "",
-    anyway: Annotated[bool, typer.Option("--anyway", help="Also when the database is what limits.")] = False,
-) -> None:
-    """Set how many dispatchers share the partitions. Refused when the database is measured to be the limit.
-
-    Example: runbook outbox scale 8 --reason "the import of monday"
-    """
-    if not 1 <= dispatchers <= PARTITIONS:
-        raise WrongUsageError(f"{dispatchers} dispatchers: there are {PARTITIONS} partitions to share, so 1 to 16")
-    async with changing() as reach:
-        async with reach.sessions.begin() as session:
-            seen = await wishes.wish(session)
-        why = because(reason, "runbook outbox scale")
-        if dispatchers > seen.dispatchers:
-            refused = await _refused(reach, dispatchers - seen.dispatchers)
-            if refused and not anyway:
-                raise StopError(
-                    f"{refused}; more dispatchers would only wait with the {seen.dispatchers} there are. Give the "
-                    f"database more, or insist: runbook outbox scale {dispatchers} --anyway"
-                )
-            why += f" (although {refused})" if refused else ""
-        if dispatchers != seen.dispatchers:
-            async with reach.sessions.begin() as session:
-                await wishes.keep(session, seen, dispatchers, by=by, reason=why)
-        _deal(seen.dispatchers, dispatchers)
-        await _start(reach, dispatchers)
-
-
-async def _refused(reach: Reach, more: int) -> str | None:
-    err.print(f"Looking at the database for {load.SECONDS:.0f} s.")
-    async with reach.sessions() as session:
-        measured = await load.measured(session)
-    cores = reach.settings.database_cores
-    if cores is None and not binding.is_remote(reach.settings.sqlalchemy_url):
-        cores = os.cpu_count()
-    if cores is None:
-        err.print("RUNBOOK_DATABASE_CORES is not set: whether the database's CPU is saturated was not judged.")
-    if measured.hidden:
-        grant = "GRANT pg_read_all_stats shows them"
-        err.print(f"Note: {measured.hidden} sessions of other roles could not be looked into; {grant}.", markup=False)
-    return verdict(measured, cores, more=more)
-
-
-def _deal(before: int, now: int) -> None:
-    out.print(f"{now} dispatchers, as before." if before == now else f"{now} dispatchers in place of {before}.")
-    rows = [(number, listed(partitions_of(number, now))) for number in range(now)]
-    table(("DISPATCHER", "PARTITIONS"), rows, none="")
-
-
-async def _start(reach: Reach, dispatchers: int) -> None:
-    """Row first: those that are not started here, reconcile starts within a minute."""
-    try:
-        client = await reach.client()
-        for number in range(dispatchers):
-            await temporal.start_dispatcher(client, number)
-    except (TemporalUnreachableError, RPCError) as error:
-        said = error.message if isinstance(error, RPCError) else str(error)
-        fail(f"the wish is kept, and reconcile starts them once Temporal answers: {said}", UNREACHABLE)

@@ -54,6 +54,7 @@ def _summary(page: Page, note: str) -> list[tuple[str, object]]:
         ("pending", f"{count(waiting.pending)} are due{oldest}; {count(waiting.later)} later"),
         ("retrying", f"{count(waiting.retrying)}{retrying}"),
         ("dead", count(waiting.dead)),
+        ("dispatchers", dispatchers.wished(page.wish, page.wished_by)),
         *([("held back", page.held)] if page.held else []),
         *([("note", note)] if note else []),
     ]

@@ -50,7 +50,8 @@ SELECT ({wished}) AS dispatchers,
 """
 TABLES: Final = {"outbox": "service_lifecycle_outbox", webhook.LEDGER: "service_webhook_deliveries"}
 """Where each ledger's items are, with a `part` and a `status`."""
-_DEFAULTS: Final = {"outbox": outbox.DISPATCHERS, webhook.LEDGER: webhook.DISPATCHERS}
+DEFAULTS: Final = {"outbox": outbox.DISPATCHERS, webhook.LEDGER: webhook.DISPATCHERS}
+"""How many each ledger has unless somebody wishes otherwise."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,11 @@ class Look:
 
 async def look(connection: AsyncConnection, ledger: str, parts: Collection[int]) -> Look:
     sql = text(_LOOK.format(wished=_WISHED, table=TABLES[ledger]))
-    row = (
-        await connection.execute(sql, {"ledger": ledger, "default": _DEFAULTS[ledger], "parts": sorted(parts)})
-    ).one()
+    row = (await connection.execute(sql, {"ledger": ledger, "default": DEFAULTS[ledger], "parts": sorted(parts)})).one()
     return Look(row.dispatchers, list(row.pending), list(row.released))
 
 
 async def wished(run: Executor, ledger: str) -> int:
     """How many dispatchers there are to be."""
-    found = await run.execute(text(_WISHED), {"ledger": ledger, "default": _DEFAULTS[ledger]})
+    found = await run.execute(text(_WISHED), {"ledger": ledger, "default": DEFAULTS[ledger]})
     return min(PARTITIONS, int(found.scalar_one()))

@@ -1,29 +1,28 @@
-"""How many dispatchers the outbox has: a wish that is kept, and who had it."""
-
-from typing import Final
+"""How many dispatchers a ledger has: a wish that is kept, and who had it."""
 
 from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from integrations.db.dispatchers import DEFAULTS
 from integrations.db.ledger_tables import DispatchScale
 from integrations.domain.errors import StopError
 from integrations.domain.message import Message
-from integrations.domain.outbox import DISPATCHERS
-
-LEDGER: Final = "outbox"
 
 
 class Wish(Message):
+    ledger: str
     dispatchers: int
     by: str = ""
     reason: str = ""
 
 
-async def wish(session: AsyncSession) -> Wish:
+async def wish(session: AsyncSession, ledger: str) -> Wish:
     """What was wished last; without a wish the default, which is nobody's."""
-    row = await session.get(DispatchScale, LEDGER)
-    return Wish(dispatchers=row.dispatchers, by=row.by, reason=row.reason) if row else Wish(dispatchers=DISPATCHERS)
+    row = await session.get(DispatchScale, ledger)
+    if row is None:
+        return Wish(ledger=ledger, dispatchers=DEFAULTS[ledger])
+    return Wish(ledger=ledger, dispatchers=row.dispatchers, by=row.by, reason=row.reason)
 
 
 async def keep(session: AsyncSession, seen: Wish, dispatchers: int, *, by: str, reason: str) -> None:
@@ -31,7 +30,7 @@ async def keep(session: AsyncSession, seen: Wish, dispatchers: int, *, by: str, 
     values = {"dispatchers": dispatchers, "by": by, "reason": reason}
     kept = await session.execute(
         insert(DispatchScale)
-        .values(ledger=LEDGER, **values)
+        .values(ledger=seen.ledger, **values)
         .on_conflict_do_update(
             index_elements=[DispatchScale.ledger],
             set_=values | {"at": func.clock_timestamp()},
@@ -40,8 +39,8 @@ async def keep(session: AsyncSession, seen: Wish, dispatchers: int, *, by: str, 
         .returning(DispatchScale.dispatchers)
     )
     if kept.scalar() is None:
-        now = await wish(session)
+        now = await wish(session, seen.ledger)
         raise StopError(
             f"meanwhile {now.by} wished for {now.dispatchers} dispatchers ({now.reason}), and what was looked at here "
-            f"were {seen.dispatchers}. If yours still holds: runbook outbox scale {dispatchers}"
+            f"were {seen.dispatchers}. If yours still holds: runbook {seen.ledger} scale {dispatchers}"
         )

@@ -8,20 +8,18 @@ from sqlalchemy import Row, text
 
 from integrations.db import automation
 from integrations.db.in_time import in_time
+from integrations.db.scale import wish
 from integrations.db.seats import seated
 from integrations.db.session import Sessions
 from integrations.domain.automation import FailureMode
 from integrations.domain.ids import ids_before
 from integrations.domain.ledger import PARTITIONS
-from integrations.domain.webhook import DISPATCHERS, LEDGER
+from integrations.domain.webhook import LEDGER
 from integrations.domain.webhook_page import Broken, Counted, Hour, Page, Repeated, Waiting
 
 _DAY: Final = timedelta(days=1)
 _MOST_REPEATED: Final = 10
-_WISH: Final = text("""
-SELECT clock_timestamp() AS at,
-  coalesce((SELECT dispatchers FROM service_dispatch_scales WHERE ledger = :ledger), :default) AS wish
-""")
+_NOW: Final = text("SELECT clock_timestamp() AS at")
 # One step down the partial index for each partition.
 _OLDEST: Final = text(f"""
 SELECT min(due_at) AS oldest FROM generate_series(0, {PARTITIONS - 1}) AS part CROSS JOIN LATERAL (
@@ -65,18 +63,20 @@ GROUP BY 1, 2, 3 ORDER BY 4 DESC, 5 DESC LIMIT {_MOST_REPEATED}
 
 async def page(sessions: Sessions) -> Page:
     async with sessions.begin() as session:
-        row = (await session.execute(_WISH, {"ledger": LEDGER, "default": DISPATCHERS})).one()
-        found, _ = await seated(session, LEDGER, row.wish)
+        at = (await session.execute(_NOW)).scalar_one()
+        wanted = await wish(session, LEDGER)
+        found, _ = await seated(session, LEDGER, wanted.dispatchers)
         oldest = (await session.execute(_OLDEST)).scalar_one()
         broken = [Broken(**each) for each in (await session.execute(_BROKEN)).mappings()]
         held = await automation.why_not(session, FailureMode.WEBHOOK)
     amounts = await in_time(sessions, _AMOUNTS)
-    hours = await in_time(sessions, _HOURS, {"since": ids_before(row.at - _DAY)})
+    hours = await in_time(sessions, _HOURS, {"since": ids_before(at - _DAY)})
     repeated = await in_time(sessions, _REPEATED)
     return Page(
-        at=row.at,
+        at=at,
         held=held or "",
-        wish=row.wish,
+        wish=wanted.dispatchers,
+        wished_by=wanted.by,
         dispatchers=found,
         waiting=_waiting(amounts).model_copy(update={"oldest": oldest}),
         broken=broken,

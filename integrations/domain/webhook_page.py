@@ -81,6 +81,7 @@ class Page(Message):
     held: str = ""
     """Why nothing is handled now, if a person wants it so."""
     wish: int
+    wished_by: str = ""
     dispatchers: list[Dispatcher] = Field(default_factory=list)
     waiting: Waiting = Waiting()
     broken: list[Broken] = Field(default_factory=list)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
+from integrations.domain.ledger import PARTITIONS
 from integrations.domain.trouble import Trouble, amount
 from integrations.domain.webhook_page import Page
 
@@ -39,7 +40,14 @@ def _drain(page: Page) -> Iterator[Trouble]:
             yield Trouble(what=what, since=each.seen_at, next="runbook doctor")
     if page.lag > LAG and not page.held:
         what = f"the oldest delivery that is due waits for {page.lag.total_seconds():,.0f} s"
-        yield Trouble(what=f"{what}, {amount(page.waiting.pending)} in all", since=page.waiting.oldest, next=_STATUS)
+        what += f", {amount(page.waiting.pending)} in all"
+        yield Trouble(what=what, since=page.waiting.oldest, next=_more(page) or _STATUS)
+
+
+def _more(page: Page) -> str | None:
+    """Twice as many dispatchers, unless these have trouble of their own, which more of them would have too."""
+    well = not page.broken and all(each.fresh(page.at) and not each.fails(page.at) for each in page.dispatchers)
+    return f"runbook webhooks scale {min(PARTITIONS, 2 * page.wish)}" if well and page.wish < PARTITIONS else None
 
 
 def _broken(page: Page) -> Iterator[Trouble]:

@@ -41,7 +41,7 @@ async def busy(url: str, sql: str, sessions: int, *, drains: bool = False) -> As
 
 async def looked(sessions: Sessions) -> Load:
     async with sessions() as session:
-        return await measured(session, SECONDS)
+        return await measured(session, "outbox", SECONDS)
 
 
 class TestADatabase:

@@ -46,6 +46,11 @@ def test_a_quiet_page_is_fine() -> None:
         (
             {"waiting": Waiting(pending=7, oldest=EARLIER)},
             "the oldest delivery that is due waits for 300 s, 7 in all",
+            "runbook webhooks scale 4",
+        ),
+        (
+            {"waiting": Waiting(pending=7, oldest=EARLIER), "wish": 16},
+            "the oldest delivery that is due waits for 300 s, 7 in all",
             "runbook webhooks status",
         ),
         (
@@ -68,6 +73,17 @@ def test_each_trouble_has_its_command(changes: dict[str, Any], what: str, comman
 
     assert trouble.what.startswith(what)
     assert trouble.next == command
+
+
+def test_more_dispatchers_are_no_way_out_while_these_have_trouble_of_their_own() -> None:
+    late = Waiting(pending=7, oldest=EARLIER)
+    failing = seat(1, errors=1, last_error="no table", last_error_at=NOW)
+    for changes in (
+        {"broken": [Broken(reaction="event", since=EARLIER, cause="Raise: full")]},
+        {"dispatchers": [seat(0), failing]},
+        {"dispatchers": [seat(0), seat(1, seen_at=EARLIER)]},
+    ):
+        assert "runbook webhooks status" in [each.next for each in troubles(page(waiting=late, **changes))]
 
 
 def test_what_waits_because_a_person_wants_it_so_is_no_trouble() -> None:

@@ -14,6 +14,8 @@ from temporalio.client import WorkflowExecutionStatus
 
 from integrations.db import connections
 from integrations.db.vault import Vault
+from integrations.db.webhook_status import page
+from integrations.domain.ledger import PARTITIONS
 from tests.factories import add_channel
 from tests.starters.conftest import Account, Runbook
 from tests.starters.running import Running
@@ -105,3 +107,33 @@ async def test_what_is_dead_is_replayed_once_and_its_event_says_so(engine: Async
     assert len(events) == 12
     assert all(event["replay"] is True for event in events)
     assert runbook("webhooks", "dead").out == "Nothing is dead.\n"
+
+
+async def test_dispatchers_are_as_many_as_is_wished_and_share_the_partitions(
+    running: Running, engine: AsyncEngine, runbook: Runbook
+) -> None:
+    more = runbook("webhooks", "scale", "3", "--by", "ada", "--reason", "monday", RUNBOOK_DATABASE_CORES="1000")
+    try:
+        await _dealt(running, 3)
+        told = runbook("webhooks", "status").out
+        beyond = runbook("webhooks", "scale", "17")
+    finally:
+        async with engine.begin() as connection:
+            await connection.execute(text("DELETE FROM service_dispatch_scales WHERE ledger = 'webhooks'"))
+        await _dealt(running, 2)
+
+    assert (more.code, beyond.code) == (0, 2)
+    assert "3 dispatchers in place of 2." in more.out
+    assert "2           2, 5, 8, 11, 14" in more.out
+    assert "3, wished by ada" in told
+    assert "so 1 to 16" in beyond.err
+
+
+async def _dealt(running: Running, dispatchers: int) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            found = await page(running.platform.sessions)
+            parts = [part for each in found.dispatchers if each.owner for part in each.owner.parts]
+            if len(found.dispatchers) == dispatchers and sorted(parts) == list(range(PARTITIONS)):
+                return
+            await asyncio.sleep(0.1)
