@@ -94,7 +94,7 @@ class OutboxActivities:
     async def bury(self, step: DeliveryStep) -> Delivered:
         """Give one projection up, with its cause and its event kept for a replay."""
         async with self._sessions.begin() as session:
-            buried = await outbox_trouble.bury(session, step.event_id, step.projector)
+            buried = await outbox_trouble.bury(session, step.event_id, step.projector, step.tried)
         if buried is None:
             return Delivered(status="settled before", attempts=step.tried)
         log.warning("outbox.buried", event_id=str(step.event_id), projector=step.projector, cause=buried.cause)

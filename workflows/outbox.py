@@ -12,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from integrations.domain.outbox import Delivered, DeliveryRequest, DeliveryStep, DispatchRequest
     from workflows.dispatching import Dispatching
     from workflows.options import DATABASE
-    from workflows.retrying import until_settled
+    from workflows.retrying import given_up, until_settled
     from workflows.story import Story
 
 
@@ -60,7 +60,7 @@ class OutboxDeliveryWorkflow:
         if ended is None:
             ended = await workflow.execute_activity_method(
                 OutboxActivities.bury,
-                step,
+                given_up(step, request),
                 summary=f"give it up: {pair.cause}",
                 activity_id="bury",
                 **DATABASE,

@@ -7,11 +7,13 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 from temporalio.types import MethodAsyncSingleParam
 
 with workflow.unsafe.imports_passed_through():
-    from integrations.domain.outbox import Retrying
+    from integrations.domain.outbox import DeliveryRequest, DeliveryStep, Retrying
+    from integrations.domain.webhook import HandleRequest, HandleStep
     from workflows.options import delivery
 
 S = TypeVar("S")
 R = TypeVar("R")
+Step = TypeVar("Step", DeliveryStep, HandleStep)
 
 
 async def until_settled(
@@ -32,3 +34,8 @@ async def until_settled(
 
 def _of_the_database(error: ActivityError) -> bool:
     return isinstance(error.cause, ApplicationError) and error.cause.type == "TryAgain"
+
+
+def given_up(step: Step, request: DeliveryRequest | HandleRequest) -> Step:
+    """The step that gives it up, with all its attempts: the row knows of none that ended the process."""
+    return step.model_copy(update={"tried": max(request.tried + 1, request.retrying.attempts)})

@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from integrations.domain.webhook import Handled, HandleRequest, HandleStep
     from workflows.dispatching import Dispatching
     from workflows.options import DATABASE
-    from workflows.retrying import until_settled
+    from workflows.retrying import given_up, until_settled
     from workflows.story import Story
 
 _STATUS = "runbook webhooks status"
@@ -61,10 +61,12 @@ class WebhookDeliveryWorkflow:
             WebhookActivities.deliver, step, summary=summary, retrying=request.retrying, tried=request.tried
         )
         if ended is None:
-            tried = max(request.tried + 1, request.retrying.attempts)
-            given_up = step.model_copy(update={"tried": tried})
             ended = await workflow.execute_activity_method(
-                WebhookActivities.bury, given_up, summary=f"give it up: {left.cause}", activity_id="bury", **DATABASE
+                WebhookActivities.bury,
+                given_up(step, request),
+                summary=f"give it up: {left.cause}",
+                activity_id="bury",
+                **DATABASE,
             )
         self._story.at("delivered or dead", doing=ended.status, found_as=ended.status)
         return ended

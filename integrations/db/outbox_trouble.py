@@ -103,7 +103,8 @@ UPDATE service_projector_ledger SET attempts = cast(:attempt AS smallint), cause
 WHERE event_id = :event_id AND projector = :projector AND status = 'retrying'
 """)  # noqa: S608 - ours
 _BURY: Final = text("""
-UPDATE service_projector_ledger SET status = 'dead', settled_at = now(), lease_until = NULL
+UPDATE service_projector_ledger SET status = 'dead', settled_at = now(), lease_until = NULL,
+  attempts = greatest(attempts, cast(:tried AS smallint))
 WHERE event_id = :event_id AND projector = :projector AND status = 'retrying'
 RETURNING cause, attempts
 """)
@@ -163,9 +164,13 @@ class Buried:
     attempts: int
 
 
-async def bury(run: Executor, event_id: UUID, projector: str) -> Buried | None:
-    """Give a `retrying` pair up, and let what waited for it go on. None when it was settled before."""
-    row = (await run.execute(_BURY, {"event_id": event_id, "projector": projector})).one_or_none()
+async def bury(run: Executor, event_id: UUID, projector: str, tried: int = 1) -> Buried | None:
+    """Give a `retrying` pair up, and let what waited for it go on. None when it was settled before.
+
+    `tried`: how often, which the row does not know of attempts that ended the process.
+    """
+    given_up = {"event_id": event_id, "projector": projector, "tried": tried}
+    row = (await run.execute(_BURY, given_up)).one_or_none()
     if row is None:
         return None
     await _leave_trouble(run, event_id, projector)

@@ -215,6 +215,21 @@ class TestAPoisonEvent:
         assert answers == [True, False, False]
         assert len(await projected(engine)) == 1
 
+    async def test_is_given_up_with_the_attempts_that_ended_their_process_too(
+        self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow, sessions: Sessions
+    ) -> None:
+        """Nobody wrote those down; the workflow counted them."""
+        async with refused(engine, POISON):
+            [poison] = await add_events(engine, name="poison")
+            await flow.batch(owner, 0, 100)
+
+        async with sessions.begin() as session:
+            buried = await outbox_trouble.bury(session, poison, "activity", 12)
+
+        assert buried
+        assert buried.attempts == 12
+        assert await rows(engine, "SELECT attempts FROM service_projector_ledger WHERE status = 'dead'") == [(12,)]
+
     async def test_keeps_its_cause_and_each_attempt(
         self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow, sessions: Sessions
     ) -> None:

@@ -321,7 +321,7 @@ class FakeOutbox(OutboxActivities):
     @activity.defn(name="outbox.bury")
     async def bury(self, step: DeliveryStep) -> Delivered:
         self.buried += 1
-        return Delivered(status="dead", attempts=step.tried + self.tried, cause="it is refused")
+        return Delivered(status="dead", attempts=step.tried, cause="it is refused")
 
 
 class FakeNotification(NotificationActivities):

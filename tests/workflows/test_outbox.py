@@ -53,7 +53,7 @@ class TestADelivery:
 
         handle, result = await ended(time_skipping, fake)
 
-        assert (result.status, fake.tried, fake.buried) == ("dead", 11, 1)
+        assert (result.status, result.attempts, fake.tried, fake.buried) == ("dead", 12, 11, 1)
         described = await handle.describe()
         assert described.typed_search_attributes.get(temporal.STEP) == "dead"
 
