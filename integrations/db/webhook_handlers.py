@@ -18,7 +18,7 @@ from integrations.db.surge_counts import Watched
 from integrations.db.webhook_events import MISSED, REAUTHORIZE, RECEIVED, lock_owners, tell, whose
 from integrations.db.webhook_grants import about_each, refresh_now, revoked, uninstalled
 from integrations.db.webhook_notices import notified
-from integrations.db.webhook_outcome import Handler, Outcome, WaitsError
+from integrations.db.webhook_outcome import Handler, Outcome
 from integrations.domain.webhook import GRAVEST, SELF_TEST_HEADER, Reaction
 from integrations.domain.webhook_selftest import is_marked
 
@@ -56,17 +56,13 @@ class Handling:
             return Reaction.SELF_TEST
         return Reaction(row.reaction)
 
-    async def handle(self, run: Executor, row: Row[Any], /, *, replayed: bool) -> str:
-        """Handle one delivery within the caller's transaction. What it is settled as.
+    async def handle(self, run: Executor, row: Row[Any], /, *, replayed: bool) -> Outcome:
+        """Handle one delivery within the caller's transaction.
 
-        `row` has the columns of `COLUMNS`, and is locked by the caller. Raises WaitsError when the platform may not do
-        that by itself now, and whatever the handler raises: it failed, and the transaction, or its savepoint, is to be
-        undone.
+        `row` has the columns of `COLUMNS`, and is locked by the caller. What waits has written why, for operators.
+        Raises whatever the handler raises: it failed, and the transaction, or its savepoint, is to be undone.
         """
-        outcome = (await self.react(run, [row], replayed=replayed))[row.id]
-        if outcome.waits:
-            raise WaitsError(outcome.waits)
-        return outcome.handled_as
+        return (await self.react(run, [row], replayed=replayed))[row.id]
 
     async def react(self, run: Executor, rows: Sequence[Row[Any]], *, replayed: bool) -> dict[UUID, Outcome]:
         """The same for deliveries of one reaction. All that they tell is done, the gravest first."""

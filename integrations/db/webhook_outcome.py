@@ -7,12 +7,6 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.domain.errors import RunbookError
-
-
-class WaitsError(RunbookError):
-    """The platform may not do by itself now what a delivery asks for: it waits, and is no failure."""
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -20,7 +20,7 @@ from integrations.db.webhook_coalescing import supersede
 from integrations.db.webhook_events import lock_owners
 from integrations.db.webhook_handlers import TOGETHER
 from integrations.db.webhook_notices import COLUMNS, notified
-from integrations.db.webhook_outcome import WaitsError
+from integrations.db.webhook_outcome import Outcome
 from integrations.db.webhook_trouble import failure_in
 from integrations.domain.ledger import Failure
 from integrations.domain.replay import Window
@@ -76,13 +76,12 @@ _SKIPPED: Final = {
 
 
 class Handle(Protocol):
-    """What is done about one delivery, within the caller's transaction. Returns what it is settled as.
+    """What is done about one delivery, within the caller's transaction.
 
-    Its rows have the columns of `COLUMNS`. Raises WaitsError when it may not be done now, and whatever keeps it from
-    being done.
+    Its rows have the columns of `COLUMNS`. Raises whatever keeps it from being done.
     """
 
-    def __call__(self, connection: AsyncConnection, row: Row[Any], /, *, replayed: bool) -> Awaitable[str]: ...
+    def __call__(self, connection: AsyncConnection, row: Row[Any], /, *, replayed: bool) -> Awaitable[Outcome]: ...
 
 
 @dataclass
@@ -157,10 +156,7 @@ async def _handled(
             continue
         try:
             async with savepoint(connection):
-                found.done[item.id] = await handle(connection, item, replayed=True)
-        except WaitsError as error:
-            found.skipped += 1
-            found.notes.append((line.n, "skipped", f"not tried: {error}"))
+                outcome = await handle(connection, item, replayed=True)
         except Exception as error:
             failure = failure_in(error)
             if failure is None:
@@ -170,6 +166,13 @@ async def _handled(
             found.notes.append((line.n, "dead", failure.error))
             if found.dead > budget:
                 break
+            continue
+        if outcome.waits:
+            # What it wrote stays: that it is counted as one of a surge, and that operators are called.
+            found.skipped += 1
+            found.notes.append((line.n, "skipped", f"not tried: {outcome.waits}"))
+        else:
+            found.done[item.id] = outcome.handled_as
     return found
 
 

@@ -7,12 +7,16 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from integrations.db import surge
+from integrations.db.ledger_tables import ReplayItem
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, GrantEvent, OperatorTask
 from integrations.db.vault import Vault
 from integrations.db.webhook_flow import Flow
+from integrations.db.webhook_handlers import Handling
 from integrations.domain.surge import Limits
+from tests.db.test_webhook_replay import drive
 from tests.factories import every
+from tests.outbox.plans import made, released
 from tests.webhook.given import add, channel_of, delivery, drained, statuses, told
 from tests.webhook.test_handlers import connected, due_now, status_of
 
@@ -212,6 +216,23 @@ class TestTooManyToBeTrue:
         await drained(flow, owner)
 
         assert await statuses(engine) == {"delivered": 9}
+
+    async def test_of_a_replay_are_left_and_operators_are_called_too(
+        self, engine: AsyncEngine, sessions: Sessions, vault: Vault, owner: AsyncConnection, handling: Handling
+    ) -> None:
+        for n in range(9):
+            await connected(sessions, vault, account_id=f"a{n}", scope_id=f"a{n}")
+            await add(engine, 1, "dead", event="'gone'", account=f"'a{n}'")
+        plan = await made(sessions, "webhooks")
+        await released(sessions, plan)
+
+        assert await drive(owner, handling.handle) == 9
+
+        assert await statuses(engine) == {"delivered": 4, "dead": 5}
+        assert [(row.provider_id, row.kind) for row in await every(sessions, OperatorTask)] == [("github", "surge")]
+        whys = [line.why or "" for line in await every(sessions, ReplayItem) if line.outcome]
+        assert [why.partition(":")[0] for why in whys] == ["not tried"] * 5
+        assert all("one of a surge" in why for why in whys)
 
     async def test_revocations_are_held_back_in_the_same_way(
         self, engine: AsyncEngine, sessions: Sessions, vault: Vault, owner: AsyncConnection, flow: Flow
