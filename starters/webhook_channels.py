@@ -64,7 +64,7 @@ async def self_test(
         if wanted is None:
             names = [each.name for each in known]
             near = nearest(f"{provider}/{channel}", names) if names else ""
-            raise StopError(f"there is no channel {provider}/{channel}{near}: runbook webhooks channels lists them")
+            raise StopError(f"there is no channel {provider}/{channel} (runbook webhooks channels lists them){near}")
         entries = catalog.load(config.providers, config.simulator_url)
         test = SelfTest(reach.sessions, Vault(config.keys), entries, config.web_base, config.ingress_base)
         cases = await test.run(wanted)
