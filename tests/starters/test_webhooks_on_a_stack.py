@@ -90,7 +90,7 @@ def test_of_no_channel_says_so(runbook: Runbook) -> None:
     found = runbook("webhooks", "self-test", "simulator", "nobody")
 
     assert found.code == 1
-    assert "there is no channel simulator/nobody: runbook webhooks channels lists them" in found.err
+    assert "there is no channel simulator/nobody (runbook webhooks channels lists them)" in found.err
 
 
 async def test_what_is_dead_is_replayed_once_and_its_event_says_so(engine: AsyncEngine, runbook: Runbook) -> None:
