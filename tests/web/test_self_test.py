@@ -158,16 +158,17 @@ class TestReconcile:
     async def test_ends_at_the_first_that_is_not_answered_in_time_and_says_that_it_lives(
         self, site: Site, vault: Vault, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(checks, "_PATIENCE", 0.3)
         for channel in ("aaa", "bbb", "ccc"):
             await add_channel(site.sessions, vault, channel=channel, secret=SECRET)
 
         async with silence() as nowhere:
+            monkeypatch.setattr(checks, "_PATIENCE", 0.3)
             assert await reconcile(site.sessions, self_test(site, vault, reached=nowhere)) == 1
             beats: list[None] = []
             cases = await self_test(site, vault, reached=nowhere).run(
                 await the_channel(site.sessions, "bbb"), lambda: beats.append(None)
             )
+            monkeypatch.undo()
 
         assert [(case.got, case.answered) for case in cases] == [
             (f"{nowhere}/webhooks/simulator/bbb does not answer (TimeoutError)", False)
