@@ -64,9 +64,9 @@ def test_a_token_that_is_nearly_the_right_one_may_be_sent_by_http(secret: bytes)
 
     sent = tampered(webhook, secret, url=URL, name="test-1", at=NOW)
 
-    told = sent.header(webhook.header or "") or ""
-    assert told.encode() != secret
-    assert told == told.strip()
+    [token] = [value for name, value in sent.headers if name.decode() == (webhook.header or "").lower()]
+    assert token != secret
+    assert token == token.strip()
 
 
 def test_only_schemes_with_a_time_have_one() -> None:
