@@ -83,7 +83,7 @@ class WebhookDelivery(Base):
             "resource",
             "account",
             "position",
-            postgresql_where=text("status IN ('pending', 'retrying') AND resource <> ''"),
+            postgresql_where=text("status IN ('pending', 'retrying', 'dead') AND resource <> ''"),
         ),
         # Its last change that was handled: none before it is told any more.
         Index(

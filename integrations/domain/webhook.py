@@ -5,6 +5,7 @@ pending ──▶ delivered                      the flow: handled, and settled 
    └──▶ retrying ──▶ delivered | dead      left the flow: one workflow of its own
 dead | retrying ──▶ pending                the provider sent it again
 dead ──▶ delivered | dead                  by a replay
+dead | retrying ──▶ coalesced              a later change of its resource was handled
 """
 
 from datetime import timedelta

@@ -130,7 +130,7 @@ def upgrade() -> None:
     _partial(
         "waiting",
         ["provider_id", "channel", "resource", "account", "position"],
-        "status IN ('pending', 'retrying') AND resource <> ''",
+        "status IN ('pending', 'retrying', 'dead') AND resource <> ''",
     )
     _partial(
         "handled",
