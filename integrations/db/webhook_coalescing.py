@@ -3,8 +3,8 @@
 A change waits for its window. When the oldest of a resource is due, the latest one is handled, due or not, and those
 before it are folded into it in the same transaction: a steady stream gets through once in each window, and the last
 change always. One that failed before, or was given up, is folded too: what it would tell is over. So it is as well when
-it comes late, is sent again or is replayed after a later change was handled: nobody is told an older state after a newer
-one.
+it comes late, is sent again or is replayed after a later change was handled: nobody is told an older state after a
+newer one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ WITH earlier AS MATERIALIZED (
   ) AS item LIMIT :most
 ), folded AS (
   UPDATE service_webhook_deliveries AS item SET status = 'coalesced', folded_into = earlier.lead,
-    settled_at = coalesce(earlier.settled_at, now()), lease_until = NULL
+    settled_at = coalesce(earlier.settled_at, now()), lease_until = NULL, waits = NULL
   FROM earlier WHERE item.id = earlier.id AND item.status IN ('pending', 'retrying', 'dead') RETURNING item.id
 ), released AS (
   -- One of them may have tried for all that are for its handler.
@@ -66,7 +66,7 @@ WITH past AS MATERIALIZED (
   ) AS later
 )
 UPDATE service_webhook_deliveries AS item SET status = 'coalesced', folded_into = past.later,
-  settled_at = past.settled_at, lease_until = NULL
+  settled_at = past.settled_at, lease_until = NULL, waits = NULL
 FROM past WHERE item.id = past.id AND item.status IN ('pending', 'retrying', 'dead')
 RETURNING item.id, item.folded_into, item.settled_at
 """)  # noqa: S608 - ours

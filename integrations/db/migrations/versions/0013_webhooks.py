@@ -95,6 +95,7 @@ def upgrade() -> None:
         _then("sent_at"),
         _then("occurred_at"),
         _now("due_at"),
+        _text("waits", null=True),
         _then("settled_at"),
         _text("handled_as", null=True),
         sa.Column("folded_into", sa.Uuid(), nullable=True),
