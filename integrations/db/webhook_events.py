@@ -91,10 +91,10 @@ async def tell(run: Executor, rows: Sequence[Any], name: str, *, replayed: bool)
     return words
 
 
-async def tell_of(run: Executor, row: Any, name: str, connection_id: UUID) -> None:
+async def tell_of(run: Executor, row: Any, name: str, connection_id: UUID, *, replayed: bool) -> None:
     """One event of a delivery about one of its connections."""
     event_id = derived_event_id(row.id, f"{name} {connection_id}")
-    await enqueue_many(run, [Event(event_id, name, _payload(row, replayed=False), connection_id=connection_id)])
+    await enqueue_many(run, [Event(event_id, name, _payload(row, replayed=replayed), connection_id=connection_id)])
 
 
 def _payload(row: Any, *, replayed: bool) -> dict[str, Any]:

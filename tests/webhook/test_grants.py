@@ -245,3 +245,36 @@ class TestTooManyToBeTrue:
 
         assert len(await every(sessions, GrantEvent)) == Limits().connections - 1
         assert await statuses(engine) == {"delivered": 4, "pending": 5}
+
+
+class TestAReplay:
+    @pytest.mark.parametrize("event", ["revoked", "gone"])
+    async def test_of_a_doubtful_notice_says_that_it_is_one(
+        self,
+        engine: AsyncEngine,
+        sessions: Sessions,
+        vault: Vault,
+        owner: AsyncConnection,
+        handling: Handling,
+        event: str,
+    ) -> None:
+        await connected(sessions, vault)
+        happened = "now() - interval '9 days'"
+        await add(engine, 1, "dead", event=f"'{event}'", account="'acct_ada'", occurred_at=happened)
+        await released(sessions, await made(sessions, "webhooks"))
+
+        await drive(owner, handling.handle)
+
+        assert [(row.name, row.payload["replay"]) for row in await told(engine)] == [("webhook.doubtful", True)]
+
+    async def test_of_a_revocation_is_evidence_of_what_it_detects(
+        self, engine: AsyncEngine, sessions: Sessions, vault: Vault, owner: AsyncConnection, handling: Handling
+    ) -> None:
+        await connected(sessions, vault)
+        [given] = await add(engine, 1, "dead", event="'revoked'", account="'acct_ada'")
+        await released(sessions, await made(sessions, "webhooks"))
+
+        await drive(owner, handling.handle)
+
+        [found] = await every(sessions, GrantEvent)
+        assert found.evidence == {"delivery": str(given), "event": "revoked", "replay": True}

@@ -54,7 +54,7 @@ class TestARevocation:
         [found] = await every(sessions, GrantEvent)
         assert moved.failed == (Detection(detection_id=found.id),)
         assert (found.connection_id, found.kind, found.credential_version) == (mine.id, Detected.REVOKED, 1)
-        assert found.evidence == {"delivery": str(given), "event": "revoked"}
+        assert found.evidence == {"delivery": str(given), "event": "revoked", "replay": False}
         assert (await delivery(sessions, given)).handled_as == "revoked: detected"
         wanted = OpenLifecycle(connection_id=mine.id, lifecycle_id=uuid4(), deadline=soon())
         async with sessions.begin() as session:
