@@ -4,7 +4,7 @@ The body never leaves its row: an event names the delivery, and whoever wants to
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
@@ -67,10 +67,17 @@ async def lock_owners(run: Executor, rows: Sequence[Any]) -> None:
         await run.execute(_LOCK, {"ids": list(ids)})
 
 
-async def tell(run: Executor, rows: Sequence[Any], name: str, *, replayed: bool) -> dict[UUID, str]:
+class Told(NamedTuple):
+    words: dict[UUID, str]
+    """What each delivery became."""
+    first: set[UUID]
+    """The connections that something is told about which was not told before."""
+
+
+async def tell(run: Executor, rows: Sequence[Any], name: str, *, replayed: bool) -> Told:
     """One event for each delivery and each of its connections; where it has none, one for the operators.
 
-    What each delivery became, in words. The events' ids are made of the deliveries': told again, nothing comes twice.
+    The events' ids are made of the deliveries': told again, nothing comes twice.
     """
     connections = await whose(run, rows)
     events, words = list[Event](), dict[UUID, str]()
@@ -87,14 +94,16 @@ async def tell(run: Executor, rows: Sequence[Any], name: str, *, replayed: bool)
         )
         events += about or [apart]
         words[row.id] = f"{name} of {len(mine)} connection{'s' if len(mine) != 1 else ''}" if mine else name
-    await enqueue_many(run, events)
-    return words
+    new = await enqueue_many(run, events)
+    return Told(words, {each.connection_id for each in events if each.connection_id and each.event_id in new})
 
 
-async def tell_of(run: Executor, row: Any, name: str, connection_id: UUID, *, replayed: bool) -> None:
-    """One event of a delivery about one of its connections."""
+async def tell_of(run: Executor, row: Any, name: str, connection_id: UUID, *, replayed: bool) -> bool:
+    """One event of a delivery about one of its connections. False: it was told before."""
     event_id = derived_event_id(row.id, f"{name} {connection_id}")
-    await enqueue_many(run, [Event(event_id, name, _payload(row, replayed=replayed), connection_id=connection_id)])
+    return event_id in await enqueue_many(
+        run, [Event(event_id, name, _payload(row, replayed=replayed), connection_id=connection_id)]
+    )
 
 
 def _payload(row: Any, *, replayed: bool) -> dict[str, Any]:

@@ -138,8 +138,12 @@ _STALE: Final = "stale: a newer credential is active"
 
 
 async def _look(session: AsyncSession, row: Any, connection: Connection, doubt: str, *, replayed: bool) -> Outcome:
-    """Have somebody see whether it is so: the refresh, or a person where there is nothing to refresh with."""
-    await tell_of(session, row, DOUBTFUL, connection.id, replayed=replayed)
+    """Have somebody see whether it is so: the refresh, or a person where there is nothing to refresh with.
+
+    Once, however often the delivery is handled anew because something else in it waits.
+    """
+    if not await tell_of(session, row, DOUBTFUL, connection.id, replayed=replayed):
+        return Outcome(f"{doubt}, and looked at before")
     if await refresh_now(session, connection.id):
         return Outcome(f"{doubt}, and refreshed to see")
     if doubt == _STALE:

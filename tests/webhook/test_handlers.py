@@ -38,7 +38,8 @@ async def status_of(sessions: Sessions, row: Connection) -> str:
 
 
 async def due_now(sessions: Sessions) -> list[UUID]:
-    return [row.connection_id for row in await every(sessions, Credential) if row.refresh_at < datetime.now(UTC)]
+    now = datetime.now(UTC)
+    return [row.connection_id for row in await every(sessions, Credential) if row.refresh_at and row.refresh_at < now]
 
 
 class TestARevocation:
