@@ -26,7 +26,8 @@ _KNOWN: Final = 200
 """Characters of a delivery's own words in an event: longer ones stand in its row."""
 # For each of a few keys one look: lateral, so that no plan reads all connections there are. A channel says whose its
 # deliveries are, but many a provider sends those of all accounts to one address: what names another account is not
-# about the channel's connection where it would end that, or where the account is another connection's.
+# about the channel's connection where it would end that, or where the account is another connection's. One that was
+# given up is told nothing more; what would end it finds that it is over.
 _WHOSE: Final = text("""
 SELECT asked.n, owner.id FROM unnest(cast(:providers AS text[]), cast(:channels AS text[]), cast(:accounts AS text[]),
   cast(:graves AS boolean[])) WITH ORDINALITY AS asked (provider_id, channel, account, grave, n)
@@ -35,7 +36,7 @@ CROSS JOIN LATERAL (
     WHERE channel.provider_id = asked.provider_id AND channel.channel = asked.channel) AS id
 ) AS its
 CROSS JOIN LATERAL (
-  SELECT id FROM service_connections AS bound WHERE id = its.id
+  SELECT id FROM service_connections AS bound WHERE id = its.id AND (asked.grave OR bound.status <> 'disconnected')
     AND (asked.account = '' OR coalesce(bound.account_id, asked.account) = asked.account OR NOT (asked.grave OR EXISTS (
       SELECT FROM service_connections AS other
       WHERE other.provider_id = asked.provider_id AND other.account_id = asked.account)))
@@ -50,7 +51,7 @@ _LOCK: Final = text("SELECT id FROM service_connections WHERE id = ANY(:ids) ORD
 
 
 async def whose(run: Executor, rows: Sequence[Any]) -> dict[UUID, list[UUID]]:
-    """Each delivery's connections: its channel's, or those of the account that it names and that are connected."""
+    """Each delivery's connections that are connected: its channel's, or those of the account that it names."""
     keys = list(dict.fromkeys(_key(row) for row in rows))
     names = ("providers", "channels", "accounts", "graves")
     told = dict(zip(names, map(list, zip(*keys, strict=True)), strict=True))
