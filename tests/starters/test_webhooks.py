@@ -239,6 +239,8 @@ class TestChannels:
         [found] = runbook("webhooks", "audit", "--json").json["findings"]
         assert found["next"] == "runbook webhooks close gone app"
 
+        assert runbook("db", "bind", "--yes").code == 0
+
         asked = runbook("webhooks", "close", "gone", "app")
         assert (asked.code, "--yes" in asked.err) == (2, True)
         assert [each["channel"] for each in runbook("webhooks", "channels", "--json").json] == ["app"]
@@ -254,6 +256,8 @@ class TestChannels:
             assert why.scalars().all() == ["left"]
 
     def test_that_are_none_cannot_be_closed(self, runbook: Runbook) -> None:
+        assert runbook("db", "bind", "--yes").code == 0
+
         found = runbook("webhooks", "close", "github", "app", "--yes")
 
         assert found.code != 0
