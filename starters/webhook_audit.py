@@ -6,7 +6,7 @@ import typer
 
 from integrations.db import automation, webhook_audit, webhook_selftest
 from integrations.domain.automation import FailureMode
-from integrations.domain.webhook import Identity, digest_window
+from integrations.domain.webhook import LIFECYCLE_WINDOW, Identity, digest_window
 from integrations.domain.webhook_audit import Audit, Horizon, Known, findings
 from integrations.domain.webhook_channel import Channel
 from integrations.providers import catalog
@@ -78,6 +78,7 @@ def _horizons(known: Catalog, kept: timedelta, sizes: dict[str, tuple[int, int]]
             identity=Identity.ID if entry.webhook.delivery_id else Identity.DIGEST,
             horizon=entry.redelivery_horizon,
             window=kept if entry.webhook.delivery_id else min(kept, digest_window(entry.redelivery_horizon)),
+            notices=LIFECYCLE_WINDOW if entry.webhook.reactions and entry.webhook.may_lack_its_id else None,
             per_day=None if sizes is None else sizes.get(entry.id, (0, 0))[0],
             rows_per_day=None if sizes is None else sizes.get(entry.id, (0, 0))[1],
         )
@@ -108,7 +109,7 @@ def _horizon(each: Horizon) -> tuple[object, ...]:
         each.provider,
         "its id" if each.identity == Identity.ID else "its body's digest",
         "not documented" if each.horizon is None else str(each.horizon) if each.horizon else "never",
-        str(each.window),
+        str(each.window) + (f"; notices without an id {each.notices}" if each.notices else ""),
         a_day,
         "-" if each.cost is None else f"about {_size(each.cost)}",
     )

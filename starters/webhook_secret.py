@@ -22,6 +22,7 @@ from starters.reach import changing
 from starters.shell import By, Json, Reason, as_json, because, command, out
 
 _BYTES: Final = 32
+_LONGEST_OVERLAP: Final = timedelta(days=30)
 _MARK: Final = "whsec_"
 """As Standard Webhooks writes a secret; for every other scheme it is a text like any."""
 
@@ -93,9 +94,12 @@ async def webhook_secret(
 
 def _overlap(text: str) -> timedelta:
     try:
-        return duration(text)
+        overlap = duration(text)
     except ValueError as error:
         raise WrongUsageError(f"--overlap {error}") from None
+    if overlap > _LONGEST_OVERLAP:
+        raise WrongUsageError(f"--overlap {text}: a secret that was replaced is accepted for at most 30 days more")
+    return overlap
 
 
 def _webhook(provider: Provider) -> Webhook:

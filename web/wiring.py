@@ -80,6 +80,8 @@ def served(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
     # No access log: its lines would hold invitation links and codes. The app logs routes instead of addresses.
     return uvicorn.Config(
         app,
+        # The only one here that bounds a request's headers, whatever else is installed beside it.
+        http="h11",
         host=host,
         port=port,
         access_log=False,

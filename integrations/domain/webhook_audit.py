@@ -24,6 +24,8 @@ class Horizon(Message):
     horizon: timedelta | None
     """None: its pages do not say."""
     window: timedelta
+    notices: timedelta | None = None
+    """The same for notices that make us do something and come without an id. None: all have one."""
     per_day: int | None
     """Bytes that a day's deliveries take. None: not measured in time."""
     rows_per_day: int | None
@@ -119,9 +121,15 @@ def _self_test(each: Known, now: datetime) -> Iterator[Trouble]:
         if not channel.passed:
             what = f"{channel.name} failed its self-test: {'; '.join(channel.failures)}"
             yield Trouble(what=what, since=channel.tested_at, next=command)
-    elif now - max(secret.made_at for secret in channel.secrets) > _TESTED_WITHIN:
+    elif now - max(_changes(channel)) > _TESTED_WITHIN:
         what = "was never tested" if channel.tested_at is None else "was not tested since it changed"
         yield Trouble(what=f"{channel.name} {what}", since=channel.tested_at, next=command)
+
+
+def _changes(channel: Channel) -> Iterator[datetime]:
+    """When what is accepted changed: a secret more, or one less."""
+    yield from (secret.made_at for secret in channel.secrets)
+    yield from (secret.ends_at for secret in channel.overdue if secret.ends_at is not None)
 
 
 def _horizon(each: Horizon) -> Iterator[Trouble]:

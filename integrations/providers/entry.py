@@ -223,9 +223,28 @@ class Webhook(_Entry):
         places = [*self.delivery_id, *self.event, *self.account, *self.occurred]
         if not self.each and any("item:" in place for place in places):
             raise ValueError('item: needs each = ["body:..."], where the notifications of a delivery lie')
+        if proofs := [place for place in self._told_at() if self._is_its_proof(place)]:
+            raise ValueError(
+                f"{proofs[0]!r} is what proves a delivery: of each attempt another one, or the secret itself"
+            )
         if unsigned := [place for place in self.occurred if not place.startswith(("body:", "item:"))]:
             raise ValueError(f"occurred = {unsigned!r}: headers are not signed, and are not believed")
         return self
+
+    @property
+    def may_lack_its_id(self) -> bool:
+        """There is no place for one, or only in notifications, which need not have it."""
+        return all(place.startswith("item:") for place in self.delivery_id)
+
+    def _told_at(self) -> list[str]:
+        """The places of all that is told, each by itself."""
+        several = [self.delivery_id, self.event, self.account, self.occurred, self.resource, *self.accounts.values()]
+        return [part for places in several for place in places for part in place.split("+")]
+
+    def _is_its_proof(self, place: str) -> bool:
+        if self.scheme == "microsoft-graph":
+            return place.rpartition(":")[2].rpartition(".")[2] == "clientState"
+        return place.lower() == (self.header or "webhook-signature").lower()
 
     def reaction(self, event: str) -> Reaction:
         return self.reactions.get(event, Reaction.EVENT)

@@ -24,3 +24,7 @@ class TestADuration:
     def test_of_another_form_is_refused_with_examples(self, text: str) -> None:
         with pytest.raises(ValueError, match="14d, 12h, 30m or 90s"):
             duration(text)
+
+    def test_beyond_all_dates_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="'999999d' is longer than a hundred years"):
+            duration("999999d")

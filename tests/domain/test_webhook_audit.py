@@ -114,6 +114,7 @@ def test_each_finding_has_its_way_out(changes: dict[str, Any], what: str, comman
         {"channels": [channel("another", secrets=[secret(0.001)])]},
         {"channels": [channel(secrets=[secret(0.001), secret(400, ends_at=NOW + DAY)])]},
         {"channels": [channel(overdue=[secret(ends_at=NOW - DAY / 144)])]},
+        {"channels": [channel("another", overdue=[secret(ends_at=NOW - DAY / 144)])]},
         {"horizons": [horizon(horizon=None)]},
         {"horizons": [horizon(horizon=DAY, window=DAY)]},
         {"held": "webhook is paused by ada", "stuck": {"pending deliveries wait": 3}},

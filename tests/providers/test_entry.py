@@ -123,6 +123,8 @@ class TestAMistake:
                 ACME + 'delivery_id = ["X-Delivery", "body.id"]',
                 "providers.acme.webhook.delivery_id.1: 'body.id' is no place: it is a header's name, or \"body:\" and",
             ),
+            (ACME + 'delivery_id = ["X-Id+x-signature"]', "'x-signature' is what proves a delivery"),
+            (ACME + 'accounts = { gone = ["X-SIGNATURE"] }', "'X-SIGNATURE' is what proves a delivery"),
             (ACME + 'event = ["X-Event+"]', "providers.acme.webhook.event.0: 'X-Event+' is no place"),
             (ACME + 'account = ["body:all.*"]', "providers.acme.webhook.account.0: 'body:all.*' is no place"),
             (ACME + 'account = ["body:"]', "providers.acme.webhook.account.0: 'body:' is no place"),

@@ -280,6 +280,7 @@ class TestAWebhookSecret:
             (runbook(*command, "--channel", "a/b", stdin="s"), "'a/b' is no channel's name"),
             (runbook(*command, stdin="whsec_abcde"), "a secret of Standard Webhooks is whsec_ and base64"),
             (runbook(*command, "--overlap", "soon", "--generate"), "--overlap 'soon' is not written like 14d"),
+            (runbook(*command, "--overlap", "31d", "--generate"), "is accepted for at most 30 days more"),
             (runbook(*command, "--retire", "--generate"), "first rotate with --generate"),
             (runbook(*command, "--channel", "nobody", "--retire"), "simulator has no channel 'nobody'"),
         ]

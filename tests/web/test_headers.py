@@ -5,9 +5,12 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from structlog.testing import capture_logs
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tests.web.conftest import PROVIDER, Site
+from web.wiring import served
 
 NOT_OURS = ("httpx", "httpcore", "uvicorn.access")
 """The browser of the tests, and what pytest alone hears: it listens to loggers that are turned off. The log of a real
@@ -91,10 +94,10 @@ class TestASecret:
     ) -> None:
         """With Temporal up, and down: then there is something to complain about."""
         caplog.set_level(logging.DEBUG)
-        for served in (site, dark_site):
-            invitation = await served.invite()
+        for answered in (site, dark_site):
+            invitation = await answered.invite()
             with capture_logs() as events:
-                async with served.browser() as browser:
+                async with answered.browser() as browser:
                     pressed = await browser.post(invitation.path)
                     state = httpx.URL(pressed.headers["location"]).params["state"]
                     verifier = await invitation.verifier()
@@ -126,3 +129,12 @@ class TestASecret:
     @staticmethod
     def holds(text: str, *secrets: str) -> bool:
         return any(secret in text or quote(secret) in text for secret in secrets)
+
+
+def test_those_of_a_request_are_bounded_whatever_else_is_installed() -> None:
+    """By h11. Where httptools can be imported, uvicorn would take that, and it bounds nothing."""
+    config = served(FastAPI(), "127.0.0.1", 0)
+    config.load()
+
+    assert config.http_protocol_class is H11Protocol
+    assert config.http == "h11"

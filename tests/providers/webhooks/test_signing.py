@@ -58,6 +58,17 @@ class TestARequestOfEachProvider:
             verify(webhook, late, (SECRET,), NOW)
 
 
+@pytest.mark.parametrize("secret", [b"token!", b"token-a", b"token~"])
+def test_a_token_that_is_nearly_the_right_one_may_be_sent_by_http(secret: bytes) -> None:
+    webhook = webhook_of("google-drive")
+
+    sent = tampered(webhook, secret, url=URL, name="test-1", at=NOW)
+
+    told = sent.header(webhook.header or "") or ""
+    assert told.encode() != secret
+    assert told == told.strip()
+
+
 def test_only_schemes_with_a_time_have_one() -> None:
     timed = {provider_id for provider_id in PROVIDERS if has_time(webhook_of(provider_id))}
 
