@@ -87,7 +87,7 @@ class WebhookDelivery(Base):
             "resource",
             "account",
             "position",
-            postgresql_where=text("status IN ('pending', 'retrying') AND resource <> ''"),
+            postgresql_where=text("status IN ('pending', 'retrying', 'dead') AND resource <> ''"),
         ),
         # Its last change that was handled: none before it is told any more.
         Index(
@@ -134,6 +134,8 @@ class WebhookDelivery(Base):
     """When it happened, as the signed body says."""
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     """Not handled before: a window to coalesce in. `infinity`: held back while its handler is broken as a whole."""
+    waits: Mapped[str | None]
+    """Why it may not be done now, where its handler said so: it is tried each minute. Of what is `pending` only."""
     settled_at: Mapped[datetime | None]
     handled_as: Mapped[str | None]
     """Which handler took it, and what came of it."""

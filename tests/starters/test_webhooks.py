@@ -160,6 +160,18 @@ class TestShow:
         assert (found["headers"], found["bytes"]) == ({"x-github-event": "push"}, 4)
         assert "body" not in found
 
+    async def test_tells_why_it_may_not_be_handled_and_so_does_the_page(
+        self, engine: AsyncEngine, runbook: Runbook
+    ) -> None:
+        [delivery] = await add(
+            engine, 1, age=timedelta(hours=12), event="'gone'", waits="'one of a surge'", due_at="now()"
+        )
+
+        assert "one of a surge" in runbook("webhooks", "show", str(delivery)).out
+        assert "1 uninstalled of github for 12 h: one of a surge" in runbook("webhooks", "status").out
+        [held] = runbook("webhooks", "status", "--json").json["held_back"]
+        assert (held["count"], held["why"]) == (1, "one of a surge")
+
     async def test_writes_the_body_as_it_came(self, engine: AsyncEngine, runbook: Runbook) -> None:
         [delivery] = await add(engine, 1, body="convert_to('<ä>', 'UTF8')")
 

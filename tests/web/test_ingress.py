@@ -34,6 +34,11 @@ async def change(engine: AsyncEngine, what: str) -> None:
         await connection.execute(text(f"UPDATE service_webhook_deliveries SET {what}"))
 
 
+async def handled(engine: AsyncEngine, ago: timedelta) -> None:
+    at = f"now() - interval '{ago.total_seconds()} s'"
+    await change(engine, f"status = 'delivered', handled_as = 'event', received_at = {at}, settled_at = {at}")
+
+
 class TestADelivery:
     async def test_is_a_row_with_what_came_byte_for_byte(self, vendor: Vendor, sessions: Sessions) -> None:
         body = '{"type":"note.changed" , "data": {"account_id": "acct_ada", "resource": "n1"}, "ü": 1.0}'.encode()
@@ -199,7 +204,7 @@ class TestADeliveryWithoutAnId:
         body = b'{"events": [{"eventCategory": "INVOICE"}]}'
         answers = [await vendor.xero(body), await vendor.xero(body), await vendor.xero(body + b" ")]
         first = len(await every(sessions, WebhookDelivery))
-        await change(engine, f"received_at = now() - interval '{DIGEST_WINDOW.total_seconds() + 1} s'")
+        await handled(engine, DIGEST_WINDOW + timedelta(seconds=1))
 
         await vendor.xero(body)
         again = len(await every(sessions, WebhookDelivery))
@@ -223,7 +228,7 @@ class TestADeliveryWithoutAnId:
             await vendor.browser.post("/webhooks/microsoft/app", content=body)
         [row] = await every(sessions, WebhookDelivery)
         assert (row.reaction, row.notices, row.identity) == ("missed", None, "digest")
-        await change(engine, f"received_at = now() - interval '{LIFECYCLE_WINDOW.total_seconds() + 1} s'")
+        await handled(engine, LIFECYCLE_WINDOW + timedelta(seconds=1))
 
         await vendor.browser.post("/webhooks/microsoft/app", content=body)
 
@@ -251,7 +256,7 @@ class TestADeliveryWithoutAnId:
         await add_channel(sessions, vault, "facebook", secret=HUB)
         headers = hub(b"{}", HUB)
         for hours in (0, 35, 37):
-            await change(engine, f"received_at = now() - interval '{hours} h'")
+            await handled(engine, timedelta(hours=hours))
             answer = await vendor.browser.post("/webhooks/facebook/app", content=b"{}", headers=headers)
             assert answer.json() == (DUPLICATE if hours == 35 else ACCEPTED)
 
@@ -286,7 +291,7 @@ class TestALargeDelivery:
     ) -> None:
         body = bytes(100_000)
         await vendor.xero(body)
-        await change(engine, f"received_at = now() - interval '{DIGEST_WINDOW.total_seconds() + 1} s'")
+        await handled(engine, DIGEST_WINDOW + timedelta(seconds=1))
 
         await vendor.xero(body)
 

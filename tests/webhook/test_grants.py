@@ -13,6 +13,8 @@ from integrations.db.tables import Connection, GrantEvent, OperatorTask
 from integrations.db.vault import Vault
 from integrations.db.webhook_flow import Flow
 from integrations.db.webhook_handlers import Handling
+from integrations.db.webhook_status import page
+from integrations.db.webhook_tables import WebhookDelivery
 from integrations.domain.automation import FailureMode
 from integrations.domain.surge import Limits
 from tests.db.test_webhook_replay import drive
@@ -251,6 +253,12 @@ class TestTooManyToBeTrue:
         assert len(ended) == Limits().connections - 1
         assert await statuses(engine) == {"delivered": 4, "pending": 5}
         assert [(row.provider_id, row.kind) for row in await every(sessions, OperatorTask)] == [("github", "surge")]
+        [held] = (await page(sessions)).held_back or []
+        assert (held.provider, held.reaction, held.count) == ("github", "uninstalled", 5)
+        assert held.why.startswith("held back, one of a surge")
+        rows = await every(sessions, WebhookDelivery)
+        assert {bool(row.waits) for row in rows if row.status == "pending"} == {True}
+        assert {row.waits for row in rows if row.status == "delivered"} == {None}
 
         async with sessions.begin() as session:
             await surge.release(session, "github", Limits(), by="ada", reason="they are")
@@ -259,6 +267,7 @@ class TestTooManyToBeTrue:
         await drained(flow, owner)
 
         assert await statuses(engine) == {"delivered": 9}
+        assert {row.waits for row in await every(sessions, WebhookDelivery)} == {None}
 
     async def test_of_a_replay_are_left_and_operators_are_called_too(
         self, engine: AsyncEngine, sessions: Sessions, vault: Vault, owner: AsyncConnection, handling: Handling

@@ -97,6 +97,7 @@ def upgrade() -> None:
         _then("sent_at"),
         _then("occurred_at"),
         _now("due_at"),
+        _text("waits", null=True),
         _then("settled_at"),
         _text("handled_as", null=True),
         sa.Column("folded_into", sa.Uuid(), nullable=True),
@@ -132,7 +133,7 @@ def upgrade() -> None:
     _partial(
         "waiting",
         ["provider_id", "channel", "resource", "account", "position"],
-        "status IN ('pending', 'retrying') AND resource <> ''",
+        "status IN ('pending', 'retrying', 'dead') AND resource <> ''",
     )
     _partial(
         "handled",
