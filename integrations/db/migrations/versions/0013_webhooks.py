@@ -40,13 +40,15 @@ def upgrade() -> None:
         _text("provider_id"),
         _text("channel"),
         sa.Column("connection_id", sa.Uuid(), nullable=True),
-        sa.Column("coalesce", sa.Interval(), nullable=True),
         _text("made_by"),
         _text("reason"),
         _now("made_at"),
         _text("tested_hash", null=True),
         _then("tested_at"),
         sa.Column("tested", postgresql.JSONB(), nullable=True),
+        _then("closed_at"),
+        _text("closed_by", null=True),
+        _text("closed_reason", null=True),
         sa.PrimaryKeyConstraint("provider_id", "channel", name=op.f("pk_service_webhook_channels")),
     )
     op.create_table(
