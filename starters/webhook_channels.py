@@ -1,19 +1,20 @@
 """Channels of webhooks: the addresses that providers were told, what is accepted there, and a test of one at once."""
 
+import sys
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from activities.webhook_selftest import SelfTest
-from integrations.db import webhook_selftest
+from integrations.db import webhook_channels, webhook_selftest
 from integrations.db.vault import Vault
 from integrations.domain.errors import StopError
 from integrations.domain.nearest import nearest
 from integrations.domain.webhook_channel import Channel
 from integrations.providers import catalog
 from starters.reach import changing, reading
-from starters.shell import FAILED, Json, ago, as_json, command, out, table
+from starters.shell import FAILED, USAGE, By, Json, Reason, ago, as_json, because, command, fail, out, table
 from starters.webhook_audit import secrets_in_words
 
 
@@ -76,6 +77,31 @@ async def self_test(
             out.print(f"{sign} {case.name}: {case.got}{more}", markup=False)
     if not all(case.passed for case in cases):
         raise typer.Exit(FAILED)
+
+
+@command
+async def close(
+    provider: Annotated[str, typer.Argument(help="A provider's id. It need not be in the catalog any more.")],
+    channel: Annotated[str, typer.Argument(help="The channel's name.")],
+    by: By,
+    reason: Reason = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Take no webhooks at a channel any more: its secrets are forgotten, and its address answers 404. Safe to repeat.
+
+    What it has taken is still handled. `runbook connections webhook-secret` opens it again.
+
+    Example: runbook webhooks close github app --reason "the app is gone"
+    """
+    async with changing() as reach:
+        if not yes:
+            if not sys.stdin.isatty():
+                fail("this forgets the channel's secrets for good: run it on a terminal, or with --yes", USAGE)
+            typer.confirm(f"What comes to {provider}/{channel} will be refused. Close it?", abort=True)
+        async with reach.sessions.begin() as session:
+            why = because(reason, "runbook webhooks close")
+            closed = await webhook_channels.close(session, provider, channel, by=by, reason=why)
+    out.print("Closed. Take the address out at the provider." if closed else "It was closed already.")
 
 
 def _address(base: str, channel: Channel) -> str:

@@ -56,6 +56,14 @@ def _summary(page: Page, note: str) -> list[tuple[str, object]]:
         ("dead", count(waiting.dead)),
         ("dispatchers", dispatchers.wished(page.wish, page.wished_by)),
         *([("held back", page.held)] if page.held else []),
+        *([("held back", NOT_COUNTED)] if page.held_back is None else []),
+        *(
+            (
+                "held back",
+                f"{each.count:,} {each.reaction} of {each.provider} for {age(each.since, page.at)}: {each.why}",
+            )
+            for each in page.held_back or []
+        ),
         *([("note", note)] if note else []),
     ]
 

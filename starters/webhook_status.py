@@ -134,6 +134,7 @@ def _one(item: Item) -> None:
         *([("happened", moment(item.occurred_at))] if item.occurred_at else []),
         ("status", f"{item.status}{f', woken {item.woken} times' if item.woken else ''}"),
         *([("due", f"{item.due_at}")] if item.status == "pending" else []),
+        *([("waits", item.waits)] if item.waits else []),
         *([("settled", f"{moment(item.settled_at)}  {item.handled_as}".rstrip())] if item.settled_at else []),
         *([("folded into", item.folded_into)] if item.folded_into else []),
     ]

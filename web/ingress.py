@@ -132,7 +132,7 @@ class Ingress:
         if isinstance(proven, Greeting):
             return proven.status, Outcome.GREETED, proven
         told = read(webhook, arrived, proven)
-        window = webhook.coalesce if known.coalesce is None else known.coalesce
+        window = webhook.coalesce
         waits = bool(window and told.resource)
         delivery = Delivery(
             provider_id=provider_id,

@@ -60,8 +60,8 @@ class Event:
     order_key: str = ""
 
 
-async def enqueue_many(run: Executor, events: Sequence[Event]) -> int:
-    """Put events into the caller's transaction, in their order. How many were new.
+async def enqueue_many(run: Executor, events: Sequence[Event]) -> frozenset[UUID]:
+    """Put events into the caller's transaction, in their order. The ids of those that were new.
 
     Takes the row locks of their connections. One about a connection that is gone is left out. Raises StopError for an
     event without an id or a name.
@@ -88,7 +88,7 @@ async def enqueue_many(run: Executor, events: Sequence[Event]) -> int:
         await run.execute(_COUNT_CONNECTIONS, {"ids": list(counted), "more": list(counted.values())})
         counted_apart = {key: count for key, count in more.items() if isinstance(key, str)}
         await run.execute(_COUNT_KEYS, {"ids": list(counted_apart), "more": list(counted_apart.values())})
-    return len(rows)
+    return frozenset(row["event_id"] for row in rows)
 
 
 def _row(event: Event, owner: Row[Any] | None, seq: int) -> dict[str, Any]:

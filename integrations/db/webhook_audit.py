@@ -52,6 +52,9 @@ WHERE status = 'pending' AND due_at < now() - interval '15 minutes'""",
 SELECT count(*) FROM service_webhook_deliveries AS item
 WHERE status = 'pending' AND due_at = 'infinity' AND received_at < now() - interval '15 minutes'
   AND NOT EXISTS (SELECT FROM service_ledger_holds AS hold WHERE ledger = 'webhooks' AND hold.part = item.part)""",
+    "pending deliveries came more than an hour ago and may not be handled, each for a reason that it tells": """
+SELECT count(*) FROM service_webhook_deliveries
+WHERE status = 'pending' AND waits IS NOT NULL AND received_at < now() - interval '1 hour'""",
     "retrying deliveries have no lease, so that nobody finds out when their workflow is lost": """
 SELECT count(*) FROM service_webhook_deliveries WHERE status = 'retrying' AND lease_until IS NULL""",
     "retrying deliveries are past their lease for more than 15 minutes": """

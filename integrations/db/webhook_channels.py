@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from integrations.db import webhook_secrets
 from integrations.db.webhook_tables import WebhookChannel
-from integrations.domain.errors import WrongUsageError
+from integrations.domain.errors import StopError, WrongUsageError
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,99}")
 """What needs no escaping in an address."""
@@ -33,7 +34,7 @@ def read_channel(name: str) -> str:
 async def make(
     session: AsyncSession, provider_id: str, channel: str, *, connection_id: UUID | None, by: str, reason: str
 ) -> bool:
-    """Open a channel: of one connection, or with None of all of the provider's. False when it is open already.
+    """Open a channel, or open it again: of one connection, or with None of all of the provider's. False: it is open.
 
     Raises WrongUsageError when it is somebody else's: their deliveries would be taken for this connection's.
     """
@@ -45,11 +46,32 @@ async def make(
     )
     if await session.scalar(made) is not None:
         return True
-    known = await session.get_one(WebhookChannel, (provider_id, channel))
+    # Locked: whoever closes it at this moment does so before, or after it has its secret.
+    known = await session.get_one(WebhookChannel, (provider_id, channel), with_for_update=True, populate_existing=True)
     if known.connection_id != connection_id:
         whose = f"of connection {known.connection_id}" if known.connection_id else "of all of its connections"
         raise WrongUsageError(f"the channel {channel} of {provider_id} is {whose}: choose another name")
-    return False
+    if known.closed_at is None:
+        return False
+    known.made_by, known.reason, known.made_at = by, reason, func.now()
+    known.closed_at = known.closed_by = known.closed_reason = None
+    await session.flush()
+    return True
+
+
+async def close(session: AsyncSession, provider_id: str, channel: str, *, by: str, reason: str) -> bool:
+    """Take nothing there any more, and forget its secrets. False when it is closed already.
+
+    Raises StopError when there never was such a channel.
+    """
+    known = await session.get(WebhookChannel, (provider_id, channel), with_for_update=True, populate_existing=True)
+    if known is None:
+        raise StopError(f"there is no channel {provider_id}/{channel} (runbook webhooks channels lists them)")
+    if known.closed_at is not None:
+        return False
+    known.closed_at, known.closed_by, known.closed_reason = func.now(), by, reason
+    await webhook_secrets.retire_all(session, provider_id, channel)
+    return True
 
 
 async def find(session: AsyncSession, provider_id: str, channel: str) -> WebhookChannel | None:

@@ -43,6 +43,8 @@ class Item(Message):
     occurred_at: datetime | None
     due_at: str
     """As the database says it: `infinity`, while its handler is broken as a whole."""
+    waits: str
+    """Why it may not be done now; empty unless it is pending."""
     settled_at: datetime | None
     handled_as: str
     folded_into: UUID | None
@@ -76,7 +78,8 @@ GROUP BY cause, fingerprint ORDER BY count(*) DESC, cause LIMIT {LIMIT}
 _COLUMNS: Final = """
 SELECT id, provider_id AS provider, channel, delivery_id, identity, event, resource, account, reaction,
   coalesce(notices, '[]') AS notices, status, received_at, sent_at, occurred_at,
-  cast(due_at AS text) AS due_at, settled_at, coalesce(handled_as, '') AS handled_as, folded_into, woken,
+  cast(due_at AS text) AS due_at, coalesce(waits, '') AS waits, settled_at,
+  coalesce(handled_as, '') AS handled_as, folded_into, woken,
   attempts, failed_at, coalesce(cause, '') AS cause, coalesce(fingerprint, '') AS fingerprint,
   coalesce(error, '') AS error, coalesce(history, '[]') AS history, headers, octet_length(body) AS bytes, (
     SELECT count(*) FROM service_webhook_repeats AS again WHERE again.at >= item.received_at

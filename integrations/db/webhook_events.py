@@ -4,7 +4,7 @@ The body never leaves its row: an event names the delivery, and whoever wants to
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
@@ -26,7 +26,8 @@ _KNOWN: Final = 200
 """Characters of a delivery's own words in an event: longer ones stand in its row."""
 # For each of a few keys one look: lateral, so that no plan reads all connections there are. A channel says whose its
 # deliveries are, but many a provider sends those of all accounts to one address: what names another account is not
-# about the channel's connection where it would end that, or where the account is another connection's.
+# about the channel's connection where it would end that, or where the account is another connection's. One that was
+# given up is told nothing more; what would end it finds that it is over.
 _WHOSE: Final = text("""
 SELECT asked.n, owner.id FROM unnest(cast(:providers AS text[]), cast(:channels AS text[]), cast(:accounts AS text[]),
   cast(:graves AS boolean[])) WITH ORDINALITY AS asked (provider_id, channel, account, grave, n)
@@ -35,7 +36,7 @@ CROSS JOIN LATERAL (
     WHERE channel.provider_id = asked.provider_id AND channel.channel = asked.channel) AS id
 ) AS its
 CROSS JOIN LATERAL (
-  SELECT id FROM service_connections AS bound WHERE id = its.id
+  SELECT id FROM service_connections AS bound WHERE id = its.id AND (asked.grave OR bound.status <> 'disconnected')
     AND (asked.account = '' OR coalesce(bound.account_id, asked.account) = asked.account OR NOT (asked.grave OR EXISTS (
       SELECT FROM service_connections AS other
       WHERE other.provider_id = asked.provider_id AND other.account_id = asked.account)))
@@ -50,7 +51,7 @@ _LOCK: Final = text("SELECT id FROM service_connections WHERE id = ANY(:ids) ORD
 
 
 async def whose(run: Executor, rows: Sequence[Any]) -> dict[UUID, list[UUID]]:
-    """Each delivery's connections: its channel's, or those of the account that it names and that are connected."""
+    """Each delivery's connections that are connected: its channel's, or those of the account that it names."""
     keys = list(dict.fromkeys(_key(row) for row in rows))
     names = ("providers", "channels", "accounts", "graves")
     told = dict(zip(names, map(list, zip(*keys, strict=True)), strict=True))
@@ -67,10 +68,17 @@ async def lock_owners(run: Executor, rows: Sequence[Any]) -> None:
         await run.execute(_LOCK, {"ids": list(ids)})
 
 
-async def tell(run: Executor, rows: Sequence[Any], name: str, *, replayed: bool) -> dict[UUID, str]:
+class Told(NamedTuple):
+    words: dict[UUID, str]
+    """What each delivery became."""
+    first: set[UUID]
+    """The connections that something is told about which was not told before."""
+
+
+async def tell(run: Executor, rows: Sequence[Any], name: str, *, replayed: bool) -> Told:
     """One event for each delivery and each of its connections; where it has none, one for the operators.
 
-    What each delivery became, in words. The events' ids are made of the deliveries': told again, nothing comes twice.
+    The events' ids are made of the deliveries': told again, nothing comes twice.
     """
     connections = await whose(run, rows)
     events, words = list[Event](), dict[UUID, str]()
@@ -87,14 +95,16 @@ async def tell(run: Executor, rows: Sequence[Any], name: str, *, replayed: bool)
         )
         events += about or [apart]
         words[row.id] = f"{name} of {len(mine)} connection{'s' if len(mine) != 1 else ''}" if mine else name
-    await enqueue_many(run, events)
-    return words
+    new = await enqueue_many(run, events)
+    return Told(words, {each.connection_id for each in events if each.connection_id and each.event_id in new})
 
 
-async def tell_of(run: Executor, row: Any, name: str, connection_id: UUID) -> None:
-    """One event of a delivery about one of its connections."""
+async def tell_of(run: Executor, row: Any, name: str, connection_id: UUID, *, replayed: bool) -> bool:
+    """One event of a delivery about one of its connections. False: it was told before."""
     event_id = derived_event_id(row.id, f"{name} {connection_id}")
-    await enqueue_many(run, [Event(event_id, name, _payload(row, replayed=False), connection_id=connection_id)])
+    return event_id in await enqueue_many(
+        run, [Event(event_id, name, _payload(row, replayed=replayed), connection_id=connection_id)]
+    )
 
 
 def _payload(row: Any, *, replayed: bool) -> dict[str, Any]:

@@ -161,10 +161,10 @@ class Flow:
         async with transaction(connection):
             waiting = await locked(connection, [row.id for row in rows], WebhookStatus.PENDING)
             past = await supersede(connection, waiting)
+            await fold(connection, waiting, past)
             mine = [row for row in waiting if row.id not in past]
             if not mine:
                 return []
-            await fold(connection, mine)
             outcomes = await self._handling.react(connection, mine, replayed=False)
             await settle(connection, outcomes, WebhookStatus.PENDING)
         self.failed_in_a_row[reaction] = 0
@@ -175,7 +175,7 @@ class Flow:
     ) -> list[FollowUp]:
         """It stays the last change of its resource, so that those before it are over with."""
         async with transaction(connection):
-            await fold(connection, await locked(connection, [row.id], WebhookStatus.PENDING))
+            await fold(connection, await locked(connection, [row.id], WebhookStatus.PENDING), {})
             left = await leave_flow(connection, row, reaction, failure)
             if left is None:
                 return []

@@ -35,7 +35,7 @@ _REPEATED_FOR: Final = timedelta(days=3)
 """No provider of the catalog goes on repeating a delivery for longer."""
 WatchedBy = Callable[[str], Watched]
 """How a provider's refusals are counted, by its id."""
-_About = Callable[[AsyncSession, Any, Connection, Watched], Awaitable[Outcome]]
+_About = Callable[[AsyncSession, Any, Connection, Watched, bool], Awaitable[Outcome]]
 
 
 def about_each(reaction: Reaction, does: _About, watched: WatchedBy) -> Handler:
@@ -55,7 +55,7 @@ def about_each(reaction: Reaction, does: _About, watched: WatchedBy) -> Handler:
             return Outcome(f"{reaction}: no connection of its account, operators are told")
         done = []
         for connection in its:
-            done.append(await does(session, row, connection, watched(row.provider_id)))
+            done.append(await does(session, row, connection, watched(row.provider_id), replayed))
             if done[-1].waits:
                 return done[-1]
         words = Counter(outcome.handled_as for outcome in done)
@@ -67,12 +67,12 @@ def about_each(reaction: Reaction, does: _About, watched: WatchedBy) -> Handler:
     return handler
 
 
-async def revoked(session: AsyncSession, row: Any, connection: Connection, watched: Watched) -> Outcome:
+async def revoked(session: AsyncSession, row: Any, connection: Connection, watched: Watched, replayed: bool) -> Outcome:
     if connection.status not in REFRESHABLE:
         return Outcome(f"{connection.status} already")
     active = await credentials.active(session, connection.id)
     if doubt := _doubt(active, row):
-        return await _look(session, row, connection, doubt)
+        return await _look(session, row, connection, doubt, replayed=replayed)
     if held := await _held(session, row, active, watched):
         return Outcome("", waits=held)
     found = await connections.detect(
@@ -82,17 +82,19 @@ async def revoked(session: AsyncSession, row: Any, connection: Connection, watch
         cause=_cause(row),
         actor=ACTOR,
         version=active.version if active else None,
-        evidence={"delivery": str(row.delivery), "event": row.event},
+        evidence={"delivery": str(row.delivery), "event": row.event, "replay": replayed},
     )
     return Outcome("detected", (found,))
 
 
-async def uninstalled(session: AsyncSession, row: Any, connection: Connection, watched: Watched) -> Outcome:
+async def uninstalled(
+    session: AsyncSession, row: Any, connection: Connection, watched: Watched, replayed: bool
+) -> Outcome:
     if connection.status == Status.DISCONNECTED:
         return Outcome("disconnected already")
     active = await credentials.active(session, connection.id)
     if doubt := _doubt(active, row):
-        return await _look(session, row, connection, doubt)
+        return await _look(session, row, connection, doubt, replayed=replayed)
     if not await automation.may(session, connection, FailureMode.REAUTH, Step.DISCONNECT, cause=_cause(row)):
         return Outcome("", waits=await automation.why_not(session, FailureMode.REAUTH, connection) or "held back")
     if held := await _held(session, row, active, watched):
@@ -135,9 +137,13 @@ def _doubt(active: Credential | None, row: Any) -> str:
 _STALE: Final = "stale: a newer credential is active"
 
 
-async def _look(session: AsyncSession, row: Any, connection: Connection, doubt: str) -> Outcome:
-    """Have somebody see whether it is so: the refresh, or a person where there is nothing to refresh with."""
-    await tell_of(session, row, DOUBTFUL, connection.id)
+async def _look(session: AsyncSession, row: Any, connection: Connection, doubt: str, *, replayed: bool) -> Outcome:
+    """Have somebody see whether it is so: the refresh, or a person where there is nothing to refresh with.
+
+    Once, however often the delivery is handled anew because something else in it waits.
+    """
+    if not await tell_of(session, row, DOUBTFUL, connection.id, replayed=replayed):
+        return Outcome(f"{doubt}, and looked at before")
     if await refresh_now(session, connection.id):
         return Outcome(f"{doubt}, and refreshed to see")
     if doubt == _STALE:

@@ -12,10 +12,9 @@ from uuid import UUID
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from integrations.db import connections
 from integrations.db.session import Executor
 from integrations.db.surge_counts import Watched
-from integrations.db.webhook_events import MISSED, REAUTHORIZE, RECEIVED, lock_owners, tell, whose
+from integrations.db.webhook_events import MISSED, REAUTHORIZE, RECEIVED, lock_owners, tell
 from integrations.db.webhook_grants import about_each, refresh_now, revoked, uninstalled
 from integrations.db.webhook_notices import notified
 from integrations.db.webhook_outcome import Handler, Outcome
@@ -109,19 +108,19 @@ def _telling(name: str) -> Handler:
 
     async def handler(session: AsyncSession, rows: Sequence[Any], replayed: bool) -> dict[UUID, Outcome]:
         told = await tell(session, rows, name, replayed=replayed)
-        return {id_: Outcome(words) for id_, words in told.items()}
+        return {id_: Outcome(words) for id_, words in told.words.items()}
 
     return handler
 
 
 async def _reauthorize(session: AsyncSession, rows: Sequence[Any], replayed: bool) -> dict[UUID, Outcome]:
     """A fresh token is what keeps the provider sending; the host application may have to renew what it subscribed."""
-    owners = await whose(session, rows)
-    for connection_id in sorted({id_ for ids in owners.values() for id_ in ids}):
-        # Before its credential, as everybody does who changes both.
-        await connections.lock(session, connection_id)
+    # It locks their connections: before the credentials, as everybody does who changes both.
+    told = await tell(session, rows, REAUTHORIZE, replayed=replayed)
+    # Once for each delivery, however often it is handled anew because something else in it waits.
+    for connection_id in sorted(told.first):
         await refresh_now(session, connection_id)
-    return await _telling(REAUTHORIZE)(session, rows, replayed)
+    return {id_: Outcome(words) for id_, words in told.words.items()}
 
 
 async def _self_test(_session: AsyncSession, rows: Sequence[Any], _replayed: bool) -> dict[UUID, Outcome]:

@@ -23,10 +23,14 @@ _SOON: Final = 2.0
 """Seconds, for a connection and for a statement, so that the server gives up by itself on what nobody waits for."""
 _LARGE: Final = 64 * 2**10
 """Bytes from which on a body is sent to the database once it is known to be new."""
-_KNOWN: Final = """
-SELECT true FROM service_webhook_deliveries WHERE provider_id = $1 AND channel = $2 AND delivery_id = $3
-  AND ($4::interval IS NULL OR received_at >= now() - $4::interval)
+# Not before it is handled: until then whoever sends it again wakes it up.
+_OUTLIVED: Final = """
+status IN ('delivered', 'coalesced') AND greatest(received_at, settled_at) < now() - {window}::interval
 """
+_KNOWN: Final = f"""
+SELECT true FROM service_webhook_deliveries WHERE provider_id = $1 AND channel = $2 AND delivery_id = $3
+  AND ($4::interval IS NULL OR NOT ({_OUTLIVED.format(window="$4")}))
+"""  # noqa: S608 - ours
 _INSERT: Final = """
 INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, event, resource, account,
   headers, body, part, sent_at, due_at, reaction, notices, occurred_at)
@@ -35,10 +39,10 @@ ON CONFLICT (provider_id, channel, delivery_id) DO NOTHING
 RETURNING true
 """
 # A body is its own id for a while only. The row is renamed first: the insert reads how many were.
-_INSERT_DIGEST: Final = """
+_INSERT_DIGEST: Final = f"""
 WITH outlived AS (
   UPDATE service_webhook_deliveries SET delivery_id = delivery_id || '@' || position
-  WHERE provider_id = $2 AND channel = $3 AND delivery_id = $4 AND received_at < now() - $17::interval
+  WHERE provider_id = $2 AND channel = $3 AND delivery_id = $4 AND {_OUTLIVED.format(window="$17")}
   RETURNING 1
 )
 INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, event, resource, account,
@@ -47,7 +51,7 @@ SELECT $1::uuid, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10::bytea, $11::smallin
   now() + $13::interval, $14, $15::jsonb, $16::timestamptz FROM (SELECT count(*) FROM outlived) AS first
 ON CONFLICT (provider_id, channel, delivery_id) DO NOTHING
 RETURNING true
-"""
+"""  # noqa: S608 - ours
 # Only ever inserted, so that a storm of duplicates waits for no row.
 _REPEATED: Final = f"""
 WITH again AS (
@@ -80,7 +84,7 @@ class Delivery:
     """Where it tells more than one thing."""
     occurred_at: datetime | None = None
     window: timedelta = DIGEST_WINDOW
-    """In which a body without an id stands for one delivery."""
+    """In which a body without an id stands for one delivery, from when that was handled."""
 
 
 class Deliveries:

@@ -20,7 +20,6 @@ class OpenChannel:
     """A channel as a request meets it."""
 
     connection_id: UUID | None
-    coalesce: timedelta | None
     secrets: tuple[bytes, ...]
     """Every live one, the newest first. None: whatever comes is refused."""
 
@@ -98,7 +97,7 @@ def opened(vault: Vault, rows: Sequence[Row[Any]]) -> OpenChannel:
         for row in rows
         if row.sealed is not None
     )
-    return OpenChannel(rows[0].connection_id, rows[0].coalesce, secrets)
+    return OpenChannel(rows[0].connection_id, secrets)
 
 
 def _found() -> Select[*tuple[Any, ...]]:
@@ -113,12 +112,12 @@ def _found() -> Select[*tuple[Any, ...]]:
             WebhookChannel.provider_id,
             WebhookChannel.channel,
             WebhookChannel.connection_id,
-            WebhookChannel.coalesce,
             WebhookSecret.version,
             WebhookSecret.sealed,
             WebhookSecret.key_id,
         )
         .outerjoin(WebhookSecret, wanted)
+        .where(WebhookChannel.closed_at.is_(None))
         .order_by(WebhookSecret.version.desc())
     )
 
@@ -128,6 +127,11 @@ async def retire(session: AsyncSession, provider_id: str, channel: str) -> int:
     await _lock(session, provider_id, channel)
     newest = select(func.max(WebhookSecret.version)).where(*_is(provider_id, channel)).scalar_subquery()
     return await _forget(session, *_is(provider_id, channel), WebhookSecret.version < newest)
+
+
+async def retire_all(session: AsyncSession, provider_id: str, channel: str) -> int:
+    """Forget the newest as well: of a channel that the caller has locked. How many."""
+    return await _forget(session, *_is(provider_id, channel))
 
 
 async def retire_ended(run: Executor) -> int:
@@ -147,7 +151,11 @@ async def _forget(run: Executor, *which: ColumnElement[bool]) -> int:
 
 async def _lock(session: AsyncSession, provider_id: str, channel: str) -> None:
     """Two who change a channel's secrets come one after the other: versions are counted, and the newest is one."""
-    where = (WebhookChannel.provider_id == provider_id, WebhookChannel.channel == channel)
+    where = (
+        WebhookChannel.provider_id == provider_id,
+        WebhookChannel.channel == channel,
+        WebhookChannel.closed_at.is_(None),
+    )
     if await session.scalar(select(WebhookChannel.channel).where(*where).with_for_update()) is None:
         raise WrongUsageError(
             f"{provider_id} has no channel {channel!r}: `runbook connections webhook-secret` makes one"

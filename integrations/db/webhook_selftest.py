@@ -19,13 +19,15 @@ coalesce((
 """
 _CHANNELS: Final = text(f"""
 SELECT provider_id AS provider, channel, connection_id, made_at, tested_hash, tested_at, tested,
+  coalesce((SELECT status = 'disconnected' FROM service_connections WHERE id = connection_id), false) AS orphaned,
   {_SECRETS.format(which="(secret.ends_at IS NULL OR secret.ends_at > now())")} AS secrets,
   {_SECRETS.format(which="secret.ends_at <= now()")} AS overdue
-FROM service_webhook_channels AS known ORDER BY provider_id, channel
+FROM service_webhook_channels AS known WHERE closed_at IS NULL ORDER BY provider_id, channel
 """)  # noqa: S608 - ours
 
 
 async def channels(session: AsyncSession) -> list[Channel]:
+    """Those that are open."""
     return [Channel(**row) for row in (await session.execute(_CHANNELS)).mappings()]
 
 

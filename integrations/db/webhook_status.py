@@ -15,7 +15,7 @@ from integrations.domain.automation import FailureMode
 from integrations.domain.ids import ids_before
 from integrations.domain.ledger import PARTITIONS
 from integrations.domain.webhook import LEDGER
-from integrations.domain.webhook_page import Broken, Counted, Hour, Page, Repeated, Waiting
+from integrations.domain.webhook_page import Broken, Counted, HeldBack, Hour, Page, Repeated, Waiting
 
 _DAY: Final = timedelta(days=1)
 _MOST_REPEATED: Final = 10
@@ -42,6 +42,11 @@ _BROKEN: Final = text("""
 SELECT DISTINCT ON (destination) hold.destination AS reaction, hold.since,
   coalesce((SELECT cause FROM service_webhook_deliveries AS item WHERE item.id = hold.item_id), '') AS cause
 FROM service_ledger_holds AS hold WHERE ledger = 'webhooks' AND released_at IS NULL ORDER BY destination, since
+""")
+_HELD_BACK: Final = text("""
+SELECT provider_id AS provider, reaction, count(*) AS count, min(received_at) AS since,
+  (array_agg(waits ORDER BY due_at DESC))[1] AS why
+FROM service_webhook_deliveries WHERE status = 'pending' AND waits IS NOT NULL GROUP BY 1, 2 ORDER BY 4
 """)
 # The day's deliveries are a range of their ids.
 _HOURS: Final = text("""
@@ -70,6 +75,7 @@ async def page(sessions: Sessions) -> Page:
         broken = [Broken(**each) for each in (await session.execute(_BROKEN)).mappings()]
         held = await automation.why_not(session, FailureMode.WEBHOOK)
     amounts = await in_time(sessions, _AMOUNTS)
+    held_back = await in_time(sessions, _HELD_BACK)
     hours = await in_time(sessions, _HOURS, {"since": ids_before(at - _DAY)})
     repeated = await in_time(sessions, _REPEATED)
     return Page(
@@ -80,6 +86,7 @@ async def page(sessions: Sessions) -> Page:
         dispatchers=found,
         waiting=_waiting(amounts).model_copy(update={"oldest": oldest}),
         broken=broken,
+        held_back=None if held_back is None else [HeldBack(**each._asdict()) for each in held_back],
         hours=None if hours is None else _hours(hours),
         repeated=None if repeated is None else [Repeated(**each._asdict()) for each in repeated],
     )

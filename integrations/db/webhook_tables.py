@@ -3,11 +3,11 @@
 A channel is one address that a provider sends to: of one connection, or of all connections of an application.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, Interval, SmallInteger, func, text
+from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, SmallInteger, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -17,7 +17,10 @@ from integrations.domain.webhook import Reaction, WebhookStatus
 
 
 class WebhookChannel(Base):
-    """Where a provider may send to: `/webhooks/{provider_id}/{channel}`. Without a live secret nothing is taken."""
+    """Where a provider may send to: `/webhooks/{provider_id}/{channel}`. Without a live secret nothing is taken.
+
+    A closed one keeps its row: what came before is still its connection's, and nobody else's.
+    """
 
     __tablename__ = "service_webhook_channels"
 
@@ -25,8 +28,6 @@ class WebhookChannel(Base):
     channel: Mapped[str] = mapped_column(primary_key=True)
     connection_id: Mapped[UUID | None]
     """Whose deliveries these are. None: a delivery's body says of which account it is."""
-    coalesce: Mapped[timedelta | None] = mapped_column(Interval)
-    """A window in which only the last change of a resource is handled. None: as the catalog says."""
     made_by: Mapped[str]
     reason: Mapped[str]
     made_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -35,6 +36,9 @@ class WebhookChannel(Base):
     tested_at: Mapped[datetime | None]
     tested: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     """What came out, case by case."""
+    closed_at: Mapped[datetime | None]
+    closed_by: Mapped[str | None]
+    closed_reason: Mapped[str | None]
 
 
 class WebhookSecret(Base):
@@ -83,7 +87,7 @@ class WebhookDelivery(Base):
             "resource",
             "account",
             "position",
-            postgresql_where=text("status IN ('pending', 'retrying') AND resource <> ''"),
+            postgresql_where=text("status IN ('pending', 'retrying', 'dead') AND resource <> ''"),
         ),
         # Its last change that was handled: none before it is told any more.
         Index(
@@ -130,6 +134,8 @@ class WebhookDelivery(Base):
     """When it happened, as the signed body says."""
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     """Not handled before: a window to coalesce in. `infinity`: held back while its handler is broken as a whole."""
+    waits: Mapped[str | None]
+    """Why it may not be done now, where its handler said so: it is tried each minute. Of what is `pending` only."""
     settled_at: Mapped[datetime | None]
     handled_as: Mapped[str | None]
     """Which handler took it, and what came of it."""

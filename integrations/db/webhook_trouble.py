@@ -40,19 +40,21 @@ _ENTRY: Final = "jsonb_build_object('at', now(), 'attempt', cast(:attempt AS int
 _FAILED: Final = text(f"""
 UPDATE service_webhook_deliveries SET status = 'retrying', attempts = cast(:attempt AS smallint), cause = :cause,
   fingerprint = :fingerprint, error = cast(:error AS text), failed_at = now(),
-  lease_until = now() + cast(:lease AS interval), history = {APPEND}{_ENTRY}
+  lease_until = now() + cast(:lease AS interval), waits = NULL, history = {APPEND}{_ENTRY}
 WHERE id = :id AND status = :before AND woken = :woken RETURNING id
 """)  # noqa: S608 - ours
 _TENANT: Final = text("SELECT scope_type || ':' || scope_id FROM service_connections WHERE id = :id")
 _SETTLE: Final = text("""
 UPDATE service_webhook_deliveries AS item SET status = 'delivered', settled_at = now(), lease_until = NULL,
-  handled_as = told.handled_as, attempts = coalesce(cast(:attempt AS smallint), item.attempts)
+  waits = NULL, handled_as = told.handled_as, attempts = coalesce(cast(:attempt AS smallint), item.attempts)
 FROM unnest(cast(:ids AS uuid[]), cast(:words AS text[])) AS told (id, handled_as)
 WHERE item.id = told.id AND item.status = :before
 """)
 _PUT_OFF: Final = text("""
-UPDATE service_webhook_deliveries SET status = 'pending', due_at = now() + interval '1 minute', lease_until = NULL
-WHERE id = ANY(:ids) AND status = :before
+UPDATE service_webhook_deliveries AS item SET status = 'pending', due_at = now() + interval '1 minute',
+  lease_until = NULL, waits = told.waits
+FROM unnest(cast(:ids AS uuid[]), cast(:whys AS text[])) AS told (id, waits)
+WHERE item.id = told.id AND item.status = :before
 """)
 _BURY: Final = text("""
 UPDATE service_webhook_deliveries SET status = 'dead', settled_at = now(), lease_until = NULL,
@@ -84,14 +86,14 @@ async def locked(run: Executor, ids: Sequence[UUID], status: WebhookStatus) -> S
 async def settle(
     run: Executor, outcomes: Mapping[UUID, Outcome], before: WebhookStatus, attempt: int | None = None
 ) -> None:
-    """Settle what was handled, in the transaction that did it, and put off what may not be done now."""
+    """Settle what was handled, in the transaction that did it, and put off what may not be done now, with why."""
     done = {id_: outcome.handled_as for id_, outcome in outcomes.items() if not outcome.waits}
-    waits = [id_ for id_, outcome in outcomes.items() if outcome.waits]
+    waits = {id_: outcome.waits for id_, outcome in outcomes.items() if outcome.waits}
     if done:
         told = {"ids": list(done), "words": list(done.values()), "before": before, "attempt": attempt}
         await run.execute(_SETTLE, told)
     if waits:
-        await run.execute(_PUT_OFF, {"ids": waits, "before": before})
+        await run.execute(_PUT_OFF, {"ids": list(waits), "whys": list(waits.values()), "before": before})
 
 
 async def leave_flow(run: Executor, row: Row[Any], reaction: Reaction, failure: Failure) -> Left | None:

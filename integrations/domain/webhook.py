@@ -5,6 +5,7 @@ pending ──▶ delivered                      the flow: handled, and settled 
    └──▶ retrying ──▶ delivered | dead      left the flow: one workflow of its own
 dead | retrying ──▶ pending                the provider sent it again
 dead ──▶ delivered | dead                  by a replay
+dead | retrying ──▶ coalesced              a later change of its resource was handled
 """
 
 from datetime import timedelta
@@ -24,7 +25,8 @@ RETRYING: Final = Retrying(attempts=8)
 KEPT: Final = timedelta(days=30)
 """What is settled is forgotten after that: longer than any provider goes on repeating."""
 DIGEST_WINDOW: Final = timedelta(hours=24)
-"""Where a provider sends no id, the same body within this is the same delivery; for longer where it repeats longer."""
+"""Where a provider sends no id, the same body is the same delivery until it is handled, and for so long after that; for
+longer where it repeats longer."""
 LIFECYCLE_WINDOW: Final = timedelta(minutes=10)
 """The same for what makes us do something: that it comes in the same words once more is news, and doing it is safe."""
 SELF_TEST_HEADER: Final = "x-runbook-self-test"

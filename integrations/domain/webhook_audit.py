@@ -87,8 +87,15 @@ def _channel(each: Known, now: datetime, secret_age: timedelta) -> Iterator[Trou
     channel = each.channel
     if each.hash is None:
         what = f"{channel.name}: the catalog says nothing of webhooks of {channel.provider}; all that comes is refused"
-        yield Trouble(what=what, since=channel.made_at, next="runbook providers list")
+        yield Trouble(
+            what=what, since=channel.made_at, next=f"runbook webhooks close {channel.provider} {channel.channel}"
+        )
         return
+    if channel.orphaned:
+        what = f"{channel.name} is open, and its connection is disconnected: what comes is nobody's"
+        yield Trouble(
+            what=what, since=channel.made_at, next=f"runbook webhooks close {channel.provider} {channel.channel}"
+        )
     if not channel.secrets:
         yield Trouble(
             what=f"{channel.name} has no live secret: all that comes is refused",

@@ -22,6 +22,8 @@ class Channel(Message):
     provider: str
     channel: str
     connection_id: UUID | None
+    orphaned: bool = False
+    """Its connection was given up."""
     made_at: datetime
     secrets: list[Secret]
     """The live ones, the newest first."""

@@ -59,6 +59,18 @@ class Broken(Message):
     cause: str
 
 
+class HeldBack(Message):
+    """Deliveries of one provider and reaction that may not be handled now. They are tried each minute."""
+
+    provider: str
+    reaction: str
+    count: int
+    since: datetime
+    """When the first of them came."""
+    why: str
+    """Of the one that was tried last."""
+
+
 class Waiting(Message):
     """What is not over with."""
 
@@ -85,6 +97,8 @@ class Page(Message):
     dispatchers: list[Dispatcher] = Field(default_factory=list)
     waiting: Waiting = Waiting()
     broken: list[Broken] = Field(default_factory=list)
+    held_back: list[HeldBack] | None = Field(default_factory=list)
+    """None: not counted in time, as with the next two."""
     hours: list[Hour] | None = Field(default_factory=list)
     """Of the last day, the newest first."""
     repeated: list[Repeated] | None = Field(default_factory=list)

@@ -12,6 +12,8 @@ LAG: Final = timedelta(seconds=60)
 """What is due is handled within that."""
 _LATELY: Final = timedelta(hours=2)
 """This hour and the one before: this one may have begun a minute ago."""
+_HELD_FOR: Final = timedelta(hours=1)
+"""Long enough for whoever was called to have decided."""
 _MANY: Final = 10
 _STATUS: Final = "runbook webhooks status"
 _DEAD: Final = "runbook webhooks dead"
@@ -19,7 +21,7 @@ _DEAD: Final = "runbook webhooks dead"
 
 def troubles(page: Page) -> list[Trouble]:
     """Everything that somebody should look at, the worst first."""
-    return [*_drain(page), *_broken(page), *_waiting(page), *_refused(page)]
+    return [*_drain(page), *_broken(page), *_held_back(page), *_waiting(page), *_refused(page)]
 
 
 def _drain(page: Page) -> Iterator[Trouble]:
@@ -54,6 +56,13 @@ def _broken(page: Page) -> Iterator[Trouble]:
     for each in page.broken:
         what = f"the handler of {each.reaction!r} fails as a whole, and one delivery tries for all: {each.cause}"
         yield Trouble(what=what, since=each.since, next=f"{_DEAD} --retrying")
+
+
+def _held_back(page: Page) -> Iterator[Trouble]:
+    for each in page.held_back or []:
+        if page.at - each.since > _HELD_FOR and not page.held:
+            what = f"{each.count:,} {each.reaction} of {each.provider} are held back: {each.why}"
+            yield Trouble(what=what, since=each.since, next="runbook tasks list")
 
 
 def _waiting(page: Page) -> Iterator[Trouble]:

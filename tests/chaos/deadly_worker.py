@@ -22,7 +22,7 @@ async def deadly(session: AsyncSession, rows: Sequence[Any], replayed: bool) -> 
     if any(row.event == DEADLY for row in rows):
         os.kill(os.getpid(), signal.SIGKILL)
     told = await tell(session, rows, RECEIVED, replayed=replayed)
-    return {id_: Outcome(words) for id_, words in told.items()}
+    return {id_: Outcome(words) for id_, words in told.words.items()}
 
 
 if __name__ == "__main__":

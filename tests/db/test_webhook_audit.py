@@ -79,6 +79,7 @@ async def test_what_was_folded_the_wrong_way_is_found(wrong: str, engine: AsyncE
     [
         ("pending", "due_at = now() - interval '16 min'", "pending deliveries are due"),
         ("pending", "due_at = 'infinity', received_at = now() - interval '16 min'", "pending deliveries are held back"),
+        ("pending", "waits = 'a surge', received_at = now() - interval '61 min'", "pending deliveries came more than"),
         ("retrying", "lease_until = NULL", "retrying deliveries have no lease"),
         ("retrying", "lease_until = now() - interval '16 min'", "retrying deliveries are past their lease"),
     ],

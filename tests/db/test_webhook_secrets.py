@@ -7,11 +7,11 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from integrations.db import webhook_channels, webhook_secrets
+from integrations.db import webhook_channels, webhook_secrets, webhook_selftest
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
 from integrations.db.webhook_tables import WebhookChannel, WebhookSecret
-from integrations.domain.errors import NotReadyError, WrongUsageError
+from integrations.domain.errors import NotReadyError, StopError, WrongUsageError
 from tests.factories import add_channel, every
 
 NONE = timedelta(0)
@@ -20,6 +20,11 @@ NONE = timedelta(0)
 async def live(sessions: Sessions, vault: Vault, channel: str = "app") -> tuple[bytes, ...]:
     async with sessions.begin() as session:
         return await webhook_secrets.live(session, vault, "simulator", channel)
+
+
+async def close(sessions: Sessions) -> bool:
+    async with sessions.begin() as session:
+        return await webhook_channels.close(session, "simulator", "app", by="ada", reason="gone")
 
 
 class TestAChannel:
@@ -48,6 +53,56 @@ class TestAChannel:
     def test_has_a_name_that_an_address_can_hold(self, name: str) -> None:
         with pytest.raises(WrongUsageError, match="is no channel's name"):
             webhook_channels.read_channel(name)
+
+
+class TestAClosedChannel:
+    async def test_takes_nothing_and_has_forgotten_what_was_accepted(self, sessions: Sessions, vault: Vault) -> None:
+        for secret in (b"first", b"second"):
+            await add_channel(sessions, vault, secret=secret)
+
+        assert [await close(sessions) for _ in range(2)] == [True, False]
+
+        assert [(row.state, row.sealed) for row in await every(sessions, WebhookSecret)] == [("retired", None)] * 2
+        async with sessions.begin() as session:
+            assert await webhook_secrets.find(session, vault, "simulator", "app") is None
+            assert await webhook_secrets.everywhere(session) == {}
+            assert await webhook_selftest.channels(session) == []
+            with pytest.raises(WrongUsageError, match="has no channel 'app'"):
+                await webhook_secrets.retire(session, "simulator", "app")
+
+    async def test_is_opened_again_by_a_secret(self, sessions: Sessions, vault: Vault) -> None:
+        await add_channel(sessions, vault, secret=b"first")
+        await close(sessions)
+
+        await add_channel(sessions, vault, secret=b"first")
+
+        assert await live(sessions, vault) == (b"first",)
+        [row] = await every(sessions, WebhookChannel)
+        assert (row.closed_at, row.closed_by, row.closed_reason) == (None, None, None)
+
+    async def test_is_still_nobody_elses(self, sessions: Sessions, vault: Vault) -> None:
+        mine = uuid4()
+        await add_channel(sessions, vault, connection_id=mine)
+        await close(sessions)
+
+        with pytest.raises(WrongUsageError, match=f"app of simulator is of connection {mine}"):
+            await add_channel(sessions, vault)
+
+        assert await live(sessions, vault) == ()
+
+    async def test_that_never_was_is_said_to_be_none(self, sessions: Sessions) -> None:
+        with pytest.raises(StopError, match="there is no channel simulator/app"):
+            await close(sessions)
+
+    async def test_has_no_secret_of_whoever_comes_at_the_same_time(self, sessions: Sessions, vault: Vault) -> None:
+        """Closed before, and opened by that secret; or closed after, and it is forgotten with the others."""
+        for _ in range(5):
+            await add_channel(sessions, vault, secret=b"first")
+            await asyncio.gather(close(sessions), add_channel(sessions, vault, secret=b"second"))
+
+            [row] = await every(sessions, WebhookChannel)
+            held = [each.version for each in await every(sessions, WebhookSecret) if each.state == "live"]
+            assert len(held) == (1 if row.closed_at is None else 0)
 
 
 class TestASecret:

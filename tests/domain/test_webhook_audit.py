@@ -58,7 +58,12 @@ def test_what_holds_has_no_finding() -> None:
         (
             {"channels": [channel(None)]},
             "github/app: the catalog says nothing of webhooks of github; all that comes is refused",
-            "runbook providers list",
+            "runbook webhooks close github app",
+        ),
+        (
+            {"channels": [channel(orphaned=True)]},
+            "github/app is open, and its connection is disconnected: what comes is nobody's",
+            "runbook webhooks close github app",
         ),
         (
             {"channels": [channel(secrets=[])]},

@@ -4,11 +4,16 @@ from typing import Any
 import pytest
 
 from integrations.domain.dispatcher import Dispatcher
-from integrations.domain.webhook_page import Broken, Counted, Hour, Page, Waiting
+from integrations.domain.webhook_page import Broken, Counted, HeldBack, Hour, Page, Waiting
 from integrations.domain.webhook_verdict import troubles
 
 NOW = datetime(2026, 11, 30, 12, 30, tzinfo=UTC)
 EARLIER = NOW - timedelta(minutes=5)
+
+
+HELD = HeldBack(
+    provider="github", reaction="uninstalled", count=5, since=NOW - timedelta(hours=2), why="one of a surge"
+)
 
 
 def seat(number: int, **changes: Any) -> Dispatcher:
@@ -58,6 +63,11 @@ def test_a_quiet_page_is_fine() -> None:
             "the handler of 'event' fails as a whole, and one delivery tries for all: Raise: full",
             "runbook webhooks dead --retrying",
         ),
+        (
+            {"held_back": [HELD]},
+            "5 uninstalled of github are held back: one of a surge",
+            "runbook tasks list",
+        ),
         ({"waiting": Waiting(dead=12, dead_since=EARLIER)}, "12 dead", "runbook webhooks dead"),
         ({"waiting": Waiting(dead=None)}, "many (not counted in time) dead", "runbook webhooks dead"),
         ({"waiting": Waiting(retrying=3, unheard=2)}, "2 retried deliveries are past their lease", "runbook doctor"),
@@ -86,7 +96,12 @@ def test_more_dispatchers_are_no_way_out_while_these_have_trouble_of_their_own()
         assert "runbook webhooks status" in [each.next for each in troubles(page(waiting=late, **changes))]
 
 
+def test_what_was_held_back_lately_is_no_trouble_yet() -> None:
+    assert said(page(held_back=[HELD.model_copy(update={"since": NOW - timedelta(minutes=50)})])) == []
+
+
 def test_what_waits_because_a_person_wants_it_so_is_no_trouble() -> None:
+    assert said(page(held="webhook is paused by ada", held_back=[HELD])) == []
     assert said(page(held="webhook is paused by ada", waiting=Waiting(pending=7, oldest=EARLIER))) == []
 
 

@@ -160,6 +160,18 @@ class TestShow:
         assert (found["headers"], found["bytes"]) == ({"x-github-event": "push"}, 4)
         assert "body" not in found
 
+    async def test_tells_why_it_may_not_be_handled_and_so_does_the_page(
+        self, engine: AsyncEngine, runbook: Runbook
+    ) -> None:
+        [delivery] = await add(
+            engine, 1, age=timedelta(hours=12), event="'gone'", waits="'one of a surge'", due_at="now()"
+        )
+
+        assert "one of a surge" in runbook("webhooks", "show", str(delivery)).out
+        assert "1 uninstalled of github for 12 h: one of a surge" in runbook("webhooks", "status").out
+        [held] = runbook("webhooks", "status", "--json").json["held_back"]
+        assert (held["count"], held["why"]) == (1, "one of a surge")
+
     async def test_writes_the_body_as_it_came(self, engine: AsyncEngine, runbook: Runbook) -> None:
         [delivery] = await add(engine, 1, body="convert_to('<ä>', 'UTF8')")
 
@@ -230,3 +242,35 @@ class TestChannels:
         assert [each["version"] for each in channel["secrets"]] == [1]
         assert "It's a secret" not in found.out
         assert "1 (made 0 s ago)" in re.sub(r"made \d+ s", "made 0 s", runbook("webhooks", "channels").out)
+
+    async def test_are_closed_once_asked_for_and_again_without_harm(
+        self, engine: AsyncEngine, sessions: Sessions, vault: Vault, runbook: Runbook
+    ) -> None:
+        """One of a provider that the catalog has no more, as well."""
+        await add_channel(sessions, vault, "gone")
+        [found] = runbook("webhooks", "audit", "--json").json["findings"]
+        assert found["next"] == "runbook webhooks close gone app"
+
+        assert runbook("db", "bind", "--yes").code == 0
+
+        asked = runbook("webhooks", "close", "gone", "app")
+        assert (asked.code, "--yes" in asked.err) == (2, True)
+        assert [each["channel"] for each in runbook("webhooks", "channels", "--json").json] == ["app"]
+
+        closed = [runbook("webhooks", "close", "gone", "app", "--yes", "--reason", "left") for _ in range(2)]
+
+        assert [each.code for each in closed] == [0, 0]
+        assert [each.out.partition(".")[0] for each in closed] == ["Closed", "It was closed already"]
+        assert runbook("webhooks", "channels", "--json").json == []
+        assert runbook("webhooks", "audit").code == 0
+        async with engine.connect() as connection:
+            why = await connection.execute(text("SELECT closed_reason FROM service_webhook_channels"))
+            assert why.scalars().all() == ["left"]
+
+    def test_that_are_none_cannot_be_closed(self, runbook: Runbook) -> None:
+        assert runbook("db", "bind", "--yes").code == 0
+
+        found = runbook("webhooks", "close", "github", "app", "--yes")
+
+        assert found.code != 0
+        assert "there is no channel github/app (runbook webhooks channels lists them)" in found.err

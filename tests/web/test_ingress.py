@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from integrations.db import webhook_ingress, webhook_secrets
+from integrations.db import webhook_channels, webhook_ingress, webhook_secrets
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
 from integrations.db.webhook_tables import WebhookDelivery, WebhookRepeat
@@ -19,7 +19,7 @@ from tests.factories import add_channel, every
 from tests.web.conftest import Site
 from tests.web.test_headers import EVERYWHERE
 from tests.web.vendor import HUB, SECRET, Vendor, hub
-from web.open_channels import FRESH
+from web.open_channels import FRESH, USUAL
 
 ACCEPTED, DUPLICATE, REJECTED = ({"status": word} for word in ("accepted", "duplicate", "rejected"))
 
@@ -32,6 +32,11 @@ async def the_only(sessions: Sessions) -> WebhookDelivery:
 async def change(engine: AsyncEngine, what: str) -> None:
     async with engine.begin() as connection:
         await connection.execute(text(f"UPDATE service_webhook_deliveries SET {what}"))
+
+
+async def handled(engine: AsyncEngine, ago: timedelta) -> None:
+    at = f"now() - interval '{ago.total_seconds()} s'"
+    await change(engine, f"status = 'delivered', handled_as = 'event', received_at = {at}, settled_at = {at}")
 
 
 class TestADelivery:
@@ -59,11 +64,17 @@ class TestADelivery:
         row = await the_only(sessions)
         assert "verysecret" not in json.dumps(row.headers)
 
-    async def test_waits_for_its_window_only_where_it_is_coalesced(
-        self, vendor: Vendor, sessions: Sessions, engine: AsyncEngine
-    ) -> None:
-        async with engine.begin() as connection:
-            await connection.execute(text("UPDATE service_webhook_channels SET coalesce = '30 s'"))
+    async def test_to_a_closed_channel_is_refused_without_a_row(self, vendor: Vendor, sessions: Sessions) -> None:
+        assert (await vendor.send("before")).status_code == 200
+        async with sessions.begin() as session:
+            await webhook_channels.close(session, "simulator", "app", by="ada", reason="gone")
+        await asyncio.sleep(USUAL)
+
+        assert (await vendor.send("after")).status_code == 404
+
+        assert (await the_only(sessions)).delivery_id == "before"
+
+    async def test_waits_for_its_window_only_where_it_is_coalesced(self, vendor: Vendor, sessions: Sessions) -> None:
         data = {"resource": "n1", "account_id": "acct_ada"}
 
         await vendor.send("changed", {"type": "note.changed", "data": data})
@@ -72,7 +83,7 @@ class TestADelivery:
 
         rows = {row.delivery_id: row for row in await every(sessions, WebhookDelivery)}
         waits = {name: row.due_at - row.received_at for name, row in rows.items()}
-        assert waits == {"changed": timedelta(seconds=30), "nothing": timedelta(0), "revoked": timedelta(0)}
+        assert waits == {"changed": timedelta(seconds=2), "nothing": timedelta(0), "revoked": timedelta(0)}
         assert {name: row.resource for name, row in rows.items()} == {"changed": "n1", "nothing": "", "revoked": ""}
 
     async def test_that_is_compressed_is_just_bytes(self, vendor: Vendor, sessions: Sessions) -> None:
@@ -193,7 +204,7 @@ class TestADeliveryWithoutAnId:
         body = b'{"events": [{"eventCategory": "INVOICE"}]}'
         answers = [await vendor.xero(body), await vendor.xero(body), await vendor.xero(body + b" ")]
         first = len(await every(sessions, WebhookDelivery))
-        await change(engine, f"received_at = now() - interval '{DIGEST_WINDOW.total_seconds() + 1} s'")
+        await handled(engine, DIGEST_WINDOW + timedelta(seconds=1))
 
         await vendor.xero(body)
         again = len(await every(sessions, WebhookDelivery))
@@ -217,7 +228,7 @@ class TestADeliveryWithoutAnId:
             await vendor.browser.post("/webhooks/microsoft/app", content=body)
         [row] = await every(sessions, WebhookDelivery)
         assert (row.reaction, row.notices, row.identity) == ("missed", None, "digest")
-        await change(engine, f"received_at = now() - interval '{LIFECYCLE_WINDOW.total_seconds() + 1} s'")
+        await handled(engine, LIFECYCLE_WINDOW + timedelta(seconds=1))
 
         await vendor.browser.post("/webhooks/microsoft/app", content=body)
 
@@ -245,7 +256,7 @@ class TestADeliveryWithoutAnId:
         await add_channel(sessions, vault, "facebook", secret=HUB)
         headers = hub(b"{}", HUB)
         for hours in (0, 35, 37):
-            await change(engine, f"received_at = now() - interval '{hours} h'")
+            await handled(engine, timedelta(hours=hours))
             answer = await vendor.browser.post("/webhooks/facebook/app", content=b"{}", headers=headers)
             assert answer.json() == (DUPLICATE if hours == 35 else ACCEPTED)
 
@@ -280,7 +291,7 @@ class TestALargeDelivery:
     ) -> None:
         body = bytes(100_000)
         await vendor.xero(body)
-        await change(engine, f"received_at = now() - interval '{DIGEST_WINDOW.total_seconds() + 1} s'")
+        await handled(engine, DIGEST_WINDOW + timedelta(seconds=1))
 
         await vendor.xero(body)
 

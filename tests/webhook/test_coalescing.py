@@ -3,16 +3,17 @@
 from datetime import timedelta
 from uuid import UUID
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from integrations.db import webhook_trouble
+from integrations.db import webhook_audit, webhook_coalescing, webhook_trouble
 from integrations.db.session import Sessions
 from integrations.db.webhook_flow import Flow
 from integrations.db.webhook_handlers import Handling
 from integrations.db.webhook_ingress import Deliveries
 from tests.outbox.events import refused, rows
-from tests.webhook.given import add, delivery, drained, sent, statuses, told
+from tests.webhook.given import CAUSE, add, delivery, drained, sent, statuses, told
 
 DUE = "now() - interval '1 second'"
 LATER = "now() + interval '1 minute'"
@@ -148,6 +149,44 @@ class TestABurstWhoseLastChangeFails:
         assert await statuses(engine) == {"coalesced": 30, "delivered": 9, "retrying": 1}
 
 
+class TestMoreChangesThanOneTransactionFolds:
+    async def test_are_folded_in_steps_into_the_one_that_was_handled(
+        self,
+        engine: AsyncEngine,
+        sessions: Sessions,
+        owner: AsyncConnection,
+        flow: Flow,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(webhook_coalescing, "_AT_ONCE", 5)
+        ids = await add(engine, 20, resource="'r'", due_at=DUE)
+
+        await flow.batch(owner, 0, 1)
+        assert await statuses(engine) == {"pending": 14, "coalesced": 5, "delivered": 1}
+        await flow.batch(owner, 0, 1)
+        assert await statuses(engine) == {"pending": 8, "coalesced": 11, "delivered": 1}
+        await drained(flow, owner)
+
+        assert await statuses(engine) == {"coalesced": 19, "delivered": 1}
+        assert await handled(engine) == [str(ids[-1])]
+        last = await delivery(sessions, ids[-1])
+        assert {
+            ((await delivery(sessions, each)).folded_into, (await delivery(sessions, each)).settled_at)
+            for each in ids[:-1]
+        } == {(last.id, last.settled_at)}
+        assert await webhook_audit.illegal(sessions) == {}
+
+    async def test_keep_nobody_from_setting_the_last_aside(
+        self, engine: AsyncEngine, owner: AsyncConnection, flow: Flow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(webhook_coalescing, "_AT_ONCE", 5)
+        ids = await add(engine, 20, resource="'r'", due_at=DUE)
+
+        assert (await flow.set_aside(owner, ids[-1], CAUSE)).taken == 1
+
+        assert await statuses(engine) == {"pending": 14, "coalesced": 5, "retrying": 1}
+
+
 async def tried(sessions: Sessions, delivery_id: UUID, handling: Handling) -> object:
     async with sessions.begin() as session:
         return await webhook_trouble.deliver(session, delivery_id, handling, 2)
@@ -161,16 +200,33 @@ class TestAnOlderChangeThanTheOneThatWasHandled:
     ) -> None:
         [old] = await add(engine, 1, "dead", resource="'r'", delivery_id="'old'")
         [others] = await add(engine, 1, "dead", resource="'r'", account="'bob'", delivery_id="'bobs'")
-        [new] = await add(engine, 1, resource="'r'", due_at=DUE)
-        await drained(flow, owner)
+        [new] = await add(engine, 1, "delivered", resource="'r'", settled_at="now() - interval '1 day'")
 
         await ingress.record(sent("old"))
         await ingress.record(sent("bobs"))
         await drained(flow, owner)
 
-        assert await handled(engine) == [str(new), str(others)]
+        assert await handled(engine) == [str(others)]
         row = await delivery(sessions, old)
         assert (row.status, row.folded_into) == ("coalesced", new)
+        # It was over with when that was: it is forgotten with it.
+        assert row.settled_at == (await delivery(sessions, new)).settled_at
+
+    async def test_is_over_with_as_soon_as_that_is_handled_though_it_was_given_up(
+        self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        """Kept as dead it would outlive the newer one, and be told then, with nothing there to say that it is old."""
+        [old] = await add(engine, 1, "dead", resource="'r'")
+        others = [*await add(engine, 1, "dead"), *await add(engine, 1, "dead", resource="'other'")]
+        [new] = await add(engine, 1, resource="'r'", due_at=DUE)
+        later = await add(engine, 1, "dead", resource="'r'")
+
+        await drained(flow, owner)
+
+        row = await delivery(sessions, old)
+        assert (row.status, row.folded_into) == ("coalesced", new)
+        assert row.settled_at == (await delivery(sessions, new)).settled_at
+        assert {(await delivery(sessions, each)).status for each in (*others, *later)} == {"dead"}
 
     async def test_is_not_told_by_its_workflow(
         self, engine: AsyncEngine, sessions: Sessions, handling: Handling

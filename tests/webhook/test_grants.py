@@ -6,19 +6,22 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from integrations.db import surge
+from integrations.db import automation, surge, tasks
 from integrations.db.ledger_tables import ReplayItem
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, GrantEvent, OperatorTask
 from integrations.db.vault import Vault
 from integrations.db.webhook_flow import Flow
 from integrations.db.webhook_handlers import Handling
+from integrations.db.webhook_status import page
+from integrations.db.webhook_tables import WebhookDelivery
+from integrations.domain.automation import FailureMode
 from integrations.domain.surge import Limits
 from tests.db.test_webhook_replay import drive
 from tests.factories import every
 from tests.outbox.plans import made, released
 from tests.webhook.given import add, channel_of, delivery, drained, statuses, told
-from tests.webhook.test_handlers import connected, due_now, status_of
+from tests.webhook.test_handlers import HOUR, connected, due_now, status_of
 
 NOTHING_TO_REFRESH = {"refresh_at": None}
 
@@ -193,6 +196,48 @@ class TestADeliveryOfSeveralNotices:
         assert await statuses(engine) == {"delivered": 40}
         assert len(await told(engine)) == 60
 
+    async def test_does_nothing_twice_while_one_of_them_waits(
+        self, engine: AsyncEngine, sessions: Sessions, vault: Vault, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        """Each minute it is handled anew; a refresh a minute would spend what the provider allows."""
+        ends, renewed, doubted, asked = [
+            await connected(sessions, vault, account_id=each, scope_id=each) for each in ("a", "b", "c", "d")
+        ]
+        for each, refresh_at in ((doubted, "now() + interval '1 day'"), (asked, "NULL")):
+            await with_credential(engine, each, activated_at="now()", refresh_at=refresh_at)
+        notices = '[["uninstalled","gone","c"],["uninstalled","gone","d"],["uninstalled","gone","a"],'
+        notices += '["reauthorize","renew","b"],["event","push","b"]]'
+        happened = "now() - interval '2 minutes'"
+        [given] = await add(engine, event="'gone'", account="'a'", notices=f"'{notices}'::jsonb", occurred_at=happened)
+        async with sessions.begin() as session:
+            await automation.pause(session, [FailureMode.REAUTH], HOUR, by="ada", reason="look")
+        await drained(flow, owner)
+        assert sorted(await due_now(sessions)) == sorted([renewed.id, doubted.id])
+        [task] = await every(sessions, OperatorTask)
+        before = await names_told(engine)
+        async with sessions.begin() as session:
+            await tasks.close_by_hand(session, task.id, by="ada", reason="it works")
+        for each in (renewed, doubted):
+            await with_credential(engine, each, refresh_at="now() + interval '1 day'")
+
+        async with engine.begin() as run:
+            await run.execute(text("UPDATE service_webhook_deliveries SET due_at = now()"))
+        await drained(flow, owner)
+
+        assert await statuses(engine) == {"pending": 1}
+        assert await due_now(sessions) == []
+        assert [(row.connection_id, row.status) for row in await every(sessions, OperatorTask)] == [
+            (asked.id, "closed")
+        ]
+        assert await names_told(engine) == before
+        async with sessions.begin() as session:
+            await automation.resume(session, [FailureMode.REAUTH], by="ada", reason="seen")
+        async with engine.begin() as run:
+            await run.execute(text("UPDATE service_webhook_deliveries SET due_at = now()"))
+        await drained(flow, owner)
+        assert await status_of(sessions, ends) == "disconnected"
+        assert "looked at before" in ((await delivery(sessions, given)).handled_as or "")
+
 
 class TestTooManyToBeTrue:
     async def test_are_held_back_as_one_surge_and_operators_are_called_once(
@@ -208,6 +253,12 @@ class TestTooManyToBeTrue:
         assert len(ended) == Limits().connections - 1
         assert await statuses(engine) == {"delivered": 4, "pending": 5}
         assert [(row.provider_id, row.kind) for row in await every(sessions, OperatorTask)] == [("github", "surge")]
+        [held] = (await page(sessions)).held_back or []
+        assert (held.provider, held.reaction, held.count) == ("github", "uninstalled", 5)
+        assert held.why.startswith("held back, one of a surge")
+        rows = await every(sessions, WebhookDelivery)
+        assert {bool(row.waits) for row in rows if row.status == "pending"} == {True}
+        assert {row.waits for row in rows if row.status == "delivered"} == {None}
 
         async with sessions.begin() as session:
             await surge.release(session, "github", Limits(), by="ada", reason="they are")
@@ -216,6 +267,7 @@ class TestTooManyToBeTrue:
         await drained(flow, owner)
 
         assert await statuses(engine) == {"delivered": 9}
+        assert {row.waits for row in await every(sessions, WebhookDelivery)} == {None}
 
     async def test_of_a_replay_are_left_and_operators_are_called_too(
         self, engine: AsyncEngine, sessions: Sessions, vault: Vault, owner: AsyncConnection, handling: Handling
@@ -245,3 +297,36 @@ class TestTooManyToBeTrue:
 
         assert len(await every(sessions, GrantEvent)) == Limits().connections - 1
         assert await statuses(engine) == {"delivered": 4, "pending": 5}
+
+
+class TestAReplay:
+    @pytest.mark.parametrize("event", ["revoked", "gone"])
+    async def test_of_a_doubtful_notice_says_that_it_is_one(
+        self,
+        engine: AsyncEngine,
+        sessions: Sessions,
+        vault: Vault,
+        owner: AsyncConnection,
+        handling: Handling,
+        event: str,
+    ) -> None:
+        await connected(sessions, vault)
+        happened = "now() - interval '9 days'"
+        await add(engine, 1, "dead", event=f"'{event}'", account="'acct_ada'", occurred_at=happened)
+        await released(sessions, await made(sessions, "webhooks"))
+
+        await drive(owner, handling.handle)
+
+        assert [(row.name, row.payload["replay"]) for row in await told(engine)] == [("webhook.doubtful", True)]
+
+    async def test_of_a_revocation_is_evidence_of_what_it_detects(
+        self, engine: AsyncEngine, sessions: Sessions, vault: Vault, owner: AsyncConnection, handling: Handling
+    ) -> None:
+        await connected(sessions, vault)
+        [given] = await add(engine, 1, "dead", event="'revoked'", account="'acct_ada'")
+        await released(sessions, await made(sessions, "webhooks"))
+
+        await drive(owner, handling.handle)
+
+        [found] = await every(sessions, GrantEvent)
+        assert found.evidence == {"delivery": str(given), "event": "revoked", "replay": True}

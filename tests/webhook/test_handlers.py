@@ -8,11 +8,12 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from integrations.db import automation, connections, credentials, reauth
+from integrations.db import automation, connections, credentials, reauth, webhook_channels, webhook_selftest
 from integrations.db.session import Sessions
 from integrations.db.tables import Connection, Credential, GrantEvent, Transition
 from integrations.db.vault import Vault
 from integrations.db.webhook_flow import Flow
+from integrations.db.webhook_tables import WebhookDelivery
 from integrations.domain.automation import FailureMode
 from integrations.domain.reauth import Detected, Detection, Opening, OpenLifecycle
 from tests.factories import add_connection, add_credential, every, soon, stored
@@ -38,7 +39,8 @@ async def status_of(sessions: Sessions, row: Connection) -> str:
 
 
 async def due_now(sessions: Sessions) -> list[UUID]:
-    return [row.connection_id for row in await every(sessions, Credential) if row.refresh_at < datetime.now(UTC)]
+    now = datetime.now(UTC)
+    return [row.connection_id for row in await every(sessions, Credential) if row.refresh_at and row.refresh_at < now]
 
 
 class TestARevocation:
@@ -54,7 +56,7 @@ class TestARevocation:
         [found] = await every(sessions, GrantEvent)
         assert moved.failed == (Detection(detection_id=found.id),)
         assert (found.connection_id, found.kind, found.credential_version) == (mine.id, Detected.REVOKED, 1)
-        assert found.evidence == {"delivery": str(given), "event": "revoked"}
+        assert found.evidence == {"delivery": str(given), "event": "revoked", "replay": False}
         assert (await delivery(sessions, given)).handled_as == "revoked: detected"
         wanted = OpenLifecycle(connection_id=mine.id, lifecycle_id=uuid4(), deadline=soon())
         async with sessions.begin() as session:
@@ -205,6 +207,45 @@ class TestAReauthorization:
         await handling
 
         assert await statuses(engine) == {"delivered": 1}
+
+
+class TestAChannelOfAConnectionThatWasGivenUp:
+    async def test_asks_for_no_refresh_and_tells_its_tenant_nothing(
+        self, engine: AsyncEngine, sessions: Sessions, vault: Vault, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        mine = await connected(sessions, vault, status="disconnected")
+        await channel_of(sessions, mine)
+        for event in ("push", "renew", "gone"):
+            await add(engine, event=f"'{event}'", account="'acct_ada'")
+
+        await flow.batch(owner, 0, 100)
+
+        assert await due_now(sessions) == []
+        events = [(row.name, row.connection_id, row.scope_id) for row in await told(engine)]
+        assert sorted(events) == [
+            ("webhook.reauthorize", None, "operators"),
+            ("webhook.received", None, "operators"),
+        ]
+        words = {row.handled_as for row in await every(sessions, WebhookDelivery)}
+        assert words == {"webhook.received", "webhook.reauthorize", "uninstalled: disconnected already"}
+        async with sessions.begin() as session:
+            assert [each.orphaned for each in await webhook_selftest.channels(session)] == [True]
+
+    async def test_leaves_what_it_took_to_nobody_else_when_it_is_closed(
+        self, engine: AsyncEngine, sessions: Sessions, vault: Vault, owner: AsyncConnection, flow: Flow
+    ) -> None:
+        """Whoever had its secret could name any account."""
+        mine = await connected(sessions, vault, status="disconnected", account_id="mine")
+        ada = await connected(sessions, vault)
+        await channel_of(sessions, mine)
+        [given] = await add(engine, event="'gone'", account="'acct_ada'")
+        async with sessions.begin() as session:
+            await webhook_channels.close(session, "github", "app", by="ada", reason="gone")
+
+        await flow.batch(owner, 0, 100)
+
+        assert await status_of(sessions, ada) == "active"
+        assert "operators are told" in ((await delivery(sessions, given)).handled_as or "")
 
 
 class TestWhatAPersonPaused:

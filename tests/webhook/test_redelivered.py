@@ -1,22 +1,25 @@
 """A delivery that failed and is sent again: W5 and W24 of another platform's pitfalls."""
 
 import asyncio
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from integrations.db import webhook_lost, webhook_trouble
+from integrations.db import webhook_ingress, webhook_lost, webhook_trouble
 from integrations.db.session import Sessions
 from integrations.db.webhook_flow import Flow
 from integrations.db.webhook_handlers import Handling
 from integrations.db.webhook_ingress import Deliveries
 from integrations.db.webhook_tables import WebhookDelivery, WebhookRepeat
 from integrations.domain.ledger import WHOLE_AFTER
-from integrations.domain.webhook import Left
+from integrations.domain.webhook import LIFECYCLE_WINDOW, Identity, Left
 from tests.factories import every
 from tests.outbox.events import refused, rows
 from tests.webhook.given import CAUSE, add, delivery, drained, sent, statuses, told
@@ -150,6 +153,72 @@ class TestOneThatWasPassedOver:
         row = await delivery(sessions, known)
         assert (row.status, row.woken) == (status, 1 if status == "pending" else 0)
         assert (await statuses(engine))["dead"] == (1 if status == "pending" else 2)
+
+
+class TestOneWithoutAnId:
+    """Known by its body for a while, and for as long as it is not over with."""
+
+    AGAIN = replace(sent("body:1", event="lost"), identity=Identity.DIGEST, window=LIFECYCLE_WINDOW)
+
+    async def add(self, engine: AsyncEngine, status: str) -> UUID:
+        [known] = await add(
+            engine,
+            status=status,
+            age=LIFECYCLE_WINDOW + timedelta(minutes=1),
+            delivery_id="'body:1'",
+            identity="'digest'",
+            event="'lost'",
+        )
+        return known
+
+    @pytest.mark.parametrize("body", [b"{}", b" " * 100_000], ids=["small", "large"])
+    @pytest.mark.parametrize("status", ["pending", "retrying", "dead"])
+    async def test_is_the_same_delivery_until_it_is_handled(
+        self,
+        engine: AsyncEngine,
+        sessions: Sessions,
+        owner: AsyncConnection,
+        flow: Flow,
+        ingress: Deliveries,
+        status: str,
+        body: bytes,
+    ) -> None:
+        known = await self.add(engine, status)
+
+        assert not await ingress.record(replace(self.AGAIN, body=body))
+        await drained(flow, owner)
+        # It is handled a moment ago, however long ago it came.
+        assert not await ingress.record(replace(self.AGAIN, body=body))
+        await drained(flow, owner)
+
+        assert [row.delivery for row in await told(engine)] == [str(known)]
+        row = await delivery(sessions, known)
+        assert (row.status, row.woken) == ("delivered", 0 if status == "pending" else 1)
+        assert len(await every(sessions, WebhookDelivery)) == 1
+
+    @pytest.mark.parametrize("body", [b"{}", b" " * 100_000], ids=["small", "large"])
+    @pytest.mark.parametrize("status", ["delivered", "coalesced"])
+    async def test_is_news_once_that_is_over_for_long(
+        self, engine: AsyncEngine, sessions: Sessions, ingress: Deliveries, status: str, body: bytes
+    ) -> None:
+        known = await self.add(engine, status)
+
+        assert await ingress.record(replace(self.AGAIN, body=body))
+
+        assert (await delivery(sessions, known)).status == status
+        assert len(await every(sessions, WebhookDelivery)) == 2
+
+    async def test_that_is_large_is_not_carried_again_while_it_waits(
+        self, engine: AsyncEngine, database_url: str
+    ) -> None:
+        await self.add(engine, "dead")
+        large = replace(self.AGAIN, body=b" " * 100_000)
+
+        connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+        try:
+            assert await webhook_ingress._is_known(connection, large)  # type: ignore[arg-type]
+        finally:
+            await connection.close()
 
 
 class TestOneThatIsWell:

@@ -6,20 +6,22 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
 from activities.reconcile import Reconciled
 from activities.retention import RetentionActivities
-from integrations.db import webhook_retention, webhook_secrets
+from integrations.db import webhook_audit, webhook_retention, webhook_secrets
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
+from integrations.db.webhook_flow import Flow
+from integrations.db.webhook_ingress import Deliveries
 from integrations.db.webhook_tables import WebhookChannel, WebhookDelivery, WebhookSecret
 from integrations.domain import retention
 from integrations.domain.ids import ids_before, new_event_id
 from integrations.domain.retention import Kept
 from tests.factories import every
-from tests.webhook.given import add, statuses
+from tests.webhook.given import add, delivery, drained, sent, statuses
 
 OLD, YOUNG = timedelta(days=31), timedelta(days=29)
 MONTH = timedelta(days=30)
@@ -67,6 +69,20 @@ class TestDeliveries:
         assert (await forget(sessions)).forgotten == 1
 
         assert await statuses(engine) == {"dead": 2}
+
+    async def test_that_were_folded_late_are_forgotten_with_what_they_were_folded_into(
+        self, engine: AsyncEngine, sessions: Sessions, owner: AsyncConnection, flow: Flow, ingress: Deliveries
+    ) -> None:
+        """Given up, and sent again a month later: what was handled in its place may not be gone before it."""
+        [old] = await add(engine, 1, "dead", age=OLD, delivery_id="'old'", resource="'r'")
+        await add(engine, 1, "delivered", age=OLD - timedelta(hours=1), resource="'r'")
+        assert not await ingress.record(sent("old", resource="r"))
+        await drained(flow, owner)
+        assert (await delivery(sessions, old)).status == "coalesced"
+
+        assert (await forget(sessions)).forgotten == 2
+
+        assert await webhook_audit.illegal(sessions) == {}
 
     async def test_that_were_settled_lately_stay_however_old(self, engine: AsyncEngine, sessions: Sessions) -> None:
         await add(engine, 1, "delivered", age=OLD, settled_at="now()")

@@ -40,13 +40,15 @@ def upgrade() -> None:
         _text("provider_id"),
         _text("channel"),
         sa.Column("connection_id", sa.Uuid(), nullable=True),
-        sa.Column("coalesce", sa.Interval(), nullable=True),
         _text("made_by"),
         _text("reason"),
         _now("made_at"),
         _text("tested_hash", null=True),
         _then("tested_at"),
         sa.Column("tested", postgresql.JSONB(), nullable=True),
+        _then("closed_at"),
+        _text("closed_by", null=True),
+        _text("closed_reason", null=True),
         sa.PrimaryKeyConstraint("provider_id", "channel", name=op.f("pk_service_webhook_channels")),
     )
     op.create_table(
@@ -95,6 +97,7 @@ def upgrade() -> None:
         _then("sent_at"),
         _then("occurred_at"),
         _now("due_at"),
+        _text("waits", null=True),
         _then("settled_at"),
         _text("handled_as", null=True),
         sa.Column("folded_into", sa.Uuid(), nullable=True),
@@ -130,7 +133,7 @@ def upgrade() -> None:
     _partial(
         "waiting",
         ["provider_id", "channel", "resource", "account", "position"],
-        "status IN ('pending', 'retrying') AND resource <> ''",
+        "status IN ('pending', 'retrying', 'dead') AND resource <> ''",
     )
     _partial(
         "handled",
