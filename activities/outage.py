@@ -88,9 +88,11 @@ class OutageActivities:
         """How far it reaches: by the failure matrix, by probes where that leaves a doubt, or by a person's wish."""
         async with beating():
             scoped, before = await self._scoper.scope(asked)
-        known: dict[str, Any] = {"scope": scoped.scope, "names": list(scoped.names)} if scoped.targets else {}
-        if before is not None and not asked.progress.targets:
-            known["baseline"] = before.model_dump(mode="json")
+        known: dict[str, Any] = {}
+        # Where something is held back already, the row says all of it: `contain` adds what is new.
+        if not asked.progress.targets:
+            known = {"scope": scoped.scope, "names": list(scoped.names)} if scoped.targets else {}
+            known |= {"baseline": before.model_dump(mode="json")} if before is not None else {}
         async with self._sessions.begin() as session:
             await outages.at(session, asked.progress.outage_id, asked.progress.step, **known)
             said = scoped.scope if scoped.targets else "nothing" if scoped.clear else "unclear"

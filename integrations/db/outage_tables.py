@@ -28,7 +28,7 @@ class Outage(Base):
     """`ours`: our own way out."""
     scope: Mapped[str]
     names: Mapped[list[str]] = mapped_column(server_default="{}")
-    """The endpoints or tenants that are contained; empty: the provider as a whole."""
+    """The endpoints and tenants that are contained; empty: the provider as a whole."""
     step: Mapped[str]
     reason: Mapped[str]
     opened_by: Mapped[str]

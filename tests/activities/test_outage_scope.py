@@ -8,6 +8,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.outage import OutageActivities
+from integrations.db import parked
 from integrations.db.outage_tables import Outage
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
@@ -22,13 +23,15 @@ from integrations.domain.outage import (
     OutageRequest,
     Progress,
     Scope,
+    Target,
 )
 from integrations.domain.outage_steps import Scoped, Scoping
+from integrations.domain.outage_targets import targets
 from integrations.domain.verdict import Meaning
 from integrations.providers.oauth import Providers
 from tests.db.test_outage_counts import add, made
 from tests.factories import every
-from tests.outage_rows import FINDING, add_outage
+from tests.outage_rows import FINDING, add_outage, add_parked, outage
 from tests.providers.person import Person
 from tests.refresh.ground import Due, add_due, at_several
 
@@ -41,10 +44,16 @@ def steps(sessions: Sessions, vault: Vault, providers: Providers) -> OutageActiv
 
 
 async def scoped(
-    steps: OutageActivities, outage_id: UUID, provider_id: str = "simulator", wish: Isolate | None = None
+    steps: OutageActivities,
+    outage_id: UUID,
+    provider_id: str = "simulator",
+    wish: Isolate | None = None,
+    targets: tuple[Target, ...] = (),
 ) -> Scoped:
     request = OutageRequest(provider_id=provider_id, by=DETECTOR, reason="a test")
-    asked = Scoping(request=request, progress=Progress(outage_id=outage_id, limits=Limits()), wish=wish)
+    asked = Scoping(
+        request=request, progress=Progress(outage_id=outage_id, limits=Limits(), targets=targets), wish=wish
+    )
     found: Scoped = await ActivityEnvironment().run(steps.scope, asked)
     return found
 
@@ -154,6 +163,25 @@ class TestTheReach:
 
         assert [(each.brake, each.name) for each in found.targets] == [(Brake.CIRCUIT, "notes.write")]
         assert "ada" in found.why
+
+    async def test_that_a_person_adds_takes_nothing_from_what_the_row_says(
+        self, steps: OutageActivities, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        """A job beside the tenant is still held back, and would be told to go on into the brake."""
+        await connections(sessions, vault, person, "acme")
+        outage_id = await add_outage(sessions)
+        await add_parked(sessions, "org:other", parked_at=datetime.now(UTC) - timedelta(minutes=5))
+        held = targets("simulator", Scope.PROVIDER, (), 10.0)
+        wish = Isolate(by="ada", reason="they say so", tenant="org:acme")
+
+        for _ in range(2):
+            found = await scoped(steps, outage_id, wish=wish, targets=held)
+
+        assert [(each.brake, each.name) for each in found.targets][:1] == [(Brake.TENANT, "org:acme")]
+        row = await outage(sessions, outage_id)
+        assert (row.scope, row.names) == (Scope.PROVIDER, [])
+        async with sessions.begin() as session:
+            assert await parked.forgotten(session) == []
 
     async def test_of_our_own_way_out_leaves_out_whom_nobody_knows_and_who_is_looked_after(
         self, steps: OutageActivities, sessions: Sessions
