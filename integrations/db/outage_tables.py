@@ -97,7 +97,12 @@ class Mitigation(Base):
     rate: Mapped[float | None]
     """Calls per second that are let through. None: of a shield."""
     before: Mapped[float | None]
-    """Of a queue: the calls per second that somebody else had limited it to, which come back with its release."""
+    """Of a queue, and of a tenant: the calls per second that somebody else had limited it, or each key, to.
+
+    They come back with the release, and are not exceeded until then.
+    """
+    before_weight: Mapped[float | None]
+    """Of a tenant: the weight that somebody else had given it."""
     reason: Mapped[str]
     put_by: Mapped[str]
     put_at: Mapped[datetime] = mapped_column(server_default=func.now())

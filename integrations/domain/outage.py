@@ -186,6 +186,15 @@ def comes_back(rate: float) -> tuple[timedelta, timedelta]:
     return timedelta(seconds=soonest), timedelta(seconds=3 * soonest)
 
 
+class Before(Message):
+    """What somebody else had said of a place in a queue, before a brake of ours was put on."""
+
+    rate: float | None = None
+    """Calls per second: of all together, or of each fairness key."""
+    weight: float | None = None
+    """Of this key."""
+
+
 class Limits(Message):
     """What is an outage, and how its end is felt for. All of it is a setting, RUNBOOK_OUTAGE_*."""
 
