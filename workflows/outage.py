@@ -58,6 +58,8 @@ _BATCHES: Final = (1, 10, 100)
 _PINNABLE: Final = frozenset({Step.HOLD, Step.PROBE, Step.RAMP, Step.REPLAY, Step.VALIDATE})
 _LATE: Final = timedelta(seconds=1)
 """A call may be written down so long after it was answered."""
+_REMEMBERED: Final = timedelta(hours=1)
+"""Whatever is still tried is tried within this: what failed before, and was not called since, is nobody's any more."""
 
 
 @workflow.defn(name="ProviderOutageWorkflow")
@@ -70,6 +72,7 @@ class ProviderOutageWorkflow(OutageAsked):
         self._heard: list[Word] = []
         self._closing: Word | None = None
         self._is_over = False
+        self._is_contained = request.progress is not None and bool(request.progress.targets)
         self._number = 0
         step = request.progress.step if request.progress else Step.SCOPE
         self._story = Story([each.value for each in Step], now=_found_as(step))
@@ -234,8 +237,9 @@ class ProviderOutageWorkflow(OutageAsked):
             await self._pace(faster)
 
     async def _validate(self) -> Step:
+        tick = self._tick(_REMEMBERED)
         validated: Validated = await self._do(
-            OutageActivities.validate, self._tick(), "validate", "refreshes and capabilities against the time before"
+            OutageActivities.validate, tick, "validate", "refreshes and capabilities against the time before"
         )
         self._know(why=validated.why)
         if validated.passed:
@@ -312,7 +316,9 @@ class ProviderOutageWorkflow(OutageAsked):
         """Rest a little, with the brakes kept on, and count what came of the calls."""
         percent = self._progress.percent
         await self._rest(max(self._limits.step / _LOOKS, timedelta(milliseconds=500)), f"at {percent} %")
-        look: Look = await self._do(OutageActivities.sample, self._tick(), "sample", f"how {percent} % went")
+        # A step of few calls takes long, and what failed at its beginning counts to its end.
+        tick = self._tick(_REMEMBERED if self._progress.step is Step.RAMP else None)
+        look: Look = await self._do(OutageActivities.sample, tick, "sample", f"how {percent} % went")
         self._know(sample=look.sample, looked_at=workflow.now())
         if look.silent:
             await self._drop(look)
@@ -365,15 +371,19 @@ class ProviderOutageWorkflow(OutageAsked):
             step, told, activity_id=f"{name}-{self._number}", summary=summary[:150], **timing
         )
 
-    def _tick(self) -> Tick:
-        """The calls that count: since this rate, or since the last look; of a long time only the last part."""
+    def _tick(self, back: timedelta | None = None) -> Tick:
+        """The calls that count: since this rate, or since the last look; of a long time only the last part.
+
+        `back`: so much of it at least. Without, what is seen soon: a relapse.
+        """
         known, now = self._progress, workflow.now()
         since = (known.paced_at or known.looked_at or now) - _LATE
-        span = 3 * max(self._limits.window, self._limits.step)
-        return Tick(request=self._request_kept, progress=known, since=max(since, now - span))
+        recent = 3 * max(self._limits.window, self._limits.step)
+        return Tick(request=self._request_kept, progress=known, since=max(since, now - max(recent, back or recent)))
 
     def _know(self, **changes: Any) -> None:
         self._progress = self._progress.model_copy(update=changes)
+        self._is_contained = bool(self._progress.targets)
 
     def _show(self, doing: str) -> None:
         known = self._progress

@@ -15,6 +15,8 @@ class OutageAsked:
     """What was said and is not done yet."""
     _is_over: bool
     """Nothing that is said from now on would be done."""
+    _is_contained: bool
+    """Something is slowed down: there is a rate to pin."""
     _request: OutageRequest
 
     @workflow.update(
@@ -53,10 +55,12 @@ class OutageAsked:
     @pin.validator
     def _check_pin(self, pin: Pin) -> None:
         self._check(pin)
+        self._check_contained()
 
     @unpin.validator
     def _check_unpin(self, word: Word) -> None:
         self._check(word)
+        self._check_contained()
 
     @isolate.validator
     def _check_isolate(self, wish: Isolate) -> None:
@@ -76,6 +80,12 @@ class OutageAsked:
                 raise ValueError(f"{name} is empty: say who asks, and why")
         if self._is_over:
             raise ValueError("it is being closed")
+
+    def _check_contained(self) -> None:
+        if not self._is_contained:
+            raise ValueError(
+                "nothing is contained yet: how far it reaches is still being asked. Try again in a minute, or isolate"
+            )
 
 
 class Unpin(Word):

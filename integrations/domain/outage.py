@@ -121,6 +121,19 @@ class Baseline(Message):
     """Connections whose capabilities were called."""
     used: int
 
+    def __add__(self, other: "Baseline") -> "Baseline":
+        """Of several providers: all their calls, and no more is asked of them than of the worst."""
+        return Baseline(
+            since=min(self.since, other.since),
+            until=max(self.until, other.until),
+            rate=self.rate + other.rate,
+            usual=min(self.usual, other.usual),
+            refreshes=self.refreshes + other.refreshes,
+            refreshed=self.refreshed + other.refreshed,
+            uses=self.uses + other.uses,
+            used=self.used + other.used,
+        )
+
 
 class Looked(Message):
     """What a look of the detector came to."""
@@ -221,7 +234,7 @@ class Limits(Message):
     step_share: int = 90
     """Per cent of these that have to be fine."""
     step_quiet: timedelta = timedelta(minutes=2)
-    """After this a step is over whose sample is too small, when nothing in it failed."""
+    """After this a step is over whose sample is too small, when as much of it was fine as of a larger one has to be."""
     slack: int = 2
     """Points by which success may be under the baseline's when it is validated."""
 

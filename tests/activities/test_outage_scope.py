@@ -12,9 +12,11 @@ from integrations.db import parked
 from integrations.db.outage_tables import Outage
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
+from integrations.domain.gate import Purpose
 from integrations.domain.outage import (
     DETECTOR,
     OURS,
+    Baseline,
     Brake,
     Cell,
     Finding,
@@ -25,7 +27,7 @@ from integrations.domain.outage import (
     Scope,
     Target,
 )
-from integrations.domain.outage_steps import Scoped, Scoping
+from integrations.domain.outage_steps import Scoped, Scoping, Tick, Validated
 from integrations.domain.outage_targets import targets
 from integrations.domain.verdict import Meaning
 from integrations.providers.oauth import Providers
@@ -194,6 +196,25 @@ class TestTheReach:
 
         assert found.names == ("simulator", "small")
         assert {each.provider_id for each in found.targets} == {"simulator", "small"}
+
+    async def test_of_our_own_way_out_is_validated_by_how_all_of_them_were_before(
+        self, steps: OutageActivities, sessions: Sessions
+    ) -> None:
+        outage_id = await add_outage(sessions, OURS, scope=Scope.OURS, names=("simulator", "small"))
+        now, ago = datetime.now(UTC), timedelta(minutes=2)
+        fine = (made(ago, purpose=Purpose.USE, provider_id=each, at=now - ago) for each in ("simulator", "small"))
+        await add(sessions, *fine, made(SECOND, Meaning.OUTAGE, purpose=Purpose.USE, at=now - SECOND))
+
+        found = await scoped(steps, outage_id, OURS)
+
+        [row] = await every(sessions, Outage)
+        before = Baseline.model_validate(row.baseline)
+        assert (before.uses, before.used) == (2, 2)
+        progress = Progress(outage_id=outage_id, limits=Limits(), targets=found.targets, paced_at=now - ago / 2)
+        request = OutageRequest(provider_id=OURS, by=DETECTOR, reason="a test")
+        tick = Tick(request=request, progress=progress, since=now - ago / 2)
+        outcome: Validated = await ActivityEnvironment().run(steps.validate, tick)
+        assert (outcome.passed, outcome.why) == (False, "0 of 1 connections fine in capability calls (100 % before)")
 
     async def test_is_written_down_with_its_matrix_and_how_it_was_before(
         self, steps: OutageActivities, sessions: Sessions, vault: Vault, person: Person
