@@ -193,13 +193,22 @@ class ProviderOutageWorkflow(OutageAsked):
         return Step.RAMP
 
     async def _pinned(self) -> Step:
-        """Hold a person's rate, until somebody says something else."""
-        pin = self._progress.pin
+        """Hold a person's rate, until its time is over or somebody says something else."""
+        pin, until = self._progress.pin, self._progress.pinned_until
         assert pin is not None
-        self._show(f"pinned by {pin.by}: {pin.reason}")
+        assert until is not None
+        if workflow.now() >= until:
+            self._story.note(f"the pin by {pin.by} is over")
+            return self._unpinned()
+        self._show(f"pinned by {pin.by} until {until:%Y-%m-%d %H:%M} UTC: {pin.reason}")
         wider = await self._kept()
-        await self._rest(self._often, f"pinned at {pin.rate:g} calls/s by {pin.by}")
+        await self._rest(min(until - workflow.now(), self._often), f"pinned at {pin.rate:g} calls/s by {pin.by}")
         return wider or self._progress.step
+
+    def _unpinned(self) -> Step:
+        """Where to go on."""
+        self._know(pin=None, pinned_until=None, paced_at=None)
+        return Step.RAMP if self._progress.percent else Step.CONTAIN
 
     async def _replay(self) -> Step:
         turn = self._progress.turns
@@ -272,18 +281,23 @@ class ProviderOutageWorkflow(OutageAsked):
             self._story.note(f"{type(word).__name__.lower()} by {word.by}: {word.reason}")
             if isinstance(word, Isolate):
                 following = self._wider(await self._scoped(word)) or following
+                if word.hold is not None:
+                    following = self._ordered(workflow.now() + word.hold, following)
             elif isinstance(word, Pin):
-                self._know(pin=word)
+                self._know(pin=word, pinned_until=workflow.now() + word.hold)
                 await self._do(OutageActivities.pace, self._tick(), "pin", f"{word.rate:g} calls/s, by {word.by}")
             elif isinstance(word, Unpin):
-                was, self._progress = self._progress.pin, self._progress.model_copy(update={"pin": None})
-                if was is not None and self._progress.targets:
-                    following = Step.RAMP if self._progress.percent else Step.CONTAIN
-                    self._know(paced_at=None)
+                following = self._unpinned() if self._progress.pin and self._progress.targets else following
             else:
                 self._closing, self._is_over = word, True
                 return Step.CLOSE
         return following
+
+    def _ordered(self, until: datetime, following: Step) -> Step:
+        """Where to go, for it to stay contained until then."""
+        self._know(ordered_until=max(until, self._progress.ordered_until or until))
+        is_let_through = following in {Step.RAMP, Step.REPLAY, Step.VALIDATE, Step.CLOSE}
+        return Step.CONTAIN if is_let_through and self._progress.targets else following
 
     def _back(self, look: Look) -> Step | None:
         """Where to go when what was over is not. None: it is."""

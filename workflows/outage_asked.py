@@ -1,5 +1,7 @@
 """What people may ask of an outage that is open. Absolute values: each update is safe to send twice."""
 
+from datetime import timedelta
+
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
@@ -28,12 +30,12 @@ class OutageAsked:
         return "it is being closed: brakes and shield come off"
 
     @workflow.update(
-        description="Press to let through a rate of your own, in calls per second; nothing changes it until `unpin`. "
-        'Data: {"by": "you", "reason": "why", "rate": 2}'
+        description="Press to let through a rate of your own, in calls per second; nothing changes it for an hour, or "
+        'for as long as you say, but `unpin`. Data: {"by": "you", "reason": "why", "rate": 2, "hold": "PT1H"}'
     )
     def pin(self, pin: Pin) -> str:
         self._heard = [*self._heard, pin]
-        return f"pinned at {pin.rate:g} calls/s until it is unpinned"
+        return f"pinned at {pin.rate:g} calls/s until {_in(pin.hold)}, or until it is unpinned"
 
     @workflow.update(description=f"Press to have the rate found by itself again. {_DATA}")
     def unpin(self, word: Word) -> str:
@@ -46,7 +48,8 @@ class OutageAsked:
     )
     def isolate(self, wish: Isolate) -> str:
         self._heard = [*self._heard, wish]
-        return f"{wish.endpoint or wish.tenant or 'the whole provider'} is being contained as well"
+        told = f"{wish.endpoint or wish.tenant or 'the whole provider'} is being contained as well"
+        return f"{told}; all of it stays so until {_in(wish.hold)} at least" if wish.hold else told
 
     @close.validator
     def _check_close(self, word: Word) -> None:
@@ -86,6 +89,10 @@ class OutageAsked:
             raise ValueError(
                 "nothing is contained yet: how far it reaches is still being asked. Try again in a minute, or isolate"
             )
+
+
+def _in(hold: timedelta) -> str:
+    return f"{workflow.now() + hold:%Y-%m-%d %H:%M} UTC"
 
 
 class Unpin(Word):

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from integrations.domain.automation import LONGEST
 from integrations.domain.message import Message
 
 OURS: Final = "ours"
@@ -264,10 +265,12 @@ class Word(Message):
 
 
 class Pin(Word):
-    """A rate by a person's word: nothing changes it until it is taken off."""
+    """A rate by a person's word: nothing changes it until it is taken off, or over."""
 
-    rate: float = Field(ge=0)
+    rate: float = Field(ge=0, allow_inf_nan=False)
     """Calls per second."""
+    hold: timedelta = Field(default=timedelta(hours=1), gt=timedelta(0), le=LONGEST)
+    """One that is forgotten ends by itself."""
 
 
 class Isolate(Word):
@@ -275,6 +278,8 @@ class Isolate(Word):
 
     endpoint: str = ""
     tenant: str = ""
+    hold: timedelta | None = Field(default=None, gt=timedelta(0), le=LONGEST)
+    """All of the outage stays contained for so long at least."""
 
 
 class Sample(Message):
@@ -320,6 +325,7 @@ class Progress(Message):
     ordered_until: datetime | None = None
     """Contained by a person's word until then, whatever probes say."""
     pin: Pin | None = None
+    pinned_until: datetime | None = None
     percent: int = 0
     """Where the ramp is. 0: contained."""
     paced_at: datetime | None = None

@@ -338,7 +338,8 @@ class TestPeople:
         fake = FakeOutage(down_for=1)
         async with started(time_skipping, fake) as handle:
             await until(lambda: fake.probes)
-            await handle.execute_update(ProviderOutageWorkflow.pin, Pin(by="ada", reason="a fixed quota", rate=2))
+            pin = Pin(by="ada", reason="a fixed quota", rate=2, hold=timedelta(days=7))
+            await handle.execute_update(ProviderOutageWorkflow.pin, pin)
             await until(lambda: fake.rates[-1] == 2.0)
             probes, kept = fake.probes, fake.kept
             await until(lambda: fake.kept > kept + 20)
@@ -373,6 +374,28 @@ class TestPeople:
         # It did not cut the second look short either.
         assert result.ended is Ended.HEALED
 
+    async def test_forget_a_pin_and_it_is_over_by_itself(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(down_for=1)
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.probes)
+            said = await handle.execute_update(
+                ProviderOutageWorkflow.pin, Pin(by="ada", reason="a fixed quota", rate=0, hold=timedelta(minutes=20))
+            )
+            result = await asyncio.wait_for(handle.result(), 60)
+            found = await handle.describe()
+
+        assert "pinned at 0 calls/s until " in said
+        assert result.ended is Ended.HEALED
+        assert fake.rates[-1] == 10.0
+        assert found.close_time is not None
+        assert found.close_time - found.start_time > timedelta(minutes=20)
+
+    async def test_pin_no_rate_without_an_end(self, time_skipping: WorkflowEnvironment) -> None:
+        async with started(time_skipping, FakeOutage(down_for=10_000)) as handle:
+            for more in ({"rate": float("inf")}, {"rate": 2, "hold": "P8D"}, {"rate": 2, "hold": "PT0S"}):
+                with pytest.raises(WorkflowUpdateFailedError):
+                    await handle.execute_update("pin", {"by": "ada", "reason": "a fixed quota"} | more)
+
     async def test_see_what_reaches_further_contained_beside_their_pin(
         self, time_skipping: WorkflowEnvironment
     ) -> None:
@@ -398,6 +421,25 @@ class TestPeople:
             await until(lambda: fake.did.count("contain") == 2)
 
         assert fake.wishes == [wish]
+
+    async def test_hold_one_that_is_open_for_as_long_as_they_say(self, time_skipping: WorkflowEnvironment) -> None:
+        """Also where what they name is contained already, and the ramp has begun."""
+        first = Scoped(scope=Scope.ENDPOINT, names=("notes.read",), targets=(CIRCUIT,), why="notes.read fails")
+        fake = FakeOutage(down_for=0, scoped=[first], samples=[Sample()] * 10_000)
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: "5 %" in fake.did)
+            for hold in (timedelta(minutes=20), timedelta(minutes=1)):
+                wish = Isolate(by="ada", reason="they say so", endpoint="notes.read", hold=hold)
+                said = await handle.execute_update(ProviderOutageWorkflow.isolate, wish)
+            began = len(fake.did)
+            result = await asyncio.wait_for(handle.result(), 60)
+            found = await handle.describe()
+
+        assert "all of it stays so until" in said
+        assert result.ended is Ended.HEALED
+        assert "contain" in fake.did[began - 1 :]
+        assert found.close_time is not None
+        assert found.close_time - found.start_time > timedelta(minutes=20)
 
     async def test_hold_it_for_as_long_as_they_say(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeOutage(down_for=0)
