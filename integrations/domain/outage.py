@@ -298,6 +298,8 @@ class Progress(Message):
     ordered_until: datetime | None = None
     """Contained by a person's word until then, whatever probes say."""
     pin: Pin | None = None
+    held: str | None = None
+    """What keeps the platform from acting by itself: all stays as it is."""
     percent: int = 0
     """Where the ramp is. 0: contained."""
     paced_at: datetime | None = None

@@ -5,14 +5,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from temporalio.testing import ActivityEnvironment
+from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
 from activities.outage import OutageActivities
 from activities.outage_probe import Prober
 from activities.outage_scope import Scoper
-from integrations.db.outage_tables import Outage
+from integrations.db.outage_tables import Outage, OutageNote
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
+from integrations.domain.automation import FailureMode
 from integrations.domain.gate import Purpose
 from integrations.domain.outage import (
     DETECTOR,
@@ -28,11 +29,12 @@ from integrations.domain.outage import (
     Step,
     Target,
 )
-from integrations.domain.outage_steps import Scoped, Scoping, Tick
+from integrations.domain.outage_steps import Look, Scoped, Scoping, Tick
 from integrations.domain.verdict import Meaning
 from integrations.providers.oauth import Providers
+from tests.automated import pause, resume
 from tests.db.test_outage_counts import add, made
-from tests.factories import every
+from tests.factories import every, stored
 from tests.outage_rows import FINDING, add_outage
 from tests.providers.person import Person
 from tests.refresh.ground import Due, add_due, at_several
@@ -282,3 +284,47 @@ class TestWhatIsOutsideAndSeldomCalled:
         await seldom(sessions)
 
         assert await wider(scoper, held, READING, ACME) is not None
+
+
+class TestWhileThePlatformMayNotAct:
+    @pytest.fixture
+    async def known(self, sessions: Sessions, vault: Vault, person: Person) -> Progress:
+        """All fails, and the brake of that endpoint is not put on yet."""
+        await connections(sessions, vault, person, "acme", "globex")
+        await person.http.post("/admin/faults", json={"kind": "status", "status": 503})
+        await calls(sessions, *((endpoint, "org:acme", 20, 20) for endpoint in ("notes.read", "token")))
+        outage_id = await add_outage(sessions, scope=Scope.ENDPOINT, names=("notes.read",))
+        return Progress(outage_id=outage_id, limits=Limits(), step=Step.HOLD)
+
+    async def test_a_look_changes_nothing_and_says_why(
+        self, steps: OutageActivities, sessions: Sessions, known: Progress, time_skipping: WorkflowEnvironment
+    ) -> None:
+        request = OutageRequest(provider_id="simulator", by=DETECTOR, reason="a test")
+        tick = Tick(request=request, progress=known, since=datetime.now(UTC) - MINUTE)
+        await pause(sessions, FailureMode.OUTAGE)
+
+        for step in (steps.keep, steps.probe, steps.sample):
+            look: Look = await ActivityEnvironment(client=time_skipping.client).run(step, tick)
+            assert look == Look(why_not=look.why_not)
+            assert look.why_not is not None
+
+        row = await stored(sessions, Outage, known.outage_id)
+        [note] = await every(sessions, OutageNote)
+        assert (row.why_not, row.observed, note.what) == (look.why_not, False, f"all stays as it is: {look.why_not}")
+        await resume(sessions, FailureMode.OUTAGE)
+
+        look = await ActivityEnvironment(client=time_skipping.client).run(steps.keep, tick)
+
+        assert (look.why_not, look.wider is None) == (None, False)
+        assert (await stored(sessions, Outage, known.outage_id)).why_not is None
+
+    async def test_only_what_people_ordered_is_contained(
+        self, steps: OutageActivities, sessions: Sessions, known: Progress
+    ) -> None:
+        await pause(sessions, FailureMode.OUTAGE)
+
+        found = await scoped(steps, known.outage_id)
+        wished = await scoped(steps, known.outage_id, wish=Isolate(by="ada", reason="I know"))
+
+        assert (found.clear, found.targets, "paused by ada" in found.why) == (False, (), True)
+        assert wished.targets
