@@ -94,9 +94,7 @@ class ProviderOutageWorkflow(OutageAsked):
         )
         try:
             while self._progress.step is not Step.CLOSE:
-                step = self._progress.step
-                turn = self._pinned if self._progress.pin and step in _PINNABLE else self._turns[step]
-                self._know(step=await self._obeyed(await turn()))
+                self._know(step=await self._obeyed(await self._turn()))
                 is_over = self._progress.step is Step.CLOSE
                 if workflow.info().is_continue_as_new_suggested() and not is_over:
                     await workflow.wait_condition(workflow.all_handlers_finished)
@@ -107,6 +105,14 @@ class ProviderOutageWorkflow(OutageAsked):
             # As `temporal workflow cancel` does: what is on is taken off all the same.
             self._closing = Word(by="Temporal", reason="the workflow was cancelled")
         return await self._close()
+
+    async def _turn(self) -> Step:
+        known = self._progress
+        if known.step in _PINNABLE and known.pin:
+            return await self._pinned()
+        if known.step in _PINNABLE and known.held:
+            return await self._halted()
+        return await self._turns[known.step]()
 
     async def _scope(self) -> Step:
         self._show("how far does it reach?")
@@ -147,6 +153,9 @@ class ProviderOutageWorkflow(OutageAsked):
         self._show("does it answer again?")
         known, limits, now = self._progress, self._limits, workflow.now()
         look = await self._probed()
+        self._know(held=look.why_not if look else None)
+        if self._progress.held:
+            return Step.PROBE
         if look is None or look.is_known:
             self._know(unknown_since=None)
         if look is None:
@@ -177,6 +186,8 @@ class ProviderOutageWorkflow(OutageAsked):
         if self._progress.paced_at is None:
             await self._pace(self._progress.percent or above(0) or 100)
         look = await self._sampled()
+        if look.why_not:
+            return Step.RAMP
         if look.wider and (wider := self._wider(look.wider)):
             return wider
         percent, paced_at = self._progress.percent, self._progress.paced_at
@@ -210,6 +221,12 @@ class ProviderOutageWorkflow(OutageAsked):
         self._know(pin=None, pinned_until=None, paced_at=None)
         return Step.RAMP if self._progress.percent else Step.CONTAIN
 
+    async def _halted(self) -> Step:
+        """Leave all as it is while the platform may not act by itself; what people say is done."""
+        self._show(f"all stays as it is: {self._progress.held}")
+        await self._rest(self._often, f"all stays as it is: {self._progress.held}")
+        return await self._kept() or self._progress.step
+
     async def _replay(self) -> Step:
         turn = self._progress.turns
         self._know(replaying_since=self._progress.replaying_since or workflow.now())
@@ -233,7 +250,7 @@ class ProviderOutageWorkflow(OutageAsked):
             await self._pace(CATCHING_UP)
         look = await self._sampled()
         back = self._back(look)
-        if back is None:
+        if back is None and not look.why_not:
             await self._catch_up(look)
         return back or Step.REPLAY
 
@@ -300,7 +317,7 @@ class ProviderOutageWorkflow(OutageAsked):
         return Step.CONTAIN if is_let_through and self._progress.targets else following
 
     def _back(self, look: Look) -> Step | None:
-        """Where to go when what was over is not. None: it is."""
+        """Where to go when what was over is not. None: it is, or it is not to be asked."""
         if look.wider and (wider := self._wider(look.wider)):
             return wider
         is_relapse = look.sample.is_relapse(self._limits, self._progress.usual)
@@ -333,6 +350,9 @@ class ProviderOutageWorkflow(OutageAsked):
         # A step of few calls takes long, and what failed at its beginning counts to its end.
         tick = self._tick(_REMEMBERED if self._progress.step is Step.RAMP else None)
         look: Look = await self._do(OutageActivities.sample, tick, "sample", f"how {percent} % went")
+        self._know(held=look.why_not)
+        if look.why_not:
+            return look
         self._know(sample=look.sample, looked_at=workflow.now())
         if look.silent:
             await self._drop(look)
@@ -360,6 +380,7 @@ class ProviderOutageWorkflow(OutageAsked):
     async def _kept(self) -> Step | None:
         """Renew the leases. Where to go, if it reaches further by now."""
         look: Look = await self._do(OutageActivities.keep, self._tick(), "hold", "renew the leases of the brakes")
+        self._know(held=look.why_not)
         return self._wider(look.wider) if look.wider else None
 
     async def _drop(self, look: Look) -> None:

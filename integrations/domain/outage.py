@@ -326,6 +326,8 @@ class Progress(Message):
     """Contained by a person's word until then, whatever probes say."""
     pin: Pin | None = None
     pinned_until: datetime | None = None
+    held: str | None = None
+    """What keeps the platform from acting by itself: all stays as it is."""
     percent: int = 0
     """Where the ramp is. 0: contained."""
     paced_at: datetime | None = None

@@ -61,6 +61,8 @@ class Look(Message):
     """It reaches further than what is contained."""
     silent: tuple[str, ...] = ()
     """Of our own way out: providers that do not answer, while others do by now."""
+    why_not: str | None = None
+    """What keeps the platform from acting by itself: then nothing was asked, and nothing is to be changed."""
 
     @property
     def is_known(self) -> bool:

@@ -115,6 +115,29 @@ class TestTheStatus:
         assert ["outage", "explain", GITHUB] in told.printed_commands
         assert data.json["outage"]["open"][0]["provider"] == GITHUB
 
+    async def test_says_what_a_pause_means_for_one_that_is_contained(
+        self, runbook: Runbook, sessions: Sessions
+    ) -> None:
+        outage_id = await add_outage(sessions, GITHUB)
+        await add_outage(sessions, "slack", why_not="the platform observes")
+
+        paused = runbook("automation", "pause", "outage", "--reason", "a release")
+        other = runbook("automation", "pause", "reauth", "--reason", "a release")
+        runbook("automation", "resume")
+        why_not = "outage is paused by ada until 20:00 UTC: a release"
+        async with sessions.begin() as session:
+            await outages.at(session, outage_id, Step.HOLD, why_not=why_not)
+
+        assert paused.code == 0
+        assert "The outage of github is open, and stays as it is" in paused.out
+        assert "slack" not in paused.out
+        assert ["outage", "close", GITHUB] in paused.printed_commands
+        assert "github" not in other.out
+        assert f"github stays as it is, nothing is changed: {why_not}" in runbook("outage", "status").out
+        assert f"all stays as it is: {why_not}" in runbook("status").out
+        explained = runbook("outage", "explain", GITHUB)
+        assert f"Nothing by itself: {why_not}. What is on stays on" in " ".join(explained.out.split())
+
     async def test_says_that_an_outage_is_only_observed(self, runbook: Runbook, sessions: Sessions) -> None:
         await add_outage(sessions, GITHUB, why_not="outage is paused by ada until 20:00 UTC: a release")
 

@@ -83,6 +83,8 @@ class FakeOutage(OutageActivities):
         self.going = 0
         self.replayed: list[int] = []
         self.kept = 0
+        self.why_not: str | None = None
+        """What keeps the platform from acting by itself."""
         self.closed: Closing | None = None
         self.wishes: list[Isolate] = []
 
@@ -135,7 +137,7 @@ class FakeOutage(OutageActivities):
     @activity.defn(name="outage.keep")
     async def keep(self, tick: Tick) -> Look:
         self.kept += 1
-        return Look(wider=self.reaches)
+        return Look(why_not=self.why_not) if self.why_not else Look(wider=self.reaches)
 
     @activity.defn(name="outage.drop")
     async def drop(self, dropping: Dropping) -> None:
@@ -143,6 +145,8 @@ class FakeOutage(OutageActivities):
 
     @activity.defn(name="outage.probe")
     async def probe(self, tick: Tick) -> Look:
+        if self.why_not:
+            return Look(why_not=self.why_not)
         self._do("probe")
         self.probes += 1
         self.asked.append(activity.info().scheduled_time)
@@ -167,6 +171,8 @@ class FakeOutage(OutageActivities):
     @activity.defn(name="outage.sample")
     async def sample(self, tick: Tick) -> Look:
         self.kept += 1
+        if self.why_not:
+            return Look(why_not=self.why_not)
         sample = self._samples.pop(0) if self._samples else Sample(calls=20)
         return Look(sample=sample, wider=self._wider.pop(0) if self._wider else None)
 

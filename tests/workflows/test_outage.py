@@ -20,6 +20,7 @@ from tests.workflows.fakes import workers
 from worker.plugin import runbook_plugin
 from workflows.outage import ProviderOutageWorkflow
 
+PAUSED = "outage is paused by ada until 2026-11-30 12:00 UTC: their release"
 ADA = Word(by="ada", reason="their status page says that it is over")
 WHOLE = ["open", "scope", "contain", "shield", "probe", "5 %", "10 %", "25 %", "50 %", "100 %"]
 END = ["replay", "validate", "close"]
@@ -305,6 +306,65 @@ class TestAProbe:
         assert fake.closed is not None
         assert fake.closed.progress.targets == (QUEUE, SHIELD)
         assert result.ended is Ended.HEALED
+
+
+class Paused(FakeOutage):
+    """Somebody pauses when the ramp is at a quarter."""
+
+    def _let(self, tick: Tick) -> None:
+        super()._let(tick)
+        if tick.progress.percent == 25 and len(self.rates) == 4:
+            self.why_not = PAUSED
+
+
+class TestWhileThePlatformMayNotAct:
+    async def test_a_rate_stays_as_it_is(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = Paused(parked=1, wider=[None] * 14 + [Scoped(scope=Scope.PROVIDER, targets=(QUEUE, SHIELD), why="all")])
+
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.why_not)
+            kept = fake.kept
+            await until(lambda: fake.kept > kept + 15)
+            assert fake.did[-1] == "25 %"
+            assert PAUSED in (await handle.query("__temporal_workflow_metadata")).current_details
+
+            fake.why_not = None
+            result = await asyncio.wait_for(handle.result(), 60)
+
+        assert result.ended is Ended.HEALED
+        assert fake.did[-len(END) :] == END
+        assert fake.did[:9] == [*WHOLE[:8], "50 %"]
+
+    async def test_nobody_is_probed(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(down_for=10_000)
+
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.probes)
+            fake.why_not = PAUSED
+            fake.reaches = Scoped(scope=Scope.ENDPOINT, targets=(CIRCUIT,), why="it reaches further")
+            kept = fake.kept
+            await until(lambda: fake.kept > kept + 2)
+            kept, probes = fake.kept, fake.probes
+            await until(lambda: fake.kept > kept + 15)
+            assert (fake.probes, fake.did.count("contain")) == (probes, 1)
+
+            fake.down_for, fake.why_not = 0, None
+            result = await asyncio.wait_for(handle.result(), 60)
+
+        assert result.ended is Ended.HEALED
+        assert fake.did.count("contain") == 2
+
+    async def test_what_people_say_is_done(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = Paused()
+
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.why_not)
+            await handle.execute_update(ProviderOutageWorkflow.pin, Pin(by="ada", reason="a fixed quota", rate=3))
+            await until(lambda: fake.rates[-1] == 3.0)
+            await handle.execute_update(ProviderOutageWorkflow.close, ADA)
+            result = await asyncio.wait_for(handle.result(), 60)
+
+        assert result.ended is Ended.BY_HAND
 
 
 class TestPeople:
