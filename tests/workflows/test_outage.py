@@ -462,7 +462,9 @@ class TestPeople:
         assert found.close_time - found.start_time > timedelta(minutes=20)
 
     async def test_pin_no_rate_without_an_end(self, time_skipping: WorkflowEnvironment) -> None:
-        async with started(time_skipping, FakeOutage(down_for=10_000)) as handle:
+        fake = FakeOutage(down_for=10_000)
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.probes)
             for more in ({"rate": float("inf")}, {"rate": 2, "hold": "P8D"}, {"rate": 2, "hold": "PT0S"}):
                 with pytest.raises(WorkflowUpdateFailedError):
                     await handle.execute_update("pin", {"by": "ada", "reason": "a fixed quota"} | more)
