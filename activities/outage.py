@@ -98,9 +98,11 @@ class OutageActivities:
                 scoped, before = await self._scoper.scope(asked)
         else:
             scoped, before = Scoped(scope=Scope.PROVIDER, why=why_not, clear=False), None
-        known: dict[str, Any] = {"scope": scoped.scope, "names": list(scoped.names)} if scoped.targets else {}
-        if before is not None and not asked.progress.targets:
-            known["baseline"] = before.model_dump(mode="json")
+        known: dict[str, Any] = {}
+        # Where something is held back already, the row says all of it: `contain` adds what is new.
+        if not asked.progress.targets:
+            known = {"scope": scoped.scope, "names": list(scoped.names)} if scoped.targets else {}
+            known |= {"baseline": before.model_dump(mode="json")} if before is not None else {}
         async with self._sessions.begin() as session:
             await outages.at(session, asked.progress.outage_id, asked.progress.step, **known)
             said = scoped.scope if scoped.targets else "nothing" if scoped.clear else "unclear"

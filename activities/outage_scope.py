@@ -39,7 +39,7 @@ class Scoper:
             row = await outages.open_of(session, request.provider_id)
             cells = await outage_counts.matrix(session, request.provider_id, datetime.now(UTC) - self._limits.window)
         if request.provider_id == OURS:
-            return await self._ours(row), None
+            return await self._ours(row)
         probes: list[Probe] = []
         reach = _wished(wish) if wish is not None else await self._reach(request.provider_id, row, cells, probes)
         if isinstance(reach, Scoped):
@@ -94,12 +94,12 @@ class Scoper:
         cells += _cells(probes)
         return await self._told(provider_id, cells, failing, probes, but=tenants), cells
 
-    async def _ours(self, row: Outage | None) -> Scoped:
+    async def _ours(self, row: Outage | None) -> tuple[Scoped, Baseline | None]:
         """Several unrelated providers at once: each of them is held back, for it is nobody's doing but ours."""
         known = {each.id for each in self._catalog}
         names: list[str] = []
         aims: list[Target] = []
-        usual = 100.0
+        befores: list[Baseline] = []
         for provider_id in row.names if row is not None else ():
             async with self._sessions.begin() as session:
                 # One with an outage of its own is looked after by that; another worker's catalog may know more.
@@ -108,10 +108,13 @@ class Scoper:
                 before = await outage_counts.baseline(session, provider_id, datetime.now(UTC))
             allowed = self._catalog.provider(provider_id).rate_limit
             names.append(provider_id)
-            usual = min(usual, before.usual)
+            befores.append(before)
             aims += targets(provider_id, Scope.PROVIDER, (), full_rate(before.rate, allowed), allowed)
         why = row.reason if row is not None else "no provider is named"
-        return Scoped(scope=Scope.OURS, names=tuple(names), targets=tuple(aims), why=why, usual=usual)
+        together = sum(befores[1:], start=befores[0]) if befores else None
+        usual = together.usual if together is not None else 100.0
+        scoped = Scoped(scope=Scope.OURS, names=tuple(names), targets=tuple(aims), why=why, usual=usual)
+        return scoped, together
 
     async def _reach(
         self, provider_id: str, row: Outage | None, cells: list[Cell], made: list[Probe]

@@ -58,6 +58,8 @@ _BATCHES: Final = (1, 10, 100)
 _PINNABLE: Final = frozenset({Step.HOLD, Step.PROBE, Step.RAMP, Step.REPLAY, Step.VALIDATE})
 _LATE: Final = timedelta(seconds=1)
 """A call may be written down so long after it was answered."""
+_REMEMBERED: Final = timedelta(hours=1)
+"""Whatever is still tried is tried within this: what failed before, and was not called since, is nobody's any more."""
 
 
 @workflow.defn(name="ProviderOutageWorkflow")
@@ -70,6 +72,7 @@ class ProviderOutageWorkflow(OutageAsked):
         self._heard: list[Word] = []
         self._closing: Word | None = None
         self._is_over = False
+        self._is_contained = request.progress is not None and bool(request.progress.targets)
         self._number = 0
         step = request.progress.step if request.progress else Step.SCOPE
         self._story = Story([each.value for each in Step], now=_found_as(step))
@@ -201,12 +204,16 @@ class ProviderOutageWorkflow(OutageAsked):
         return Step.RAMP
 
     async def _pinned(self) -> Step:
-        """Hold a person's rate, until somebody says something else."""
-        pin = self._progress.pin
+        """Hold a person's rate, until its time is over or somebody says something else."""
+        pin, until = self._progress.pin, self._progress.pinned_until
         assert pin is not None
-        self._show(f"pinned by {pin.by}: {pin.reason}")
+        assert until is not None
+        if workflow.now() >= until:
+            self._story.note(f"the pin by {pin.by} is over")
+            return self._unpinned()
+        self._show(f"pinned by {pin.by} until {until:%Y-%m-%d %H:%M} UTC: {pin.reason}")
         wider = await self._kept()
-        await self._rest(self._often, f"pinned at {pin.rate:g} calls/s by {pin.by}")
+        await self._rest(min(until - workflow.now(), self._often), f"pinned at {pin.rate:g} calls/s by {pin.by}")
         return wider or self._progress.step
 
     async def _halted(self) -> Step:
@@ -214,6 +221,11 @@ class ProviderOutageWorkflow(OutageAsked):
         self._show(f"all stays as it is: {self._progress.held}")
         await self._rest(self._often, f"all stays as it is: {self._progress.held}")
         return await self._kept() or self._progress.step
+
+    def _unpinned(self) -> Step:
+        """Where to go on."""
+        self._know(pin=None, pinned_until=None, paced_at=None)
+        return Step.RAMP if self._progress.percent else Step.CONTAIN
 
     async def _replay(self) -> Step:
         turn = self._progress.turns
@@ -251,8 +263,9 @@ class ProviderOutageWorkflow(OutageAsked):
             await self._pace(faster)
 
     async def _validate(self) -> Step:
+        tick = self._tick(_REMEMBERED)
         validated: Validated = await self._do(
-            OutageActivities.validate, self._tick(), "validate", "refreshes and capabilities against the time before"
+            OutageActivities.validate, tick, "validate", "refreshes and capabilities against the time before"
         )
         self._know(why=validated.why)
         if validated.passed:
@@ -285,18 +298,23 @@ class ProviderOutageWorkflow(OutageAsked):
             self._story.note(f"{type(word).__name__.lower()} by {word.by}: {word.reason}")
             if isinstance(word, Isolate):
                 following = self._wider(await self._scoped(word)) or following
+                if word.hold is not None:
+                    following = self._ordered(workflow.now() + word.hold, following)
             elif isinstance(word, Pin):
-                self._know(pin=word)
+                self._know(pin=word, pinned_until=workflow.now() + word.hold)
                 await self._do(OutageActivities.pace, self._tick(), "pin", f"{word.rate:g} calls/s, by {word.by}")
             elif isinstance(word, Unpin):
-                was, self._progress = self._progress.pin, self._progress.model_copy(update={"pin": None})
-                if was is not None and self._progress.targets:
-                    following = Step.RAMP if self._progress.percent else Step.CONTAIN
-                    self._know(paced_at=None)
+                following = self._unpinned() if self._progress.pin and self._progress.targets else following
             else:
                 self._closing, self._is_over = word, True
                 return Step.CLOSE
         return following
+
+    def _ordered(self, until: datetime, following: Step) -> Step:
+        """Where to go, for it to stay contained until then."""
+        self._know(ordered_until=max(until, self._progress.ordered_until or until))
+        is_let_through = following in {Step.RAMP, Step.REPLAY, Step.VALIDATE, Step.CLOSE}
+        return Step.CONTAIN if is_let_through and self._progress.targets else following
 
     def _back(self, look: Look) -> Step | None:
         """Where to go when what was over is not. None: it is, or it is not to be asked."""
@@ -329,7 +347,9 @@ class ProviderOutageWorkflow(OutageAsked):
         """Rest a little, with the brakes kept on, and count what came of the calls."""
         percent = self._progress.percent
         await self._rest(max(self._limits.step / _LOOKS, timedelta(milliseconds=500)), f"at {percent} %")
-        look: Look = await self._do(OutageActivities.sample, self._tick(), "sample", f"how {percent} % went")
+        # A step of few calls takes long, and what failed at its beginning counts to its end.
+        tick = self._tick(_REMEMBERED if self._progress.step is Step.RAMP else None)
+        look: Look = await self._do(OutageActivities.sample, tick, "sample", f"how {percent} % went")
         self._know(held=look.why_not)
         if look.why_not:
             return look
@@ -386,15 +406,19 @@ class ProviderOutageWorkflow(OutageAsked):
             step, told, activity_id=f"{name}-{self._number}", summary=summary[:150], **timing
         )
 
-    def _tick(self) -> Tick:
-        """The calls that count: since this rate, or since the last look; of a long time only the last part."""
+    def _tick(self, back: timedelta | None = None) -> Tick:
+        """The calls that count: since this rate, or since the last look; of a long time only the last part.
+
+        `back`: so much of it at least. Without, what is seen soon: a relapse.
+        """
         known, now = self._progress, workflow.now()
         since = (known.paced_at or known.looked_at or now) - _LATE
-        span = 3 * max(self._limits.window, self._limits.step)
-        return Tick(request=self._request_kept, progress=known, since=max(since, now - span))
+        recent = 3 * max(self._limits.window, self._limits.step)
+        return Tick(request=self._request_kept, progress=known, since=max(since, now - max(recent, back or recent)))
 
     def _know(self, **changes: Any) -> None:
         self._progress = self._progress.model_copy(update=changes)
+        self._is_contained = bool(self._progress.targets)
 
     def _show(self, doing: str) -> None:
         known = self._progress

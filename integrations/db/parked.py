@@ -56,11 +56,10 @@ _HELD: Final = exists().where(
             Outage.provider_id == ParkedJob.provider_id,
             or_(
                 Outage.scope == Scope.PROVIDER,
-                and_(Outage.scope == Scope.TENANT, ParkedJob.tenant == any_(Outage.names)),
-                and_(
-                    Outage.scope == Scope.ENDPOINT,
-                    or_(ParkedJob.capability == any_(Outage.names), literal("token") == any_(Outage.names)),
-                ),
+                # Some outages hold back an endpoint and a tenant.
+                ParkedJob.tenant == any_(Outage.names),
+                ParkedJob.capability == any_(Outage.names),
+                literal("token") == any_(Outage.names),
             ),
         ),
         and_(Outage.provider_id == OURS, ParkedJob.provider_id == any_(Outage.names)),

@@ -10,6 +10,7 @@ from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 from activities.outage import OutageActivities
 from activities.outage_probe import Prober
 from activities.outage_scope import Scoper
+from integrations.db import parked
 from integrations.db.outage_tables import Outage, OutageNote
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
@@ -18,6 +19,7 @@ from integrations.domain.gate import Purpose
 from integrations.domain.outage import (
     DETECTOR,
     OURS,
+    Baseline,
     Brake,
     Cell,
     Finding,
@@ -29,13 +31,14 @@ from integrations.domain.outage import (
     Step,
     Target,
 )
-from integrations.domain.outage_steps import Look, Scoped, Scoping, Tick
+from integrations.domain.outage_steps import Look, Scoped, Scoping, Tick, Validated
+from integrations.domain.outage_targets import targets
 from integrations.domain.verdict import Meaning
 from integrations.providers.oauth import Providers
 from tests.automated import pause, resume
 from tests.db.test_outage_counts import add, made
 from tests.factories import every, stored
-from tests.outage_rows import FINDING, add_outage
+from tests.outage_rows import FINDING, add_outage, add_parked, outage
 from tests.providers.person import Person
 from tests.refresh.ground import Due, add_due, at_several
 
@@ -54,10 +57,16 @@ def scoper(sessions: Sessions, vault: Vault, providers: Providers) -> Scoper:
 
 
 async def scoped(
-    steps: OutageActivities, outage_id: UUID, provider_id: str = "simulator", wish: Isolate | None = None
+    steps: OutageActivities,
+    outage_id: UUID,
+    provider_id: str = "simulator",
+    wish: Isolate | None = None,
+    targets: tuple[Target, ...] = (),
 ) -> Scoped:
     request = OutageRequest(provider_id=provider_id, by=DETECTOR, reason="a test")
-    asked = Scoping(request=request, progress=Progress(outage_id=outage_id, limits=Limits()), wish=wish)
+    asked = Scoping(
+        request=request, progress=Progress(outage_id=outage_id, limits=Limits(), targets=targets), wish=wish
+    )
     found: Scoped = await ActivityEnvironment().run(steps.scope, asked)
     return found
 
@@ -168,6 +177,25 @@ class TestTheReach:
         assert [(each.brake, each.name) for each in found.targets] == [(Brake.CIRCUIT, "notes.write")]
         assert "ada" in found.why
 
+    async def test_that_a_person_adds_takes_nothing_from_what_the_row_says(
+        self, steps: OutageActivities, sessions: Sessions, vault: Vault, person: Person
+    ) -> None:
+        """A job beside the tenant is still held back, and would be told to go on into the brake."""
+        await connections(sessions, vault, person, "acme")
+        outage_id = await add_outage(sessions)
+        await add_parked(sessions, "org:other", parked_at=datetime.now(UTC) - timedelta(minutes=5))
+        held = targets("simulator", Scope.PROVIDER, (), 10.0)
+        wish = Isolate(by="ada", reason="they say so", tenant="org:acme")
+
+        for _ in range(2):
+            found = await scoped(steps, outage_id, wish=wish, targets=held)
+
+        assert [(each.brake, each.name) for each in found.targets][:1] == [(Brake.TENANT, "org:acme")]
+        row = await outage(sessions, outage_id)
+        assert (row.scope, row.names) == (Scope.PROVIDER, [])
+        async with sessions.begin() as session:
+            assert await parked.forgotten(session) == []
+
     async def test_of_our_own_way_out_leaves_out_whom_nobody_knows_and_who_is_looked_after(
         self, steps: OutageActivities, sessions: Sessions
     ) -> None:
@@ -179,6 +207,25 @@ class TestTheReach:
 
         assert found.names == ("simulator", "small")
         assert {each.provider_id for each in found.targets} == {"simulator", "small"}
+
+    async def test_of_our_own_way_out_is_validated_by_how_all_of_them_were_before(
+        self, steps: OutageActivities, sessions: Sessions
+    ) -> None:
+        outage_id = await add_outage(sessions, OURS, scope=Scope.OURS, names=("simulator", "small"))
+        now, ago = datetime.now(UTC), timedelta(minutes=2)
+        fine = (made(ago, purpose=Purpose.USE, provider_id=each, at=now - ago) for each in ("simulator", "small"))
+        await add(sessions, *fine, made(SECOND, Meaning.OUTAGE, purpose=Purpose.USE, at=now - SECOND))
+
+        found = await scoped(steps, outage_id, OURS)
+
+        [row] = await every(sessions, Outage)
+        before = Baseline.model_validate(row.baseline)
+        assert (before.uses, before.used) == (2, 2)
+        progress = Progress(outage_id=outage_id, limits=Limits(), targets=found.targets, paced_at=now - ago / 2)
+        request = OutageRequest(provider_id=OURS, by=DETECTOR, reason="a test")
+        tick = Tick(request=request, progress=progress, since=now - ago / 2)
+        outcome: Validated = await ActivityEnvironment().run(steps.validate, tick)
+        assert (outcome.passed, outcome.why) == (False, "0 of 1 connections fine in capability calls (100 % before)")
 
     async def test_is_written_down_with_its_matrix_and_how_it_was_before(
         self, steps: OutageActivities, sessions: Sessions, vault: Vault, person: Person

@@ -250,6 +250,7 @@ class TestAForgottenOne:
             ("endpoint", ("notes.write",), False, []),
             ("endpoint", ("notes.read",), False, ["simulator"]),
             ("endpoint", ("token",), False, []),
+            ("endpoint", ("notes.read", "org:acme"), False, []),
             ("provider", (), True, ["simulator"]),
         ],
     )

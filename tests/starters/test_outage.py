@@ -290,7 +290,7 @@ class TestAnOrder:
         assert runbook(*pinned.printed_commands[-1]).code == 0
         more = runbook("outage", "open", GITHUB, "--tenant", "org:acme", *reason)
         assert "An outage of github is open already: org:acme is contained by it." in more.out
-        assert "org:acme is being contained as well" in more.out
+        assert "org:acme is being contained as well; all of it stays so until " in more.out
 
         closed = runbook("outage", "close", GITHUB, *reason)
 
@@ -349,6 +349,12 @@ class TestAnOrder:
         assert ran.code == 1
         assert "github is contained by the outage of our own way out: say ours in its place" in ran.err
 
+    def test_to_pin_for_too_long_is_refused(self) -> None:
+        ran = CliRunner().invoke(app, ["outage", "pin", GITHUB, "--rate", "2/s", "--for", "9d"])
+
+        assert ran.exit_code == 2
+        assert "--for 9d: from 1s to 7d" in ran.stderr
+
     @pytest.mark.parametrize("rate", ["fast", "-1/s", "2/m"])
     def test_to_pin_no_rate_is_refused(self, rate: str) -> None:
         ran = CliRunner().invoke(app, ["outage", "pin", GITHUB, f"--rate={rate}"])
@@ -396,12 +402,14 @@ class TestWhatIf:
         assert "Nothing would have been an outage." in strict.out
         assert "Nothing would have been an outage." in recent.out
 
-    def test_says_what_is_no_ratio_and_who_is_no_provider(self, runbook: Runbook, sessions: Sessions) -> None:
-        percent, nobody = (
+    def test_says_what_is_no_ratio_no_time_and_who_is_no_provider(self, runbook: Runbook, sessions: Sessions) -> None:
+        percent, nobody, ancient = (
             runbook("outage", "what-if", "--ratio", "30"),
             runbook("outage", "what-if", "--provider", "gitub"),
+            runbook("outage", "what-if", "--since", "999999d"),
         )
 
         assert (percent.code, "write 0.3 for 30 %" in percent.err) == (2, True)
+        assert (ancient.code, "999999d ago is before the calendar's first day" in ancient.err) == (2, True)
         assert nobody.code != 0
         assert "github" in nobody.err

@@ -8,12 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from temporalio import activity
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.testing import WorkflowEnvironment
 
 from integrations import temporal
 from integrations.domain.outage import Ended, Isolate, Limits, OutageRequest, OutageResult, Pin, Sample, Scope, Word
-from integrations.domain.outage_steps import Scoped, Tick
+from integrations.domain.outage_steps import Look, Scoped, Tick, Validated
 from tests.workflows.fake_outage import CIRCUIT, QUEUE, SHIELD, FakeOutage
 from tests.workflows.fakes import workers
 from worker.plugin import runbook_plugin
@@ -167,6 +168,44 @@ class TestTheRamp:
         assert result.ended is Ended.HEALED
         assert str(history.to_json()).count("outage.validate") == 3
 
+    async def test_is_validated_by_all_calls_since_everything_is_let_through(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        asked: list[Tick] = []
+
+        class Silent(FakeOutage):
+            @activity.defn(name="outage.validate")
+            async def validate(self, tick: Tick) -> Validated:
+                """What failed is not called again: time alone proves nothing."""
+                asked.append(tick)
+                return Validated(passed=len(asked) > 50, why="0 of 10 connections fine")
+
+        await ended(time_skipping, Silent(down_for=0))
+
+        # 50 looks, 5 s apart each.
+        assert {each.since for each in asked} == {asked[0].since}
+        assert asked[0].progress.paced_at is not None
+        assert asked[0].since <= asked[0].progress.paced_at
+
+    async def test_of_few_calls_remembers_which_of_them_failed(self, time_skipping: WorkflowEnvironment) -> None:
+        """One call in five minutes, and it fails each time, though probes are fine: nothing there is quiet."""
+
+        class Rare(FakeOutage):
+            @activity.defn(name="outage.sample")
+            async def sample(self, tick: Tick) -> Look:
+                apart, paced_at = timedelta(minutes=5), tick.progress.paced_at
+                if paced_at is None or self.did.count("contain") > 1:
+                    return Look(sample=Sample(calls=20))
+                failing = (activity.info().scheduled_time - paced_at) // apart + (paced_at - tick.since) // apart + 1
+                return Look(sample=Sample(calls=failing, failing=failing))
+
+        fake = Rare(down_for=0, limits=Limits(step=timedelta(seconds=90)))
+
+        result = await ended(time_skipping, fake)
+
+        assert (result.ended, result.relapses) == (Ended.HEALED, 1)
+        assert fake.did == ["open", "scope", *WHOLE[2:6], *WHOLE[2:], *END]
+
     async def test_what_reaches_further_is_contained_as_well(self, time_skipping: WorkflowEnvironment) -> None:
         first = Scoped(scope=Scope.ENDPOINT, names=("notes.read",), targets=(CIRCUIT,), why="notes.read fails")
         whole = Scoped(scope=Scope.PROVIDER, targets=(QUEUE, SHIELD), why="now everything fails")
@@ -222,8 +261,6 @@ class TestAProbe:
             if tried == 2:
                 raise RuntimeError("the worker went away")
             return await asked(fake, tick)
-
-        from temporalio import activity
 
         fake.probe = activity.defn(name="outage.probe")(lost_once)  # type: ignore[method-assign]
         result = await ended(time_skipping, fake)
@@ -361,7 +398,8 @@ class TestPeople:
         fake = FakeOutage(down_for=1)
         async with started(time_skipping, fake) as handle:
             await until(lambda: fake.probes)
-            await handle.execute_update(ProviderOutageWorkflow.pin, Pin(by="ada", reason="a fixed quota", rate=2))
+            pin = Pin(by="ada", reason="a fixed quota", rate=2, hold=timedelta(days=7))
+            await handle.execute_update(ProviderOutageWorkflow.pin, pin)
             await until(lambda: fake.rates[-1] == 2.0)
             probes, kept = fake.probes, fake.kept
             await until(lambda: fake.kept > kept + 20)
@@ -373,6 +411,50 @@ class TestPeople:
 
         assert result.ended is Ended.HEALED
         assert fake.rates[-1] == 10.0
+
+    async def test_pin_nothing_while_nothing_is_contained(self, time_skipping: WorkflowEnvironment) -> None:
+        """There is no rate to hold yet, and it may prove to be unfounded: who was told "pinned" would wait in vain."""
+        vague = Scoped(scope=Scope.PROVIDER, why="1 of 2", clear=False)
+        handle = await temporal.start_outage(time_skipping.client, request())
+        pin = Pin(by="ada", reason="slowly", rate=2)
+        said = [
+            asyncio.create_task(handle.execute_update(ProviderOutageWorkflow.pin, pin)),
+            asyncio.create_task(handle.execute_update(ProviderOutageWorkflow.unpin, ADA)),
+        ]
+        await asyncio.sleep(0.5)
+        fake = FakeOutage(down_for=0, scoped=[vague] * 2)
+
+        async with workers(time_skipping.client, outage=fake):
+            for each in said:
+                with pytest.raises(WorkflowUpdateFailedError) as refused:
+                    await asyncio.wait_for(each, 20)
+                assert "nothing is contained yet" in str(refused.value.cause)
+            result = await asyncio.wait_for(handle.result(), 60)
+
+        # It did not cut the second look short either.
+        assert result.ended is Ended.HEALED
+
+    async def test_forget_a_pin_and_it_is_over_by_itself(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(down_for=1)
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.probes)
+            said = await handle.execute_update(
+                ProviderOutageWorkflow.pin, Pin(by="ada", reason="a fixed quota", rate=0, hold=timedelta(minutes=20))
+            )
+            result = await asyncio.wait_for(handle.result(), 60)
+            found = await handle.describe()
+
+        assert "pinned at 0 calls/s until " in said
+        assert result.ended is Ended.HEALED
+        assert fake.rates[-1] == 10.0
+        assert found.close_time is not None
+        assert found.close_time - found.start_time > timedelta(minutes=20)
+
+    async def test_pin_no_rate_without_an_end(self, time_skipping: WorkflowEnvironment) -> None:
+        async with started(time_skipping, FakeOutage(down_for=10_000)) as handle:
+            for more in ({"rate": float("inf")}, {"rate": 2, "hold": "P8D"}, {"rate": 2, "hold": "PT0S"}):
+                with pytest.raises(WorkflowUpdateFailedError):
+                    await handle.execute_update("pin", {"by": "ada", "reason": "a fixed quota"} | more)
 
     async def test_see_what_reaches_further_contained_beside_their_pin(
         self, time_skipping: WorkflowEnvironment
@@ -399,6 +481,25 @@ class TestPeople:
             await until(lambda: fake.did.count("contain") == 2)
 
         assert fake.wishes == [wish]
+
+    async def test_hold_one_that_is_open_for_as_long_as_they_say(self, time_skipping: WorkflowEnvironment) -> None:
+        """Also where what they name is contained already, and the ramp has begun."""
+        first = Scoped(scope=Scope.ENDPOINT, names=("notes.read",), targets=(CIRCUIT,), why="notes.read fails")
+        fake = FakeOutage(down_for=0, scoped=[first], samples=[Sample()] * 10_000)
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: "5 %" in fake.did)
+            for hold in (timedelta(minutes=20), timedelta(minutes=1)):
+                wish = Isolate(by="ada", reason="they say so", endpoint="notes.read", hold=hold)
+                said = await handle.execute_update(ProviderOutageWorkflow.isolate, wish)
+            began = len(fake.did)
+            result = await asyncio.wait_for(handle.result(), 60)
+            found = await handle.describe()
+
+        assert "all of it stays so until" in said
+        assert result.ended is Ended.HEALED
+        assert "contain" in fake.did[began - 1 :]
+        assert found.close_time is not None
+        assert found.close_time - found.start_time > timedelta(minutes=20)
 
     async def test_hold_it_for_as_long_as_they_say(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeOutage(down_for=0)
