@@ -201,7 +201,7 @@ class OutageActivities:
 
     @activity.defn(name="outage.replay")
     async def replay(self, asked: Releasing) -> Released:
-        """Let the next parked jobs go on, once those before them have an outcome."""
+        """Let the next parked jobs go on, once those before them have an outcome, and refreshes that were put off."""
         known, done = asked.progress, Released()
         async with self._sessions.begin() as session:
             await outages.at(session, known.outage_id, Step.REPLAY)
@@ -254,10 +254,10 @@ class OutageActivities:
 
     async def _replay(self, provider_id: str, asked: Releasing) -> Released:
         async with self._sessions.begin() as session:
-            if not asked.progress.turns:
+            if asked.begins:
                 await parked_jobs.refreshes_due(session, provider_id, _full(asked.progress, provider_id))
             waits = await parked_jobs.replaying(session, provider_id, asked.since)
-        known = Released(parked=waits.parked, going=waits.going, done=waits.done, late=waits.late)
+        known = Released(**waits.model_dump())
         if waits.going or not waits.parked:
             return known
         told = await parked.release(

@@ -228,7 +228,7 @@ class ProviderOutageWorkflow(OutageAsked):
         return Step.RAMP if self._progress.percent else Step.CONTAIN
 
     async def _replay(self) -> Step:
-        turn = self._progress.turns
+        turn, begins = self._progress.turns, self._progress.replaying_since is None
         self._know(replaying_since=self._progress.replaying_since or workflow.now())
         most = _BATCHES[min(turn, len(_BATCHES) - 1)]
         released: Released = await self._do(
@@ -238,9 +238,10 @@ class ProviderOutageWorkflow(OutageAsked):
                 progress=self._progress,
                 most=most,
                 since=self._since(),
+                begins=begins,
             ),
             "replay",
-            f"at most {most} parked jobs, behind live traffic",
+            f"at most {most} parked jobs, and late refreshes, behind live traffic",
         )
         self._know(turns=turn + (released.released > 0), why=released.words)
         self._show(released.words)

@@ -158,6 +158,17 @@ class TestTheRamp:
         assert result.ended is Ended.HEALED
         assert fake.rates[-4:] == [15.0, 22.5, 33.7, 50.5]
 
+    async def test_waits_for_refreshes_that_were_put_off(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(down_for=0, parked=1, late=3)
+
+        async with started(time_skipping, fake) as handle:
+            await asyncio.wait_for(handle.result(), 60)
+            history = str((await handle.fetch_history()).to_json())
+
+        # The job is done at the second look; nothing is made due twice.
+        assert history.count("outage.replay") == 4
+        assert fake.begun == 1
+
     async def test_stays_open_until_it_is_as_before(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeOutage(validated=[False, False])
 
