@@ -216,16 +216,16 @@ class ProviderOutageWorkflow(OutageAsked):
         await self._rest(min(until - workflow.now(), self._often), f"pinned at {pin.rate:g} calls/s by {pin.by}")
         return wider or self._progress.step
 
-    def _unpinned(self) -> Step:
-        """Where to go on."""
-        self._know(pin=None, pinned_until=None, paced_at=None)
-        return Step.RAMP if self._progress.percent else Step.CONTAIN
-
     async def _halted(self) -> Step:
         """Leave all as it is while the platform may not act by itself; what people say is done."""
         self._show(f"all stays as it is: {self._progress.held}")
         await self._rest(self._often, f"all stays as it is: {self._progress.held}")
         return await self._kept() or self._progress.step
+
+    def _unpinned(self) -> Step:
+        """Where to go on."""
+        self._know(pin=None, pinned_until=None, paced_at=None)
+        return Step.RAMP if self._progress.percent else Step.CONTAIN
 
     async def _replay(self) -> Step:
         turn, begins = self._progress.turns, self._progress.replaying_since is None
