@@ -4,7 +4,8 @@
  hold      leases ──▶ is the queue as the journal says? no: set
  release   queue ──▶ journal             killed in between: done again; the lines are there until then
 
-What somebody else had set of a queue is in the journal too, and is set again when no brake of ours is on.
+What somebody else had set of a queue is in the journal too. No brake loosens it, and it is set again when none of ours
+is on.
 Each step is safe to repeat. A circuit and a shield are on as soon as their lines are.
 """
 
@@ -21,8 +22,8 @@ from integrations import task_queues
 from integrations.db import mitigations, shield
 from integrations.db.outage_tables import Mitigation
 from integrations.db.session import Sessions
-from integrations.domain.outage import Brake, Cut, Target
-from integrations.task_queues import Rates, fairness_key, provider_queue
+from integrations.domain.outage import Before, Brake, Cut, Target
+from integrations.task_queues import Kept, Rates, fairness_key, provider_queue
 
 _OF_QUEUES: Final = frozenset({Brake.QUEUE, Brake.TENANT})
 
@@ -55,11 +56,13 @@ class Brakes:
         What somebody else has set is remembered, and is there again after the release. Raises StopError when the outage
         is closed, RPCError when Temporal does not answer: then all lines are there, or none.
         """
-        queues = {cut.target.provider_id for cut in cuts if cut.target.brake is Brake.QUEUE}
-        before = {provider_id: await self._before(client, provider_id) for provider_id in sorted(queues)}
+        targets = [cut.target for cut in cuts if cut.target.brake in _OF_QUEUES]
+        before: dict[Target, Before] = {}
+        for provider_id in sorted({each.provider_id for each in targets}):
+            before |= await self._before(client, [each for each in targets if each.provider_id == provider_id])
         async with self._sessions.begin() as session:
             others = await mitigations.put(session, outage_id, cuts, lease, reason=reason, by=by, before=before)
-        for provider_id in sorted({cut.target.provider_id for cut in cuts if cut.target.brake in _OF_QUEUES}):
+        for provider_id in sorted({each.provider_id for each in targets}):
             await self.settle(client, provider_id, changed=True)
         return others
 
@@ -103,14 +106,24 @@ class Brakes:
             brakes, due = brakes + released, due + lifted
         return Off(brakes, due)
 
-    async def _before(self, client: Client, provider_id: str) -> float | None:
-        """To how much somebody else has limited a provider's queue."""
-        found = (await task_queues.config(client, provider_queue(provider_id))).queue_rate_limit
-        if not task_queues.is_ours(found):
-            return task_queues.rate_of(found)
-        # One of ours is on, or the server still shows it: what was there before that one.
+    async def _before(self, client: Client, targets: Sequence[Target]) -> dict[Target, Before]:
+        """What somebody else has set at these places of one provider's queue."""
+        provider_id = targets[0].provider_id
+        found = await task_queues.config(client, provider_queue(provider_id))
+        said = {Brake.QUEUE: found.queue_rate_limit, Brake.TENANT: found.fairness_keys_rate_limit_default}
         async with self._sessions.begin() as session:
-            return await mitigations.before_ours(session, provider_id)
+            # Where one of ours is on, or the server still shows it: what was there before that one.
+            rates = {
+                brake: await mitigations.before_ours(session, provider_id, brake)
+                if task_queues.is_ours(limit)
+                else task_queues.rate_of(limit)
+                for brake, limit in said.items()
+            }
+            ever = await mitigations.tenants_ever(session, provider_id)
+        weights = {each.name: found.fairness_weight_overrides.get(fairness_key(each.name)) for each in targets}
+        if task_queues.is_on(found.fairness_keys_rate_limit_default):
+            weights |= ever
+        return {each: Before(rate=rates[each.brake], weight=weights.get(each.name)) for each in targets}
 
     async def settle(self, client: Client, provider_id: str, *, changed: bool = False) -> bool:
         """Have a provider's queue let out what the journal says. Whether it said anything else.
@@ -126,14 +139,18 @@ async def _settle(
     session: AsyncSession, client: Client, provider_id: str, reason: str = "no brake is on", *, changed: bool
 ) -> bool:
     lines = await mitigations.of_provider(session, provider_id)
-    ours = map(fairness_key, await mitigations.tenants_ever(session, provider_id))
     braking = [line for line in lines if line.brake in _OF_QUEUES]
     if braking:
         held_by = (await mitigations.holder(session, braking[0])).provider_id
         reason = f"{braking[0].reason} (by {braking[0].put_by}); runbook outage explain {held_by}"
     queue, wanted = provider_queue(provider_id), _rates(braking)
-    before = await mitigations.before_ours(session, provider_id)
-    return await task_queues.limit(client, queue, wanted, set(ours), reason=reason, changed=changed, before=before)
+    ever = await mitigations.tenants_ever(session, provider_id)
+    before = Kept(
+        queue=await mitigations.before_ours(session, provider_id, Brake.QUEUE),
+        each_key=await mitigations.before_ours(session, provider_id, Brake.TENANT),
+        weights={fairness_key(name): weight for name, weight in ever.items()},
+    )
+    return await task_queues.limit(client, queue, wanted, before, reason=reason, changed=changed)
 
 
 def _rates(lines: Sequence[Mitigation]) -> Rates:

@@ -13,11 +13,12 @@ from activities.brakes import Brakes
 from activities.heart import beating
 from activities.outage_probe import Prober
 from activities.outage_scope import Scoper
-from integrations.db import mitigations, outage_counts, outage_told, outages
+from integrations.db import automation, mitigations, outage_counts, outage_told, outages
 from integrations.db import parked as parked_jobs
 from integrations.db.parked import BATCH
 from integrations.db.session import Sessions
 from integrations.db.vault import Vault
+from integrations.domain.automation import FailureMode
 from integrations.domain.errors import StopError
 from integrations.domain.outage import (
     OURS,
@@ -85,12 +86,23 @@ class OutageActivities:
 
     @activity.defn(name="outage.scope")
     async def scope(self, asked: Scoping) -> Scoped:
-        """How far it reaches: by the failure matrix, by probes where that leaves a doubt, or by a person's wish."""
-        async with beating():
-            scoped, before = await self._scoper.scope(asked)
-        known: dict[str, Any] = {"scope": scoped.scope, "names": list(scoped.names)} if scoped.targets else {}
-        if before is not None and not asked.progress.targets:
-            known["baseline"] = before.model_dump(mode="json")
+        """How far it reaches: by the failure matrix, by probes where that leaves a doubt, or by a person's wish.
+
+        What nobody ordered is unclear while the platform may not act by itself: nothing is put on.
+        """
+        is_ordered = asked.wish is not None or asked.request.hold is not None
+        async with self._sessions.begin() as session:
+            why_not = None if is_ordered else await automation.why_not(session, FailureMode.OUTAGE)
+        if why_not is None:
+            async with beating():
+                scoped, before = await self._scoper.scope(asked)
+        else:
+            scoped, before = Scoped(scope=Scope.PROVIDER, why=why_not, clear=False), None
+        known: dict[str, Any] = {}
+        # Where something is held back already, the row says all of it: `contain` adds what is new.
+        if not asked.progress.targets:
+            known = {"scope": scoped.scope, "names": list(scoped.names)} if scoped.targets else {}
+            known |= {"baseline": before.model_dump(mode="json")} if before is not None else {}
         async with self._sessions.begin() as session:
             await outages.at(session, asked.progress.outage_id, asked.progress.step, **known)
             said = scoped.scope if scoped.targets else "nothing" if scoped.clear else "unclear"
@@ -129,7 +141,8 @@ class OutageActivities:
     async def keep(self, tick: Tick) -> Look:
         """Renew the leases, set right what somebody else has changed, and see whether it reaches further."""
         await self._keep(tick)
-        return Look(wider=await self._scoper.wider(tick))
+        why_not = await self._why_not(tick)
+        return Look(why_not=why_not) if why_not else Look(wider=await self._scoper.wider(tick))
 
     @activity.defn(name="outage.drop")
     async def drop(self, dropping: Dropping) -> None:
@@ -148,6 +161,8 @@ class OutageActivities:
     async def probe(self, tick: Tick) -> Look:
         """Ask the provider how it is, and count what came of the trickle."""
         known = tick.progress
+        if why_not := await self._why_not(tick):
+            return Look(why_not=why_not)
         async with beating():
             aims = brakes(known.targets)
             if tick.request.provider_id != OURS:
@@ -181,11 +196,12 @@ class OutageActivities:
     async def sample(self, tick: Tick) -> Look:
         """Keep the brakes as they are, and count what came of the calls that were let through."""
         await self._keep(tick)
-        return await self._look(tick)
+        why_not = await self._why_not(tick)
+        return Look(why_not=why_not) if why_not else await self._look(tick)
 
     @activity.defn(name="outage.replay")
     async def replay(self, asked: Releasing) -> Released:
-        """Let the next parked jobs go on, once those before them have an outcome."""
+        """Let the next parked jobs go on, once those before them have an outcome, and refreshes that were put off."""
         known, done = asked.progress, Released()
         async with self._sessions.begin() as session:
             await outages.at(session, known.outage_id, Step.REPLAY)
@@ -238,10 +254,10 @@ class OutageActivities:
 
     async def _replay(self, provider_id: str, asked: Releasing) -> Released:
         async with self._sessions.begin() as session:
-            if not asked.progress.turns:
+            if asked.begins:
                 await parked_jobs.refreshes_due(session, provider_id, _full(asked.progress, provider_id))
             waits = await parked_jobs.replaying(session, provider_id, asked.since)
-        known = Released(parked=waits.parked, going=waits.going, done=waits.done, late=waits.late)
+        known = Released(**waits.model_dump())
         if waits.going or not waits.parked:
             return known
         told = await parked.release(
@@ -270,6 +286,17 @@ class OutageActivities:
             for provider_id in held.mended:
                 what = f"the queue of {provider_id} did not say what the journal says: set right"
                 await _note(session, tick.progress.outage_id, tick.progress.step, what)
+
+    async def _why_not(self, tick: Tick) -> str | None:
+        """What keeps the platform from acting by itself now, written down for people: what is on stays as it is."""
+        known = tick.progress
+        async with self._sessions.begin() as session:
+            why_not = await automation.why_not(session, FailureMode.OUTAGE)
+            await outages.at(session, known.outage_id, known.step, why_not=why_not)
+            if why_not is not None:
+                what = f"all stays as it is: {why_not}"
+                await outages.note(session, known.outage_id, f"held: {why_not}", known.step, what)
+        return why_not
 
     async def _ask(self, target: Target, number: int) -> Probe | None:
         """Probe what failed there, or what else can be asked without an effect. None: nothing."""

@@ -69,13 +69,17 @@ class OutageDetectorActivities:
         )
 
     async def _found(self, session: AsyncSession, seen: Look, spared: Collection[str]) -> list[Finding]:
-        """What is to be said that is not being acted on already."""
-        called = [each for each in seen.suspects if each.provider_id in seen.called]
-        together = ours(called, len(seen.called), self._families)
-        found = [together] if together is not None and OURS not in spared else []
-        spared = {*spared, *(together.names if together is not None else ())}
-        for suspect in seen.suspects:
-            if suspect.provider_id in spared:
+        """What is to be said that is not being acted on already.
+
+        Whoever has an outage by now says nothing of our own way out: that is told by those who are left.
+        """
+        fresh = [each for each in seen.suspects if each.provider_id not in spared]
+        called = seen.called - set(spared)
+        theirs = [each for each in fresh if each.provider_id in called]
+        together = None if OURS in spared else ours(theirs, len(called), self._families)
+        found = [together] if together is not None else []
+        for suspect in fresh:
+            if together is not None and suspect.provider_id in together.names:
                 continue
             # It may take a quiet provider longer to be suspected than is looked back for it, or than calls are kept.
             cells = await matrix(session, suspect.provider_id, max(suspect.since, datetime.now(UTC) - LONGEST))

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from activities.heart import beating
 from activities.outage_probe import Prober
 from integrations.db import outage_counts, outages
 from integrations.db.outage_tables import Outage
 from integrations.db.session import Sessions
-from integrations.domain.outage import OURS, Baseline, Cell, Finding, Isolate, Limits, Scope, Target
+from integrations.domain.outage import OURS, Baseline, Brake, Cell, Finding, Isolate, Limits, Scope, Target
 from integrations.domain.outage_detection import Reach, scope_of, trips
 from integrations.domain.outage_steps import Probe, Scoped, Scoping, Tick
 from integrations.domain.outage_targets import covers, full_rate, targets
@@ -18,6 +19,8 @@ from integrations.providers.catalog import Catalog
 
 _OTHERS: Final = 3
 """Probes for other tenants, or of other endpoints."""
+_BACK: Final = timedelta(hours=1)
+"""For the last calls outside of what is held back: calls are found by their time, and this is asked at each look."""
 
 
 class Scoper:
@@ -36,7 +39,7 @@ class Scoper:
             row = await outages.open_of(session, request.provider_id)
             cells = await outage_counts.matrix(session, request.provider_id, datetime.now(UTC) - self._limits.window)
         if request.provider_id == OURS:
-            return await self._ours(row), None
+            return await self._ours(row)
         probes: list[Probe] = []
         reach = _wished(wish) if wish is not None else await self._reach(request.provider_id, row, cells, probes)
         if isinstance(reach, Scoped):
@@ -63,18 +66,40 @@ class Scoper:
             since = datetime.now(UTC) - self._limits.window
             cells = await outage_counts.matrix(session, provider_id, since)
         outside = [each for each in cells if not covers(held, provider_id, each.endpoint, each.tenant)]
-        if not _trips_anywhere(outside, self._limits):
-            return None
         # Of what is not held back: what is, fails for a reason that is known.
-        scoped, _ = await self._aimed(provider_id, scope_of(outside, self._limits), outside)
-        return scoped
+        reach = None
+        if _trips_anywhere(outside, self._limits):
+            reach = scope_of(outside, self._limits)
+        # Only fresh news is worth a probe.
+        elif any(each.failing for each in outside) and sum(each.calls for each in outside) < self._limits.calls:
+            async with beating():
+                reach, outside = await self._quietly(provider_id, held)
+        return None if reach is None else (await self._aimed(provider_id, reach, outside))[0]
 
-    async def _ours(self, row: Outage | None) -> Scoped:
+    async def _quietly(self, provider_id: str, held: Sequence[Target]) -> tuple[Reach | None, list[Cell]]:
+        """What the last few calls say that are not held back, when all of them failed and no probe is answered.
+
+        A probe that is answered is the last call by then: nothing is asked again before so many have failed anew.
+        """
+        few = self._limits.quiet_calls
+        async with self._sessions.begin() as session:
+            cells = await outage_counts.last(session, provider_id, datetime.now(UTC) - _BACK, few, but=held)
+        if len(cells) < few or not all(each.failing for each in cells):
+            return None, cells
+        failing = sorted({each.endpoint for each in cells})
+        tenants = {each.name for each in held if each.brake is Brake.TENANT}
+        probes = await self._probes(provider_id, failing, self._limits.quiet_probes, other_than=tenants)
+        if any(each.fine for each in probes):
+            return None, cells
+        cells += _cells(probes)
+        return await self._told(provider_id, cells, failing, probes, but=tenants), cells
+
+    async def _ours(self, row: Outage | None) -> tuple[Scoped, Baseline | None]:
         """Several unrelated providers at once: each of them is held back, for it is nobody's doing but ours."""
         known = {each.id for each in self._catalog}
         names: list[str] = []
         aims: list[Target] = []
-        usual = 100.0
+        befores: list[Baseline] = []
         for provider_id in row.names if row is not None else ():
             async with self._sessions.begin() as session:
                 # One with an outage of its own is looked after by that; another worker's catalog may know more.
@@ -83,10 +108,13 @@ class Scoper:
                 before = await outage_counts.baseline(session, provider_id, datetime.now(UTC))
             allowed = self._catalog.provider(provider_id).rate_limit
             names.append(provider_id)
-            usual = min(usual, before.usual)
+            befores.append(before)
             aims += targets(provider_id, Scope.PROVIDER, (), full_rate(before.rate, allowed), allowed)
         why = row.reason if row is not None else "no provider is named"
-        return Scoped(scope=Scope.OURS, names=tuple(names), targets=tuple(aims), why=why, usual=usual)
+        together = sum(befores[1:], start=befores[0]) if befores else None
+        usual = together.usual if together is not None else 100.0
+        scoped = Scoped(scope=Scope.OURS, names=tuple(names), targets=tuple(aims), why=why, usual=usual)
+        return scoped, together
 
     async def _reach(
         self, provider_id: str, row: Outage | None, cells: list[Cell], made: list[Probe]
@@ -105,9 +133,21 @@ class Scoper:
             cells += _cells(probes)
         if not any(each.failing for each in cells):
             return _nothing("nothing fails any more")
+        return await self._told(provider_id, cells, failing, made)
+
+    async def _told(
+        self,
+        provider_id: str,
+        cells: Sequence[Cell],
+        failing: Sequence[str],
+        made: list[Probe],
+        *,
+        but: Collection[str] = (),
+    ) -> Reach:
+        """What these calls say, and more probes where they leave a doubt: `made` gets those. `but` is not asked for."""
         reach = scope_of(cells, self._limits)
         if reach.ask is Scope.TENANT:
-            tenants = {each.tenant for each in cells}
+            tenants = {*(each.tenant for each in cells), *but}
             others = await self._probes(provider_id, failing, _OTHERS, other_than=tenants)
             made += others
             # Others there are and cannot be asked for: then the narrowest reading stands.

@@ -11,7 +11,7 @@ tells what is set, since when, by whom and why.
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -37,6 +37,7 @@ _DIGEST: Final = 16
 _REASON: Final = 500
 """Characters of a reason: a person reads it in a terminal."""
 _PATIENCE: Final = timedelta(seconds=5)
+_AS_BEFORE: Final = "as it was before our brake"
 _SAME: Final = 1e-5
 """The server keeps 32 bits of a number."""
 
@@ -50,17 +51,29 @@ class Rates:
     keys: Mapping[str, float] = field(default_factory=dict)
     """Of single fairness keys."""
 
-    @property
-    def for_all_keys(self) -> float | None:
-        """What the weights are shares of: so much that only who is held back notices, where the server allows it."""
+    def for_all_keys(self, before: float | None = None) -> float | None:
+        """What the weights are shares of: so much that only who is held back notices, where the server allows it.
+
+        `before`: to how much somebody else had limited each key, which stays so.
+        """
         if not self.keys:
             return None
-        return min(_EVERYBODY, max(min(self.keys.values()), LEAST) / _LEAST_WEIGHT)
+        most = _EVERYBODY if before is None else before
+        return min(most, max(min(self.keys.values()), LEAST) / _LEAST_WEIGHT)
 
-    @property
-    def weights(self) -> dict[str, float]:
-        whole = self.for_all_keys
+    def weights(self, before: float | None = None) -> dict[str, float]:
+        whole = self.for_all_keys(before)
         return {key: max(rate, LEAST) / whole for key, rate in self.keys.items()} if whole else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What somebody else had set of a queue before our brakes: it comes back in their place."""
+
+    queue: float | None = None
+    each_key: float | None = None
+    weights: Mapping[str, float | None] = field(default_factory=dict)
+    """Of the keys that brakes of ours were ever put on. None: it had no weight of its own."""
 
 
 def provider_queue(provider_id: str) -> str:
@@ -93,49 +106,67 @@ def is_ours(found: RateLimitConfig) -> bool:
     return bool(found.metadata.update_identity == IDENTITY)
 
 
+def is_on(found: RateLimitConfig) -> bool:
+    """Is a limit of ours on, as far as the server shows it?"""
+    return is_ours(found) and rate_of(found) is not None
+
+
 def rate_of(found: RateLimitConfig) -> float | None:
     """Calls per second. None: there is no limit."""
     return found.rate_limit.requests_per_second if found.HasField("rate_limit") else None
 
 
 async def limit(
-    client: Client,
-    queue: str,
-    wanted: Rates,
-    ours: Collection[str] = (),
-    *,
-    reason: str,
-    changed: bool = False,
-    before: float | None = None,
+    client: Client, queue: str, wanted: Rates, before: Kept = Kept(), *, reason: str, changed: bool = False
 ) -> bool:
     """Have an activity queue let out what is wanted, and no more. Whether anything had to be said for that.
 
-    `ours`: the fairness keys whose weights are ours to take off. A limit that somebody else has set stays where none
-    is wanted. `changed`: what is wanted was something else a moment ago. It is said in any case, for the server may
-    still show what was there before the last change. `before`: to how much somebody else had limited all together,
-    which comes back in place of our limit where that is wanted no more. Safe to repeat. Raises RPCError when the server
-    does not answer.
+    `before`: what comes back in place of our limits where these are wanted no more. What somebody else has set
+    meanwhile stays. `changed`: what is wanted was something else a moment ago. It is said in any case, for the server
+    may still show what was there before the last change. Safe to repeat. Raises RPCError when the server does not
+    answer.
     """
     found = await config(client, queue)
     back = _change(client, queue, PUT_BACK)
     change = _change(client, queue, IDENTITY)
-    if wanted.queue is None and before is not None:
+    if wanted.queue is None and before.queue is not None:
         if is_ours(found.queue_rate_limit):
-            back.update_queue_rate_limit.CopyFrom(_update(before, f"as it was before our brake; {reason}"))
+            back.update_queue_rate_limit.CopyFrom(_update(before.queue, f"{_AS_BEFORE}; {reason}"))
     elif _is_to_be_said(found.queue_rate_limit, wanted.queue, changed=changed):
         change.update_queue_rate_limit.CopyFrom(_update(wanted.queue, reason))
-    if _is_to_be_said(found.fairness_keys_rate_limit_default, wanted.for_all_keys, changed=changed):
-        change.update_fairness_key_rate_limit_default.CopyFrom(_update(wanted.for_all_keys, reason))
-    there = found.fairness_weight_overrides
-    for key, weight in wanted.weights.items():
-        if changed or key not in there or not math.isclose(there[key], weight, rel_tol=_SAME):
-            change.set_fairness_weight_overrides[key] = weight
-    over = set(ours) - set(wanted.keys)
-    change.unset_fairness_weight_overrides.extend(sorted(over if changed else over & set(there)))
+    _limit_keys(found, change if wanted.keys or before.each_key is None else back, wanted, before, reason, changed)
     to_say = [each for each in (back, change) if any(field.name in _CHANGES for field, _ in each.ListFields())]
     for each in to_say:
         await client.workflow_service.update_task_queue_config(each, timeout=_PATIENCE)
     return bool(to_say)
+
+
+def _limit_keys(
+    found: TaskQueueConfig,
+    change: UpdateTaskQueueConfigRequest,
+    wanted: Rates,
+    before: Kept,
+    reason: str,
+    changed: bool,
+) -> None:
+    """The limit of each key and the weights that are shares of it go together: one request says both, or neither."""
+    default, there = found.fairness_keys_rate_limit_default, found.fairness_weight_overrides
+    if not wanted.keys and not changed and not is_on(default):
+        # No brake of ours is on, nor was a moment ago: weights are somebody else's, as the limit is.
+        return
+    if wanted.keys or before.each_key is None:
+        whole = wanted.for_all_keys(before.each_key)
+        if _is_to_be_said(default, whole, changed=changed):
+            change.update_fairness_key_rate_limit_default.CopyFrom(_update(whole, reason))
+    elif is_ours(default):
+        change.update_fairness_key_rate_limit_default.CopyFrom(_update(before.each_key, f"{_AS_BEFORE}; {reason}"))
+    weights: dict[str, float | None] = {**before.weights, **wanted.weights(before.each_key)}
+    for key, weight in sorted(weights.items()):
+        if weight is None:
+            if changed or key in there:
+                change.unset_fairness_weight_overrides.append(key)
+        elif changed or key not in there or not math.isclose(there[key], weight, rel_tol=_SAME):
+            change.set_fairness_weight_overrides[key] = weight
 
 
 _CHANGES: Final = frozenset(

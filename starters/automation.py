@@ -5,6 +5,7 @@ from typing import Annotated, Final
 import typer
 
 from integrations.db import automation as rows
+from integrations.db.outage_detected import all_open
 from integrations.domain.automation import LONGEST, Automation, Conduct, FailureMode, Pause
 from integrations.domain.durations import duration
 from integrations.domain.errors import WrongUsageError
@@ -58,11 +59,19 @@ async def pause(
     async with changing() as reach, reach.sessions.begin() as session:
         why = because(reason, "runbook automation pause")
         paused = await rows.pause(session, _modes(mode), lease, by=by, reason=why)
+        open_ones = await all_open(session) if FailureMode.OUTAGE in _modes(mode) else []
+        contained = [each.provider_id for each in open_ones if not each.observed]
     if json:
         as_json(paused)
         return
     for each in paused:
         out.print(_told(each), markup=False)
+    for name in contained:
+        out.print(
+            f"The outage of {name} is open, and stays as it is: brakes and shield are kept on. To take them off: "
+            f"runbook outage close {name}",
+            markup=False,
+        )
     out.print("To end it sooner: runbook automation resume" + (f" {mode}" if mode else ""), markup=False)
 
 

@@ -47,7 +47,7 @@ async def open_(
     """Contain a provider, or an endpoint or an owner of it, by your word: for an hour at least, whatever probes say.
 
     After that it is probed and heals by itself, as an outage that was found. Where one is open already, what you name
-    is contained by that one as well.
+    is contained by that one as well, and all of it for so long at least.
 
     Example: runbook outage open simulator --endpoint notes.write --for 30m --reason "they announced maintenance"
     """
@@ -61,7 +61,7 @@ async def open_(
         what = endpoint or tenant or "the whole provider"
         if await is_open(client, provider):
             out.print(f"An outage of {provider} is open already: {what} is contained by it.", markup=False)
-            said = Isolate(by=by, reason=why, endpoint=endpoint, tenant=tenant)
+            said = Isolate(by=by, reason=why, endpoint=endpoint, tenant=tenant, hold=hold)
             _answer(await ask(client, provider, "isolate", said))
             return
         request = OutageRequest(provider_id=provider, by=by, reason=why, endpoint=endpoint, tenant=tenant, hold=hold)
@@ -94,13 +94,14 @@ async def pin(
     provider: str,
     by: By,
     rate: Annotated[str, typer.Option(help="Calls a second, as 2/s or 0.5/s; 0/s lets nothing through.")],
+    lasts: Annotated[str, typer.Option("--for", help="For so long, as 30m or 2h; then it heals by itself.")] = "1h",
     reason: Reason = "",
 ) -> None:
-    """Hold the rate of an open outage where you say, until it is unpinned or closed: no probe and no ramp moves it.
+    """Hold an open outage's rate where you say, for an hour or until it is unpinned: no probe and no ramp moves it.
 
-    Example: runbook outage pin simulator --rate 2/s --reason "their support asked for it"
+    Example: runbook outage pin simulator --rate 2/s --for 2h --reason "their support asked for it"
     """
-    said = Pin(rate=read_rate(rate), by=by, reason=because(reason, "runbook outage pin"))
+    said = Pin(rate=read_rate(rate), hold=_hold(lasts), by=by, reason=because(reason, "runbook outage pin"))
     async with changing() as reach:
         client = await reach.client()
         await _open_one(reach, client, provider)

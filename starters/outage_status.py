@@ -53,6 +53,7 @@ def standing_in_words(at: Standing) -> str:
     if at.observed:
         return f"{where}; only observed, nothing is touched: {at.why_not}"
     told = f"{where}; {at.step}, {let_through(at)} let through"
+    told += f"; all stays as it is: {at.why_not}" if at.why_not else ""
     told += f"; relapses: {at.relapses}" if at.relapses else ""
     told += f"; parked jobs: {at.parked:,}" if at.parked else ""
     return told + (f"; its lease {lease(at)}" if at.is_forgotten(datetime.now(UTC)) else "")
@@ -63,6 +64,8 @@ def _show(still: list[Standing], over: list[Standing]) -> None:
     for each in still:
         if each.observed:
             out.print(f"{each.provider} is only observed, nothing is touched: {each.why_not}", markup=False)
+        elif each.why_not:
+            out.print(f"{each.provider} stays as it is, nothing is changed: {each.why_not}", markup=False)
     if over:
         out.print("\nEnded within a day:", markup=False)
         table(_OVER, [_ended(each) for each in over], none="")

@@ -58,6 +58,8 @@ _BATCHES: Final = (1, 10, 100)
 _PINNABLE: Final = frozenset({Step.HOLD, Step.PROBE, Step.RAMP, Step.REPLAY, Step.VALIDATE})
 _LATE: Final = timedelta(seconds=1)
 """A call may be written down so long after it was answered."""
+_REMEMBERED: Final = timedelta(hours=1)
+"""Whatever is still tried is tried within this: what failed before, and was not called since, is nobody's any more."""
 
 
 @workflow.defn(name="ProviderOutageWorkflow")
@@ -70,6 +72,7 @@ class ProviderOutageWorkflow(OutageAsked):
         self._heard: list[Word] = []
         self._closing: Word | None = None
         self._is_over = False
+        self._is_contained = request.progress is not None and bool(request.progress.targets)
         self._number = 0
         step = request.progress.step if request.progress else Step.SCOPE
         self._story = Story([each.value for each in Step], now=_found_as(step))
@@ -91,9 +94,7 @@ class ProviderOutageWorkflow(OutageAsked):
         )
         try:
             while self._progress.step is not Step.CLOSE:
-                step = self._progress.step
-                turn = self._pinned if self._progress.pin and step in _PINNABLE else self._turns[step]
-                self._know(step=await self._obeyed(await turn()))
+                self._know(step=await self._obeyed(await self._turn()))
                 is_over = self._progress.step is Step.CLOSE
                 if workflow.info().is_continue_as_new_suggested() and not is_over:
                     await workflow.wait_condition(workflow.all_handlers_finished)
@@ -104,6 +105,14 @@ class ProviderOutageWorkflow(OutageAsked):
             # As `temporal workflow cancel` does: what is on is taken off all the same.
             self._closing = Word(by="Temporal", reason="the workflow was cancelled")
         return await self._close()
+
+    async def _turn(self) -> Step:
+        known = self._progress
+        if known.step in _PINNABLE and known.pin:
+            return await self._pinned()
+        if known.step in _PINNABLE and known.held:
+            return await self._halted()
+        return await self._turns[known.step]()
 
     async def _scope(self) -> Step:
         self._show("how far does it reach?")
@@ -144,6 +153,9 @@ class ProviderOutageWorkflow(OutageAsked):
         self._show("does it answer again?")
         known, limits, now = self._progress, self._limits, workflow.now()
         look = await self._probed()
+        self._know(held=look.why_not if look else None)
+        if self._progress.held:
+            return Step.PROBE
         if look is None or look.is_known:
             self._know(unknown_since=None)
         if look is None:
@@ -174,6 +186,8 @@ class ProviderOutageWorkflow(OutageAsked):
         if self._progress.paced_at is None:
             await self._pace(self._progress.percent or above(0) or 100)
         look = await self._sampled()
+        if look.why_not:
+            return Step.RAMP
         if look.wider and (wider := self._wider(look.wider)):
             return wider
         percent, paced_at = self._progress.percent, self._progress.paced_at
@@ -190,16 +204,31 @@ class ProviderOutageWorkflow(OutageAsked):
         return Step.RAMP
 
     async def _pinned(self) -> Step:
-        """Hold a person's rate, until somebody says something else."""
-        pin = self._progress.pin
+        """Hold a person's rate, until its time is over or somebody says something else."""
+        pin, until = self._progress.pin, self._progress.pinned_until
         assert pin is not None
-        self._show(f"pinned by {pin.by}: {pin.reason}")
+        assert until is not None
+        if workflow.now() >= until:
+            self._story.note(f"the pin by {pin.by} is over")
+            return self._unpinned()
+        self._show(f"pinned by {pin.by} until {until:%Y-%m-%d %H:%M} UTC: {pin.reason}")
         wider = await self._kept()
-        await self._rest(self._often, f"pinned at {pin.rate:g} calls/s by {pin.by}")
+        await self._rest(min(until - workflow.now(), self._often), f"pinned at {pin.rate:g} calls/s by {pin.by}")
         return wider or self._progress.step
 
+    async def _halted(self) -> Step:
+        """Leave all as it is while the platform may not act by itself; what people say is done."""
+        self._show(f"all stays as it is: {self._progress.held}")
+        await self._rest(self._often, f"all stays as it is: {self._progress.held}")
+        return await self._kept() or self._progress.step
+
+    def _unpinned(self) -> Step:
+        """Where to go on."""
+        self._know(pin=None, pinned_until=None, paced_at=None)
+        return Step.RAMP if self._progress.percent else Step.CONTAIN
+
     async def _replay(self) -> Step:
-        turn = self._progress.turns
+        turn, begins = self._progress.turns, self._progress.replaying_since is None
         self._know(replaying_since=self._progress.replaying_since or workflow.now())
         most = _BATCHES[min(turn, len(_BATCHES) - 1)]
         released: Released = await self._do(
@@ -209,9 +238,10 @@ class ProviderOutageWorkflow(OutageAsked):
                 progress=self._progress,
                 most=most,
                 since=self._since(),
+                begins=begins,
             ),
             "replay",
-            f"at most {most} parked jobs, behind live traffic",
+            f"at most {most} parked jobs, and late refreshes, behind live traffic",
         )
         self._know(turns=turn + (released.released > 0), why=released.words)
         self._show(released.words)
@@ -221,7 +251,7 @@ class ProviderOutageWorkflow(OutageAsked):
             await self._pace(CATCHING_UP)
         look = await self._sampled()
         back = self._back(look)
-        if back is None:
+        if back is None and not look.why_not:
             await self._catch_up(look)
         return back or Step.REPLAY
 
@@ -234,8 +264,9 @@ class ProviderOutageWorkflow(OutageAsked):
             await self._pace(faster)
 
     async def _validate(self) -> Step:
+        tick = self._tick(_REMEMBERED)
         validated: Validated = await self._do(
-            OutageActivities.validate, self._tick(), "validate", "refreshes and capabilities against the time before"
+            OutageActivities.validate, tick, "validate", "refreshes and capabilities against the time before"
         )
         self._know(why=validated.why)
         if validated.passed:
@@ -268,21 +299,26 @@ class ProviderOutageWorkflow(OutageAsked):
             self._story.note(f"{type(word).__name__.lower()} by {word.by}: {word.reason}")
             if isinstance(word, Isolate):
                 following = self._wider(await self._scoped(word)) or following
+                if word.hold is not None:
+                    following = self._ordered(workflow.now() + word.hold, following)
             elif isinstance(word, Pin):
-                self._know(pin=word)
+                self._know(pin=word, pinned_until=workflow.now() + word.hold)
                 await self._do(OutageActivities.pace, self._tick(), "pin", f"{word.rate:g} calls/s, by {word.by}")
             elif isinstance(word, Unpin):
-                was, self._progress = self._progress.pin, self._progress.model_copy(update={"pin": None})
-                if was is not None and self._progress.targets:
-                    following = Step.RAMP if self._progress.percent else Step.CONTAIN
-                    self._know(paced_at=None)
+                following = self._unpinned() if self._progress.pin and self._progress.targets else following
             else:
                 self._closing, self._is_over = word, True
                 return Step.CLOSE
         return following
 
+    def _ordered(self, until: datetime, following: Step) -> Step:
+        """Where to go, for it to stay contained until then."""
+        self._know(ordered_until=max(until, self._progress.ordered_until or until))
+        is_let_through = following in {Step.RAMP, Step.REPLAY, Step.VALIDATE, Step.CLOSE}
+        return Step.CONTAIN if is_let_through and self._progress.targets else following
+
     def _back(self, look: Look) -> Step | None:
-        """Where to go when what was over is not. None: it is."""
+        """Where to go when what was over is not. None: it is, or it is not to be asked."""
         if look.wider and (wider := self._wider(look.wider)):
             return wider
         is_relapse = look.sample.is_relapse(self._limits, self._progress.usual)
@@ -312,7 +348,12 @@ class ProviderOutageWorkflow(OutageAsked):
         """Rest a little, with the brakes kept on, and count what came of the calls."""
         percent = self._progress.percent
         await self._rest(max(self._limits.step / _LOOKS, timedelta(milliseconds=500)), f"at {percent} %")
-        look: Look = await self._do(OutageActivities.sample, self._tick(), "sample", f"how {percent} % went")
+        # A step of few calls takes long, and what failed at its beginning counts to its end.
+        tick = self._tick(_REMEMBERED if self._progress.step is Step.RAMP else None)
+        look: Look = await self._do(OutageActivities.sample, tick, "sample", f"how {percent} % went")
+        self._know(held=look.why_not)
+        if look.why_not:
+            return look
         self._know(sample=look.sample, looked_at=workflow.now())
         if look.silent:
             await self._drop(look)
@@ -340,6 +381,7 @@ class ProviderOutageWorkflow(OutageAsked):
     async def _kept(self) -> Step | None:
         """Renew the leases. Where to go, if it reaches further by now."""
         look: Look = await self._do(OutageActivities.keep, self._tick(), "hold", "renew the leases of the brakes")
+        self._know(held=look.why_not)
         return self._wider(look.wider) if look.wider else None
 
     async def _drop(self, look: Look) -> None:
@@ -365,15 +407,19 @@ class ProviderOutageWorkflow(OutageAsked):
             step, told, activity_id=f"{name}-{self._number}", summary=summary[:150], **timing
         )
 
-    def _tick(self) -> Tick:
-        """The calls that count: since this rate, or since the last look; of a long time only the last part."""
+    def _tick(self, back: timedelta | None = None) -> Tick:
+        """The calls that count: since this rate, or since the last look; of a long time only the last part.
+
+        `back`: so much of it at least. Without, what is seen soon: a relapse.
+        """
         known, now = self._progress, workflow.now()
         since = (known.paced_at or known.looked_at or now) - _LATE
-        span = 3 * max(self._limits.window, self._limits.step)
-        return Tick(request=self._request_kept, progress=known, since=max(since, now - span))
+        recent = 3 * max(self._limits.window, self._limits.step)
+        return Tick(request=self._request_kept, progress=known, since=max(since, now - max(recent, back or recent)))
 
     def _know(self, **changes: Any) -> None:
         self._progress = self._progress.model_copy(update=changes)
+        self._is_contained = bool(self._progress.targets)
 
     def _show(self, doing: str) -> None:
         known = self._progress

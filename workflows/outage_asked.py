@@ -1,5 +1,7 @@
 """What people may ask of an outage that is open. Absolute values: each update is safe to send twice."""
 
+from datetime import timedelta
+
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
@@ -15,6 +17,8 @@ class OutageAsked:
     """What was said and is not done yet."""
     _is_over: bool
     """Nothing that is said from now on would be done."""
+    _is_contained: bool
+    """Something is slowed down: there is a rate to pin."""
     _request: OutageRequest
 
     @workflow.update(
@@ -26,12 +30,12 @@ class OutageAsked:
         return "it is being closed: brakes and shield come off"
 
     @workflow.update(
-        description="Press to let through a rate of your own, in calls per second; nothing changes it until `unpin`. "
-        'Data: {"by": "you", "reason": "why", "rate": 2}'
+        description="Press to let through a rate of your own, in calls per second; nothing changes it for an hour, or "
+        'for as long as you say, but `unpin`. Data: {"by": "you", "reason": "why", "rate": 2, "hold": "PT1H"}'
     )
     def pin(self, pin: Pin) -> str:
         self._heard = [*self._heard, pin]
-        return f"pinned at {pin.rate:g} calls/s until it is unpinned"
+        return f"pinned at {pin.rate:g} calls/s until {_in(pin.hold)}, or until it is unpinned"
 
     @workflow.update(description=f"Press to have the rate found by itself again. {_DATA}")
     def unpin(self, word: Word) -> str:
@@ -44,7 +48,8 @@ class OutageAsked:
     )
     def isolate(self, wish: Isolate) -> str:
         self._heard = [*self._heard, wish]
-        return f"{wish.endpoint or wish.tenant or 'the whole provider'} is being contained as well"
+        told = f"{wish.endpoint or wish.tenant or 'the whole provider'} is being contained as well"
+        return f"{told}; all of it stays so until {_in(wish.hold)} at least" if wish.hold else told
 
     @close.validator
     def _check_close(self, word: Word) -> None:
@@ -53,10 +58,12 @@ class OutageAsked:
     @pin.validator
     def _check_pin(self, pin: Pin) -> None:
         self._check(pin)
+        self._check_contained()
 
     @unpin.validator
     def _check_unpin(self, word: Word) -> None:
         self._check(word)
+        self._check_contained()
 
     @isolate.validator
     def _check_isolate(self, wish: Isolate) -> None:
@@ -76,6 +83,16 @@ class OutageAsked:
                 raise ValueError(f"{name} is empty: say who asks, and why")
         if self._is_over:
             raise ValueError("it is being closed")
+
+    def _check_contained(self) -> None:
+        if not self._is_contained:
+            raise ValueError(
+                "nothing is contained yet: how far it reaches is still being asked. Try again in a minute, or isolate"
+            )
+
+
+def _in(hold: timedelta) -> str:
+    return f"{workflow.now() + hold:%Y-%m-%d %H:%M} UTC"
 
 
 class Unpin(Word):

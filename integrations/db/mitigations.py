@@ -14,12 +14,12 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import and_, case, exists, func, or_, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.outage_tables import Mitigation, Outage
 from integrations.domain.errors import StopError
-from integrations.domain.outage import Brake, Cut, Target
+from integrations.domain.outage import Before, Brake, Cut, Target
 
 _ON: Final = Mitigation.released_at.is_(None)
 _LOST_AFTER: Final = timedelta(minutes=5)
@@ -47,12 +47,12 @@ async def put(
     *,
     reason: str,
     by: str,
-    before: Mapping[str, float | None] = MappingProxyType({}),
+    before: Mapping[Target, Before] = MappingProxyType({}),
 ) -> list[Target]:
     """Write down brakes that are to be put on, or changed. Those that are not: another open outage holds them.
 
-    `before`: to how much somebody else had limited providers' queues. Of a brake that is changed it stays what it was.
-    Raises StopError when the outage is closed: whoever comes late puts nothing on.
+    `before`: what somebody else had said there, which a brake never loosens. Of one that is changed it stays what it
+    was. Raises StopError when the outage is closed: whoever comes late puts nothing on.
     """
     # Shared with whoever puts on, and against whoever closes it.
     opened = select(Outage.id).where(Outage.id == outage_id, Outage.closed_at.is_(None)).with_for_update(read=True)
@@ -67,26 +67,27 @@ async def put(
         [
             {
                 "outage_id": outage_id,
-                "rate": cut.rate,
-                "before": before.get(cut.target.provider_id) if cut.target.brake is Brake.QUEUE else None,
+                "rate": _at_most(cut.rate, was),
+                "before": was.rate,
+                "before_weight": was.weight,
             }
             | dict(zip(_PLACE, _place(cut.target), strict=True))
             | told
             for cut in ordered
+            for was in [before.get(cut.target, Before())]
         ]
     )
     given = wanted.excluded
+    rate = func.least(given.rate, Mitigation.before * func.coalesce(Mitigation.before_weight, 1))
     held = await session.execute(
         wanted.on_conflict_do_update(
             index_elements=[Mitigation.provider_id, Mitigation.brake, Mitigation.name],
             index_where=text("released_at IS NULL"),
             set_={
-                "rate": given.rate,
+                "rate": rate,
                 "reason": given.reason,
                 "lease_until": given.lease_until,
-                "changed_at": case(
-                    (Mitigation.rate.is_distinct_from(given.rate), func.now()), else_=Mitigation.changed_at
-                ),
+                "changed_at": case((Mitigation.rate.is_distinct_from(rate), func.now()), else_=Mitigation.changed_at),
             },
             where=Mitigation.outage_id == given.outage_id,
         ).returning(Mitigation.provider_id, Mitigation.brake, Mitigation.name)
@@ -130,9 +131,9 @@ async def of_provider(session: AsyncSession, provider_id: str) -> Sequence[Mitig
     return (await session.scalars(query.execution_options(populate_existing=True))).all()
 
 
-async def before_ours(session: AsyncSession, provider_id: str) -> float | None:
-    """To how much somebody else had limited a provider's queue before the last of our brakes there."""
-    query = select(Mitigation.before).where(Mitigation.provider_id == provider_id, Mitigation.brake == Brake.QUEUE)
+async def before_ours(session: AsyncSession, provider_id: str, brake: Brake) -> float | None:
+    """To how much somebody else had limited a provider's queue, or each key of it, before the last such brake there."""
+    query = select(Mitigation.before).where(Mitigation.provider_id == provider_id, Mitigation.brake == brake)
     return await session.scalar(query.order_by(Mitigation.id.desc()).limit(1))
 
 
@@ -141,10 +142,13 @@ def tenants(lines: Sequence[Mitigation]) -> list[str]:
     return [line.name for line in lines if line.brake == Brake.TENANT]
 
 
-async def tenants_ever(session: AsyncSession, provider_id: str) -> set[str]:
-    """Those that were held back at a provider at any time."""
-    query = select(Mitigation.name).where(Mitigation.provider_id == provider_id, Mitigation.brake == Brake.TENANT)
-    return set((await session.scalars(query.distinct())).all())
+async def tenants_ever(session: AsyncSession, provider_id: str) -> dict[str, float | None]:
+    """Those that were held back at a provider at any time, and the weights that somebody else had given them before."""
+    query = select(Mitigation.name, Mitigation.before_weight).where(
+        Mitigation.provider_id == provider_id, Mitigation.brake == Brake.TENANT
+    )
+    last = query.ext(distinct_on(Mitigation.name)).order_by(Mitigation.name, Mitigation.id.desc())
+    return {row.name: row.before_weight for row in await session.execute(last)}
 
 
 async def queues_ever(session: AsyncSession) -> Sequence[str]:
@@ -204,6 +208,13 @@ _PLACE: Final = ("provider_id", "brake", "name")
 
 def _place(target: Target) -> tuple[str, str, str]:
     return target.provider_id, target.brake.value, target.name
+
+
+def _at_most(rate: float | None, before: Before) -> float | None:
+    """No more than somebody else lets out there."""
+    if rate is None or before.rate is None:
+        return rate
+    return min(rate, before.rate * (1 if before.weight is None else before.weight))
 
 
 def _of(outage_id: UUID, *, lapsed_only: bool) -> Any:

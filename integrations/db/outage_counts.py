@@ -1,6 +1,6 @@
 """Recorded calls of one provider, counted: its failure matrix, and how it did before its trouble began."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.calls import FAILING
-from integrations.domain.outage import Baseline, Cell, Success
+from integrations.domain.outage import Baseline, Brake, Cell, Success, Target
 from integrations.domain.verdict import Meaning
 
 WORST: Final = 50
@@ -83,6 +83,14 @@ FROM service_provider_calls
 WHERE at >= :since AND provider_id = :provider AND purpose <> 'probe'
 GROUP BY endpoint, tenant
 """)  # noqa: S608
+# From the last one backwards: of whoever calls often no more is read than is wanted.
+_LAST: Final = text(f"""
+SELECT endpoint, tenant, 1 AS calls, CASE WHEN {FAILING} THEN 1 ELSE 0 END AS failing
+FROM service_provider_calls
+WHERE at >= :since AND provider_id = :provider AND endpoint <> ALL (:endpoints) AND tenant <> ALL (:tenants)
+ORDER BY at DESC, id DESC
+LIMIT :most
+""")  # noqa: S608
 # One revoked grant is refused twice before it is believed, and one wrong request may be sent all day.
 _SUCCESS: Final = text(f"""
 WITH last AS (
@@ -126,6 +134,17 @@ async def let_through(session: AsyncSession, provider_id: str, since: datetime) 
         Cell(**row)
         for row in (await session.execute(_LET_THROUGH, {"provider": provider_id, "since": since})).mappings()
     ]
+
+
+async def last(
+    session: AsyncSession, provider_id: str, since: datetime, most: int, *, but: Iterable[Target]
+) -> list[Cell]:
+    """At most so many of its last calls since then, each a cell of one, probes too: those that `but` does not cover."""
+    held = [each for each in but if each.provider_id == provider_id]
+    endpoints = [each.name for each in held if each.brake is Brake.CIRCUIT]
+    tenants = [each.name for each in held if each.brake is Brake.TENANT]
+    asked = {"provider": provider_id, "since": since, "most": most, "endpoints": endpoints, "tenants": tenants}
+    return [Cell(**row) for row in (await session.execute(_LAST, asked)).mappings()]
 
 
 async def success(

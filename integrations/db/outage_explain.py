@@ -23,7 +23,7 @@ SELECT floor(extract(epoch FROM at - cast(:start AS timestamptz)) / cast(:width 
   count(*) FILTER (WHERE outcome = ANY(:failing)) AS failing
 FROM service_provider_calls
 WHERE at >= :start AND at < :end AND provider_id = ANY(:providers)
-  AND (:scope <> 'endpoint' OR endpoint = ANY(:names)) AND (:scope <> 'tenant' OR tenant = ANY(:names))
+  AND (:scope IN ('provider', 'ours') OR endpoint = ANY(:names) OR tenant = ANY(:names))
 GROUP BY 1 ORDER BY 1
 """)
 

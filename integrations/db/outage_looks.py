@@ -9,18 +9,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from integrations.db.calls import FAILING
 from integrations.domain.call import KEPT
 from integrations.domain.message import Message
-from integrations.domain.outage import OURS, Limits
+from integrations.domain.outage import OURS, Ended, Limits
 from integrations.domain.outage_look import Group, Suspect, quiet_suspects, suspects
 
-# What came before an outage was closed has been judged.
-_CLOSED: Final = """
+# What came before an outage was closed has been judged: of its provider, or of those that our own way out held back.
+# One of ours that held back nobody has judged nobody.
+_CLOSED: Final = f"""
 closed AS MATERIALIZED (
-  SELECT provider_id, max(closed_at) AS at FROM service_outages
-  WHERE closed_at > now() - cast(:back AS interval) GROUP BY provider_id
+  SELECT theirs.provider_id, max(closed_at) AS at
+  FROM service_outages AS outage CROSS JOIN LATERAL unnest(
+    CASE WHEN outage.provider_id <> '{OURS}' THEN ARRAY[outage.provider_id]
+      WHEN ended <> '{Ended.UNFOUNDED}' THEN names END
+  ) AS theirs (provider_id)
+  WHERE closed_at > now() - cast(:back AS interval)
+  GROUP BY theirs.provider_id
 )
-"""
-_JUDGED: Final = f"greatest(closed.at, (SELECT at FROM closed WHERE provider_id = '{OURS}'), '-infinity')"  # noqa: S608
-"""Of a provider: an outage of our own way out was everybody's."""
+"""  # noqa: S608 - our own words
+_JUDGED: Final = "coalesce(closed.at, '-infinity')"
 # Both windows, all providers and their parts by one walk over the last part of the key. A provider as a whole is there
 # whether it trips or not: how many were called says whether it is us.
 _LOOK: Final = text(f"""

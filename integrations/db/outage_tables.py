@@ -28,7 +28,7 @@ class Outage(Base):
     """`ours`: our own way out."""
     scope: Mapped[str]
     names: Mapped[list[str]] = mapped_column(server_default="{}")
-    """The endpoints or tenants that are contained; empty: the provider as a whole."""
+    """The endpoints and tenants that are contained; empty: the provider as a whole."""
     step: Mapped[str]
     reason: Mapped[str]
     opened_by: Mapped[str]
@@ -97,7 +97,12 @@ class Mitigation(Base):
     rate: Mapped[float | None]
     """Calls per second that are let through. None: of a shield."""
     before: Mapped[float | None]
-    """Of a queue: the calls per second that somebody else had limited it to, which come back with its release."""
+    """Of a queue, and of a tenant: the calls per second that somebody else had limited it, or each key, to.
+
+    They come back with the release, and are not exceeded until then.
+    """
+    before_weight: Mapped[float | None]
+    """Of a tenant: the weight that somebody else had given it."""
     reason: Mapped[str]
     put_by: Mapped[str]
     put_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -41,7 +41,7 @@ BATCH: Final = 100
 KEPT: Final = timedelta(days=30)
 """How long it is known what became of a parked job."""
 _OUTCOME_WITHIN: Final = PATIENCE_AGAIN
-"""A replay waits so long for a job that went on: one that has trouble of its own holds up nobody."""
+"""A replay waits so long for a job that went on, or a refresh that is due: trouble of its own holds up nobody."""
 _CAUSE_LIMIT: Final = 500
 _RECENT: Final = timedelta(minutes=10)
 """An attempt is made every five minutes at least; calls are indexed by their time alone."""
@@ -56,11 +56,10 @@ _HELD: Final = exists().where(
             Outage.provider_id == ParkedJob.provider_id,
             or_(
                 Outage.scope == Scope.PROVIDER,
-                and_(Outage.scope == Scope.TENANT, ParkedJob.tenant == any_(Outage.names)),
-                and_(
-                    Outage.scope == Scope.ENDPOINT,
-                    or_(ParkedJob.capability == any_(Outage.names), literal("token") == any_(Outage.names)),
-                ),
+                # Some outages hold back an endpoint and a tenant.
+                ParkedJob.tenant == any_(Outage.names),
+                ParkedJob.capability == any_(Outage.names),
+                literal("token") == any_(Outage.names),
             ),
         ),
         and_(Outage.provider_id == OURS, ParkedJob.provider_id == any_(Outage.names)),
@@ -71,10 +70,15 @@ _LAST_CALL: Final = text("""
 SELECT coalesce(status::text, 'no answer') || ': ' || outcome || ' (' || rule || ')' FROM service_provider_calls
 WHERE at > now() - cast(:recent AS interval) AND connection_id = :connection ORDER BY at DESC LIMIT 1
 """)
+# Once it was tried again it has an outcome: one that fails still has trouble of its own, and holds up nobody. Nor does
+# one that is due for long and that no sweep takes.
 _LATE_REFRESHES: Final = text(f"""
 SELECT count(*) FROM service_credentials AS kept JOIN service_connections AS connection
   ON connection.id = kept.connection_id AND connection.status = ANY (:refreshable)
-WHERE kept.provider_id = :provider AND {FAILING}
+WHERE kept.provider_id = :provider AND {FAILING} AND failing_since < :since
+  AND refresh_at > now() - cast(:within AS interval)
+  AND NOT EXISTS (SELECT FROM service_provider_calls AS call WHERE call.at >= :since AND call.purpose = 'refresh'
+    AND call.connection_id = kept.connection_id)
 """)  # noqa: S608 - ours
 # In the order in which they began to fail. None is due later than it was.
 _DUE: Final = text(f"""
@@ -179,12 +183,11 @@ async def waiting(session: AsyncSession, provider_id: str, since: datetime) -> W
             parked += count
         else:
             going_on += count
-    late = await session.scalar(_LATE_REFRESHES, {"provider": provider_id, "refreshable": list(REFRESHABLE)})
-    return Waiting(parked=parked, released=going_on, outcomes=outcomes, refreshes=late or 0)
+    return Waiting(parked=parked, released=going_on, outcomes=outcomes)
 
 
 async def replaying(session: AsyncSession, provider_id: str, since: datetime) -> Replaying:
-    """How far a replay is that began at `since`: of what was parked before it, and of what went on since."""
+    """How far a replay is that began at `since`: of what was parked or put off before it, and of what went on since."""
     mine = and_(ParkedJob.provider_id == provider_id, ParkedJob.parked_at < since)
     told = ParkedJob.released_at >= since
     unsettled = ParkedJob.settled_at.is_(None)
@@ -197,7 +200,9 @@ async def replaying(session: AsyncSession, provider_id: str, since: datetime) ->
         ).where(mine)
     )
     parked, going, late, settled = row.one()
-    return Replaying(parked=parked, going=going, late=late, done=settled)
+    asked = {"provider": provider_id, "refreshable": list(REFRESHABLE), "since": since, "within": _OUTCOME_WITHIN}
+    refreshes = await session.scalar(_LATE_REFRESHES, asked) or 0
+    return Replaying(parked=parked, going=going, late=late, done=settled, refreshes=refreshes)
 
 
 async def refreshes_due(session: AsyncSession, provider_id: str, rate: float) -> int:

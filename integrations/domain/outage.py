@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from integrations.domain.automation import LONGEST
 from integrations.domain.message import Message
 
 OURS: Final = "ours"
@@ -121,6 +122,19 @@ class Baseline(Message):
     """Connections whose capabilities were called."""
     used: int
 
+    def __add__(self, other: "Baseline") -> "Baseline":
+        """Of several providers: all their calls, and no more is asked of them than of the worst."""
+        return Baseline(
+            since=min(self.since, other.since),
+            until=max(self.until, other.until),
+            rate=self.rate + other.rate,
+            usual=min(self.usual, other.usual),
+            refreshes=self.refreshes + other.refreshes,
+            refreshed=self.refreshed + other.refreshed,
+            uses=self.uses + other.uses,
+            used=self.used + other.used,
+        )
+
 
 class Looked(Message):
     """What a look of the detector came to."""
@@ -186,6 +200,15 @@ def comes_back(rate: float) -> tuple[timedelta, timedelta]:
     return timedelta(seconds=soonest), timedelta(seconds=3 * soonest)
 
 
+class Before(Message):
+    """What somebody else had said of a place in a queue, before a brake of ours was put on."""
+
+    rate: float | None = None
+    """Calls per second: of all together, or of each fairness key."""
+    weight: float | None = None
+    """Of this key."""
+
+
 class Limits(Message):
     """What is an outage, and how its end is felt for. All of it is a setting, RUNBOOK_OUTAGE_*."""
 
@@ -212,7 +235,7 @@ class Limits(Message):
     step_share: int = 90
     """Per cent of these that have to be fine."""
     step_quiet: timedelta = timedelta(minutes=2)
-    """After this a step is over whose sample is too small, when nothing in it failed."""
+    """After this a step is over whose sample is too small, when as much of it was fine as of a larger one has to be."""
     slack: int = 2
     """Points by which success may be under the baseline's when it is validated."""
 
@@ -242,10 +265,12 @@ class Word(Message):
 
 
 class Pin(Word):
-    """A rate by a person's word: nothing changes it until it is taken off."""
+    """A rate by a person's word: nothing changes it until it is taken off, or over."""
 
-    rate: float = Field(ge=0)
+    rate: float = Field(ge=0, allow_inf_nan=False)
     """Calls per second."""
+    hold: timedelta = Field(default=timedelta(hours=1), gt=timedelta(0), le=LONGEST)
+    """One that is forgotten ends by itself."""
 
 
 class Isolate(Word):
@@ -253,6 +278,8 @@ class Isolate(Word):
 
     endpoint: str = ""
     tenant: str = ""
+    hold: timedelta | None = Field(default=None, gt=timedelta(0), le=LONGEST)
+    """All of the outage stays contained for so long at least."""
 
 
 class Sample(Message):
@@ -298,6 +325,9 @@ class Progress(Message):
     ordered_until: datetime | None = None
     """Contained by a person's word until then, whatever probes say."""
     pin: Pin | None = None
+    pinned_until: datetime | None = None
+    held: str | None = None
+    """What keeps the platform from acting by itself: all stays as it is."""
     percent: int = 0
     """Where the ramp is. 0: contained."""
     paced_at: datetime | None = None

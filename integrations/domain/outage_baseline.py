@@ -7,19 +7,19 @@ from integrations.domain.outage import Baseline, Limits, Success
 from integrations.domain.outage_steps import Validated
 
 _ONE: Final = 1
-"""Miss that says nothing: a grant that was revoked meanwhile."""
+"""Miss that says nothing beside others that are fine: a grant that was revoked meanwhile."""
 
 
 def validated(before: Baseline | None, since: Success, limits: Limits, *, lasted: timedelta) -> Validated:
     """Compare what was called since everything is let through, `lasted` long, with the time before.
 
-    Too few calls: it is waited for more, as long as for a quiet step of the ramp.
+    Too few calls: it is waited for more, as long as for a quiet step of the ramp. Without a baseline all have to be
+    fine, as of what was never called before.
     """
-    if before is None:
-        return Validated(passed=True, why="there is no baseline to compare with")
+    had = before or Success(refreshes=0, refreshed=0, uses=0, used=0)
     kinds = (
-        ("refreshes", before.refreshes, before.refreshed, since.refreshes, since.refreshed),
-        ("capability calls", before.uses, before.used, since.uses, since.used),
+        ("refreshes", had.refreshes, had.refreshed, since.refreshes, since.refreshed),
+        ("capability calls", had.uses, had.used, since.uses, since.used),
     )
     judged = [_judge(*kind, limits) for kind in kinds]
     missed = [words for passed, words in judged if not passed]
@@ -35,6 +35,6 @@ def validated(before: Baseline | None, since: Success, limits: Limits, *, lasted
 
 def _judge(what: str, calls: int, fine: int, calls_now: int, fine_now: int, limits: Limits) -> tuple[bool, str]:
     expected = 100 * fine / calls if calls else 100.0
-    allowed = max(_ONE, calls_now * (100 - expected + limits.slack) / 100)
+    allowed = max(_ONE if fine_now else 0, calls_now * (100 - expected + limits.slack) / 100)
     had = f"{expected:.0f} % before" if calls else "none before"
     return calls_now - fine_now <= allowed, f"{fine_now:,} of {calls_now:,} connections fine in {what} ({had})"

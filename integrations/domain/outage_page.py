@@ -148,6 +148,8 @@ def following(at: Standing, now: datetime) -> str:
         return f"Nothing by itself: {at.why_not}. It is acted on when that ends, and closed when calls succeed again."
     if at.is_forgotten(now):
         return "Nobody renews its brakes any more: reconcile releases them or calls a person, within a minute."
+    if at.why_not:
+        return f"Nothing by itself: {at.why_not}. What is on stays on until that ends, or somebody closes it."
     return _NEXT[at.step]
 
 

@@ -61,6 +61,8 @@ class Look(Message):
     """It reaches further than what is contained."""
     silent: tuple[str, ...] = ()
     """Of our own way out: providers that do not answer, while others do by now."""
+    why_not: str | None = None
+    """What keeps the platform from acting by itself: then nothing was asked, and nothing is to be changed."""
 
     @property
     def is_known(self) -> bool:
@@ -105,10 +107,12 @@ class Releasing(Message):
     most: int
     since: datetime
     """When the replay began: what is parked anew after it is left for later."""
+    begins: bool
+    """With this step: what was put off is due from now on."""
 
 
 class Released(Message):
-    """Jobs that were parked, and how far they are."""
+    """Jobs that were parked, refreshes that were put off, and how far they are."""
 
     parked: int = 0
     going: int = 0
@@ -118,18 +122,21 @@ class Released(Message):
     """Told to go on long ago: nobody waits for these."""
     released: int = 0
     """By this very step."""
+    refreshes: int = 0
+    """Late ones that were not tried yet."""
 
     def __add__(self, other: "Released") -> "Released":
         return Released(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
 
     @property
     def is_over(self) -> bool:
-        return not self.parked and not self.going
+        return not self.parked and not self.going and not self.refreshes
 
     @property
     def words(self) -> str:
         said = f"{self.done:,} parked jobs done, {self.going:,} under way, {self.parked:,} wait for their turn"
-        return f"{said}, {self.late:,} take long" if self.late else said
+        said += f", {self.late:,} take long" if self.late else ""
+        return f"{said}; {self.refreshes:,} late refreshes are to be tried" if self.refreshes else said
 
 
 class Validated(Message):

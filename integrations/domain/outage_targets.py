@@ -60,7 +60,7 @@ def brakes(targets: Iterable[Target]) -> list[Target]:
 
 
 def reach_of(provider_id: str, targets: Iterable[Target]) -> tuple[Scope, list[str]]:
-    """How far an outage reaches by what is held back: its widest part, and the names of all."""
+    """How far an outage reaches by what is held back: its widest part, and the names of all, endpoints and tenants."""
     held = brakes(targets)
     if provider_id == OURS:
         return Scope.OURS, sorted({each.provider_id for each in held})

@@ -11,11 +11,14 @@ _NAMED: Final = 3
 
 
 def reach(scope: Scope, names: Sequence[str]) -> str:
-    """How far it reaches: `the whole provider`, `the endpoint token`, `org:acme alone`."""
+    """How far it reaches: `the whole provider`, `the endpoint token`, `org:acme alone`, `the endpoint a; org:b`."""
     if scope is Scope.TENANT:
         return f"{listed(names)} alone"
     if scope is Scope.ENDPOINT:
-        return f"the endpoint {listed(names)}" if len(names) == 1 else f"the endpoints {listed(names)}"
+        tenants = [each for each in names if each.startswith(("user:", "org:"))]
+        endpoints = [each for each in names if each not in tenants]
+        told = f"the endpoint {listed(endpoints)}" if len(endpoints) == 1 else f"the endpoints {listed(endpoints)}"
+        return f"{told}; {listed(tenants)}" if tenants else told
     return f"our own way out, seen at {listed(names)}" if scope is Scope.OURS else "the whole provider"
 
 

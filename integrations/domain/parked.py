@@ -44,7 +44,7 @@ class Parked(Message):
 
 
 class Replaying(Message):
-    """How far the replay of one provider's parked jobs is."""
+    """How far the replay of one provider's parked jobs and late refreshes is."""
 
     parked: int
     going: int
@@ -52,6 +52,8 @@ class Replaying(Message):
     late: int
     """Told so long ago that nobody waits for it any more."""
     done: int
+    refreshes: int
+    """Connections whose refresh was put off for the provider's trouble, and was not tried since the replay began."""
 
 
 class Waiting(Message):
@@ -63,8 +65,6 @@ class Waiting(Message):
     """Jobs that go on, and have no outcome yet."""
     outcomes: dict[str, int]
     """Of the jobs that have one: how many ended so."""
-    refreshes: int
-    """Connections whose refresh was put off for the provider's trouble, and has not worked since."""
 
     @property
     def settled(self) -> int:

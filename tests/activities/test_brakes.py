@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import pytest
@@ -100,21 +100,45 @@ async def lets_out_of(client: Client, provider_id: str, wanted: dict[str, float]
     assert await shown(of_keys, client, provider_id, wanted) == wanted
 
 
+def by_hand(client: Client, provider_id: str, **changes: Any) -> UpdateTaskQueueConfigRequest:
+    return UpdateTaskQueueConfigRequest(
+        namespace=client.namespace,
+        identity="ada",
+        task_queue=provider_queue(provider_id),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        **changes,
+    )
+
+
+def limited_to(rate: float | None) -> UpdateTaskQueueConfigRequest.RateLimitUpdate:
+    limit = None if rate is None else RateLimit(requests_per_second=rate)
+    return UpdateTaskQueueConfigRequest.RateLimitUpdate(rate_limit=limit, reason="by hand")
+
+
 async def somebody_sets(client: Client, provider_id: str, rate: float | None) -> None:
     """As `temporal task-queue config set --queue-rps-limit` does."""
-    given = UpdateTaskQueueConfigRequest.RateLimitUpdate(
-        rate_limit=None if rate is None else RateLimit(requests_per_second=rate), reason="by hand"
-    )
-    await client.workflow_service.update_task_queue_config(
-        UpdateTaskQueueConfigRequest(
-            namespace=client.namespace,
-            identity="ada",
-            task_queue=provider_queue(provider_id),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-            update_queue_rate_limit=given,
-        )
-    )
+    said = by_hand(client, provider_id, update_queue_rate_limit=limited_to(rate))
+    await client.workflow_service.update_task_queue_config(said)
     await lets_out(client, provider_id, rate)
+
+
+def keys(found: TaskQueueConfig) -> tuple[float | None, dict[str, float]]:
+    """What somebody reads there: the limit of each key, and the weights."""
+    limit = task_queues.rate_of(found.fairness_keys_rate_limit_default)
+    return limit, {key: round(weight, 3) for key, weight in found.fairness_weight_overrides.items()}
+
+
+async def somebody_sets_keys(client: Client, provider_id: str, rate: float, **weights: float) -> None:
+    """As `temporal task-queue config set --fairness-key-rps-limit-default` does, and a weight for some `org`."""
+    named = {f"org:{name}": weight for name, weight in weights.items()}
+    said = by_hand(
+        client,
+        provider_id,
+        update_fairness_key_rate_limit_default=limited_to(rate),
+        set_fairness_weight_overrides=named,
+    )
+    await client.workflow_service.update_task_queue_config(said)
+    assert await shown(keys, client, provider_id, (rate, named)) == (rate, named)
 
 
 @pytest.fixture
@@ -492,3 +516,71 @@ class TestALimitThatSomebodyElseHadSet:
         await lets_out_of(client, provider_id, {})
         found = await task_queues.config(client, provider_queue(provider_id))
         assert not found.fairness_keys_rate_limit_default.HasField("rate_limit")
+
+    async def test_is_never_exceeded_by_a_brake(
+        self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
+    ) -> None:
+        await somebody_sets(client, provider_id, 1)
+        outage_id = await add_outage(sessions, provider_id)
+        for wanted, let_out in ((5, 1), (0.5, 0.5), (20, 1)):
+            await brakes.put_on(client, outage_id, [queue(provider_id, wanted)], LEASE, **TOLD)
+
+            await lets_out(client, provider_id, let_out)
+            assert [row.rate for row in await every(sessions, Mitigation)] == [let_out]
+
+
+class TestLimitsOfKeysThatSomebodyElseHadSet:
+    async def test_are_there_again_after_the_release(
+        self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
+    ) -> None:
+        by_hand = (3.0, {"org:acme": 0.5, "org:other": 2.0})
+        await somebody_sets_keys(client, provider_id, 3, acme=0.5, other=2)
+        first, second = await add_outage(sessions, provider_id), await add_outage(sessions, OURS)
+        await brakes.put_on(client, first, [tenant(provider_id, 0.3)], LEASE, **TOLD)
+        # What nobody holds back is as it was.
+        braked = (3.0, {"org:acme": 0.1, "org:other": 2.0})
+        assert await shown(keys, client, provider_id, braked) == braked
+        await brakes.put_on(client, second, [tenant(provider_id, 0.6, "org:other")], LEASE, **TOLD)
+        both = (3.0, {"org:acme": 0.1, "org:other": 0.2})
+        assert await shown(keys, client, provider_id, both) == both
+
+        await brakes.release(client, second, **HEALED)
+        assert await shown(keys, client, provider_id, braked) == braked
+        await brakes.release(client, first, **HEALED)
+
+        assert await shown(keys, client, provider_id, by_hand) == by_hand
+        said = (await task_queues.config(client, provider_queue(provider_id))).fairness_keys_rate_limit_default
+        assert said.metadata.update_identity == PUT_BACK
+        assert not await brakes.settle(client, provider_id)
+        # They are somebody's again: what is changed since is what comes back the next time.
+        await somebody_sets_keys(client, provider_id, 4, acme=0.25, other=2)
+        assert not await brakes.settle(client, provider_id)
+        await brakes.put_on(client, first, [tenant(provider_id, 0.4)], LEASE, **TOLD)
+        await lets_out_of(client, provider_id, {"org:acme": 0.4, "org:other": 8})
+        await brakes.release(client, first, **HEALED)
+        changed = (4.0, {"org:acme": 0.25, "org:other": 2.0})
+        assert await shown(keys, client, provider_id, changed) == changed
+
+    async def test_are_never_exceeded_by_a_brake(
+        self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
+    ) -> None:
+        await somebody_sets_keys(client, provider_id, 3, acme=0.5)
+        outage_id = await add_outage(sessions, provider_id)
+        for wanted, let_out in ((0.3, 0.3), (9, 1.5)):
+            await brakes.put_on(client, outage_id, [tenant(provider_id, wanted)], LEASE, **TOLD)
+
+            await lets_out_of(client, provider_id, {"org:acme": let_out})
+            assert [row.rate for row in await every(sessions, Mitigation)] == [let_out]
+
+    async def test_are_let_alone_where_no_brake_is_on(
+        self, brakes: Brakes, client: Client, sessions: Sessions, provider_id: str
+    ) -> None:
+        outage_id = await add_outage(sessions, provider_id)
+        await brakes.put_on(client, outage_id, [tenant(provider_id, 1)], LEASE, **TOLD)
+        await brakes.release(client, outage_id, **HEALED)
+        await lets_out_of(client, provider_id, {})
+        await somebody_sets_keys(client, provider_id, 3, acme=0.5)
+
+        assert not await brakes.settle(client, provider_id)
+
+        assert await shown(keys, client, provider_id, (3.0, {"org:acme": 0.5})) == (3.0, {"org:acme": 0.5})

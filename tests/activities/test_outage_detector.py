@@ -28,6 +28,7 @@ from integrations.domain.verdict import Meaning
 from tests.automated import conduct, pause, resume
 from tests.db.test_outage_counts import SECOND, add, made
 from tests.factories import every, stored
+from tests.outage_rows import add_outage
 
 OUTAGE = Meaning.OUTAGE
 EVERY = Limits(every=timedelta(seconds=7))
@@ -188,6 +189,51 @@ class TestALook:
         await ground.look()
 
         assert [each.provider_id for each in await ground.rows()] == [OURS]
+
+    async def test_finds_whoever_fails_beside_our_own_outage(self, ground: Ground) -> None:
+        names = ("github", "simulator", "slack")
+        await add_outage(ground.sessions, OURS, scope=Scope.OURS, names=names)
+        for provider_id in names:
+            await ground.called(provider_id, count=6)
+        await ground.called("hubspot")
+
+        await ground.look()
+
+        assert {each.provider_id for each in await ground.rows()} == {OURS, "hubspot"}
+        assert await ground.runs("hubspot")
+
+    async def test_finds_those_that_our_own_outage_has_let_go(self, ground: Ground) -> None:
+        await add_outage(ground.sessions, OURS, scope=Scope.OURS, names=("hubspot",))
+        await ground.answered(provider_id="hubspot")
+        for provider_id in ("github", "simulator", "slack"):
+            await ground.called(provider_id)
+
+        await ground.look()
+
+        assert {each.provider_id for each in await ground.rows()} == {OURS, "github", "simulator", "slack"}
+
+    async def test_makes_no_outage_of_our_own_of_those_that_have_one(self, ground: Ground) -> None:
+        for provider_id in ("github", "simulator", "slack"):
+            await add_outage(ground.sessions, provider_id)
+            await ground.called(provider_id)
+
+        await ground.look()
+        await ground.called("hubspot")
+        await ground.look()
+
+        assert {each.provider_id for each in await ground.rows()} == {"github", "hubspot", "simulator", "slack"}
+
+    async def test_sees_our_own_way_out_in_those_that_fail_a_look_later(self, ground: Ground) -> None:
+        for provider_id in ("github", "google-docs"):
+            await ground.called(provider_id)
+        await ground.look()
+        for provider_id in ("hubspot", "simulator", "slack"):
+            await ground.called(provider_id)
+
+        await ground.look()
+
+        rows = {each.provider_id: each.names for each in await ground.rows()}
+        assert rows == {"github": [], "google-docs": [], OURS: ["hubspot", "simulator", "slack"]}
 
     async def test_finds_nothing_where_calls_are_answered(self, ground: Ground) -> None:
         await ground.answered()

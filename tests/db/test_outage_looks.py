@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -39,12 +40,18 @@ async def suspect(sessions: Sessions, limits: Limits = Limits()) -> Suspect | No
     return found[0] if found else None
 
 
-async def closed(sessions: Sessions, ago: timedelta, provider_id: str = "simulator") -> None:
+async def closed(
+    sessions: Sessions,
+    ago: timedelta,
+    provider_id: str = "simulator",
+    names: Sequence[str] = (),
+    ended: Ended = Ended.BY_HAND,
+) -> None:
     async with sessions.begin() as session:
         outage_id, _ = await outages.found(
-            session, provider_id, scope=Scope.PROVIDER, names=(), reason="a test", by="ada"
+            session, provider_id, scope=Scope.PROVIDER, names=names, reason="a test", by="ada"
         )
-        await outages.close(session, outage_id, Ended.BY_HAND, by="ada", reason="seen")
+        await outages.close(session, outage_id, ended, by="ada", reason="seen")
         at = datetime.now(UTC) - ago
         await session.execute(update(Outage).where(Outage.id == outage_id).values(closed_at=at))
 
@@ -107,9 +114,22 @@ class TestAProviderIsSuspected:
 
     async def test_not_by_what_came_before_an_outage_of_our_own_was_closed(self, sessions: Sessions) -> None:
         await add(sessions, *(made(20 * SECOND, OUTAGE) for _ in range(50)))
-        await closed(sessions, 10 * SECOND, OURS)
+        await closed(sessions, 10 * SECOND, OURS, ["github", "simulator"])
 
         assert await suspect(sessions) is None
+
+    @pytest.mark.parametrize(
+        ("names", "ended"),
+        [(["github"], Ended.HEALED), ([], Ended.BY_HAND), (["github", "simulator"], Ended.UNFOUNDED)],
+        ids=["another's", "nobody's", "that held nobody"],
+    )
+    async def test_by_what_an_outage_of_our_own_has_not_judged(
+        self, sessions: Sessions, names: list[str], ended: Ended
+    ) -> None:
+        await add(sessions, *(made(20 * SECOND, OUTAGE) for _ in range(50)))
+        await closed(sessions, 10 * SECOND, OURS, names, ended)
+
+        assert await suspect(sessions) is not None
 
     async def test_beside_those_that_were_called(self, sessions: Sessions) -> None:
         await add(sessions, made(SECOND), made(2 * MINUTE, provider_id="github"))

@@ -219,8 +219,11 @@ class TestAnExplanation:
         async with sessions.begin() as session:
             await session.execute(update(Outage).values(scope=Scope.TENANT, names=["org:other"]))
         by_scope.append((await explain(sessions, endpoint)).traffic)
+        async with sessions.begin() as session:
+            await session.execute(update(Outage).values(scope=Scope.ENDPOINT, names=["notes.write", "org:other"]))
+        by_scope.append((await explain(sessions, endpoint)).traffic)
 
-        assert [sum(each.calls for each in found or ()) for found in by_scope] == [2, 1]
+        assert [sum(each.calls for each in found or ()) for found in by_scope] == [2, 1, 2]
 
     async def test_of_one_that_is_closed_says_so(self, sessions: Sessions) -> None:
         outage_id = await add_outage(sessions)

@@ -84,14 +84,14 @@ class TestAParkedJob:
     async def test_waits_goes_on_and_has_an_outcome(self, sessions: Sessions) -> None:
         for number in (1, 2, 3):
             await park(sessions, run_of(number))
-        assert await waiting(sessions) == Waiting(parked=3, released=0, outcomes={}, refreshes=0)
+        assert await waiting(sessions) == Waiting(parked=3, released=0, outcomes={})
 
         assert await release(sessions, 2) == ["job:simulator:1", "job:simulator:2"]
         assert await settle(sessions, run_of(1))
         assert await settle(sessions, run_of(2), "owner_must_act")
 
         found = await waiting(sessions)
-        assert found == Waiting(parked=1, released=0, outcomes={"done": 1, "owner_must_act": 1}, refreshes=0)
+        assert found == Waiting(parked=1, released=0, outcomes={"done": 1, "owner_must_act": 1})
         assert (found.settled, found.over) == (2, False)
         assert await release(sessions, 2) == ["job:simulator:3"]
         assert (await waiting(sessions)).released == 1
@@ -250,6 +250,7 @@ class TestAForgottenOne:
             ("endpoint", ("notes.write",), False, []),
             ("endpoint", ("notes.read",), False, ["simulator"]),
             ("endpoint", ("token",), False, []),
+            ("endpoint", ("notes.read", "org:acme"), False, []),
             ("provider", (), True, ["simulator"]),
         ],
     )
@@ -310,6 +311,11 @@ class TestRefreshesThatWerePutOff:
             (await session.get_one(Credential, kept.id)).failing_since = now - timedelta(minutes=minutes)
         return kept.id
 
+    async def to_go(self, sessions: Sessions, since: datetime | None = None) -> int:
+        """How many a replay waits for that began then, or just now."""
+        async with sessions.begin() as session:
+            return (await parked.replaying(session, "simulator", since or datetime.now(UTC))).refreshes
+
     async def due(self, sessions: Sessions, key: int) -> float | None:
         """Seconds from now."""
         at = (await stored(sessions, Credential, key)).refresh_at
@@ -321,7 +327,6 @@ class TestRefreshesThatWerePutOff:
             sessions, vault, (await add_connection(sessions)).id, refresh_at=LONG_AGO + timedelta(days=1)
         )
         elsewhere = await self.late(sessions, vault, 10, provider_id="github")
-        assert (await waiting(sessions)).refreshes == 3
 
         async with sessions.begin() as session:
             assert await parked.refreshes_due(session, "simulator", 0.1) == 3
@@ -352,4 +357,51 @@ class TestRefreshesThatWerePutOff:
     async def test_are_not_counted_where_the_owner_has_to_come_first(self, sessions: Sessions, vault: Vault) -> None:
         await self.late(sessions, vault, 10, status=Status.PENDING_REAUTH)
 
-        assert (await waiting(sessions)).refreshes == 0
+        assert await self.to_go(sessions) == 0
+
+    async def test_are_waited_for_until_they_were_tried_again(self, sessions: Sessions, vault: Vault) -> None:
+        late = [await self.late(sessions, vault, minutes) for minutes in (10, 20, 30)]
+        await self.late(sessions, vault, 10, provider_id="github")
+        began = datetime.now(UTC) - timedelta(minutes=2)
+        assert await self.to_go(sessions, began) == 3
+
+        # It fails again, or it works: either way its outcome is in. A capability's call says nothing of it.
+        again, works, third = [await stored(sessions, Credential, key) for key in late]
+        async with sessions.begin() as session:
+            session.add_all(
+                ProviderCall(
+                    at=datetime.now(UTC) - timedelta(minutes=1),
+                    id=number,
+                    provider_id="simulator",
+                    endpoint="token",
+                    purpose=purpose,
+                    tenant="org:acme",
+                    connection_id=each.connection_id,
+                    outcome="outage",
+                    rule="server-error",
+                    status=503,
+                    attempt=1,
+                    duration_ms=3,
+                )
+                for number, each, purpose in ((1, again, "refresh"), (2, third, "use"))
+            )
+            (await session.get_one(Credential, works.id)).failing_since = None
+        assert await self.to_go(sessions, began) == 1
+
+        # What was called before the replay says nothing of it.
+        assert await self.to_go(sessions) == 2
+
+    async def test_are_not_waited_for_when_nobody_tries_them(self, sessions: Sessions, vault: Vault) -> None:
+        key = await self.late(sessions, vault, 90)
+        began = datetime.now(UTC) - timedelta(minutes=12)
+
+        for minutes, count in ((9, 1), (11, 0)):
+            async with sessions.begin() as session:
+                kept = await session.get_one(Credential, key)
+                kept.refresh_at = datetime.now(UTC) - timedelta(minutes=minutes)
+            assert await self.to_go(sessions, began) == count
+
+    async def test_that_began_to_fail_in_the_replay_are_not_waited_for(self, sessions: Sessions, vault: Vault) -> None:
+        await self.late(sessions, vault, 1)
+
+        assert await self.to_go(sessions, datetime.now(UTC) - timedelta(minutes=2)) == 0

@@ -34,6 +34,9 @@ def now(refreshes: int = 20, refreshed: int = 20, uses: int = 20, used: int = 20
         (before(refreshed=40), now(refreshed=15), False),
         # What was never called before has to be fine.
         (before(refreshes=0, refreshed=0), now(refreshed=17), False),
+        # One that fails alone is all there is.
+        (before(), now(uses=1, used=0), False),
+        (before(), now(uses=2, used=1), True),
     ],
 )
 def test_compares_both_with_the_time_before(had: Baseline, has: Success, passed: bool) -> None:
@@ -50,5 +53,18 @@ def test_too_few_are_waited_for_as_long_as_for_a_quiet_step() -> None:
     assert validated(before(), few, LIMITS, lasted=LIMITS.step_quiet).passed
 
 
-def test_without_a_baseline_there_is_nothing_to_compare() -> None:
-    assert validated(None, now(), LIMITS, lasted=timedelta(0)).passed
+@pytest.mark.parametrize(("fine", "passed"), [(100, True), (98, True), (97, False), (0, False)])
+def test_without_a_baseline_all_have_to_be_fine(fine: int, passed: bool) -> None:
+    outcome = validated(None, now(refreshes=100, refreshed=fine), LIMITS, lasted=LIMITS.step_quiet)
+
+    assert outcome.passed is passed
+    assert "none before" in outcome.why
+
+
+def test_of_several_providers_counts_all_of_them() -> None:
+    other = before(refreshes=10, refreshed=5).model_copy(update={"until": NOW + timedelta(minutes=1), "usual": 80.0})
+
+    both = before() + other
+
+    assert (both.refreshes, both.refreshed, both.uses, both.used) == (60, 55, 200, 200)
+    assert (both.rate, both.usual, both.until - both.since) == (10.0, 80.0, timedelta(minutes=11))

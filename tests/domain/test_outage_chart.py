@@ -110,6 +110,12 @@ class TestTheWords:
             (Scope.PROVIDER, [], "the whole provider", "Simulator is down"),
             (Scope.ENDPOINT, ["token"], "the endpoint token", "Simulator is down: the endpoint token"),
             (Scope.ENDPOINT, ["a", "b"], "the endpoints a, b", "Simulator is down: the endpoints a, b"),
+            (
+                Scope.ENDPOINT,
+                ["notes.read", "org:acme"],
+                "the endpoint notes.read; org:acme",
+                "Simulator is down: the endpoint notes.read; org:acme",
+            ),
             (Scope.TENANT, ["org:acme"], "org:acme alone", "Simulator fails for org:acme alone"),
             (
                 Scope.OURS,

@@ -16,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from integrations import task_queues
-from integrations.task_queues import Rates, fairness_key
+from integrations.task_queues import Kept, Rates, fairness_key
 from worker.plugin import runbook_plugin
 from workflows.queues import First, priority
 
@@ -40,23 +40,28 @@ class TestRates:
     def test_of_one_tenant_are_a_share_of_what_nobody_else_gets_near(self) -> None:
         rates = Rates(keys={ACME: 4.0})
 
-        assert (rates.for_all_keys, rates.weights) == (1000, {ACME: 0.004})
+        assert (rates.for_all_keys(), rates.weights()) == (1000, {ACME: 0.004})
 
     @pytest.mark.parametrize(("rate", "whole"), [(0.5, 500), (0.02, 20), (0.0, 20)])
     def test_that_are_low_keep_the_weight_that_the_server_takes(self, rate: float, whole: float) -> None:
         rates = Rates(keys={ACME: rate})
 
-        assert rates.for_all_keys == pytest.approx(whole)
-        assert rates.weights == {ACME: pytest.approx(0.001)}
+        assert rates.for_all_keys() == pytest.approx(whole)
+        assert rates.weights() == {ACME: pytest.approx(0.001)}
 
     def test_of_several_tenants_are_shares_of_the_same(self) -> None:
         rates = Rates(keys={ACME: 0.1, OTHER: 5})
 
-        assert rates.for_all_keys == pytest.approx(100)
-        assert rates.weights == {ACME: pytest.approx(0.001), OTHER: pytest.approx(0.05)}
+        assert rates.for_all_keys() == pytest.approx(100)
+        assert rates.weights() == {ACME: pytest.approx(0.001), OTHER: pytest.approx(0.05)}
+
+    def test_never_let_out_more_of_others_than_somebody_else_had_set(self) -> None:
+        rates = Rates(keys={ACME: 0.1})
+
+        assert (rates.for_all_keys(3.0), rates.weights(3.0)) == (3.0, {ACME: pytest.approx(0.1 / 3)})
 
     def test_without_a_tenant_limit_no_key(self) -> None:
-        assert (Rates(queue=1).for_all_keys, Rates(queue=1).weights) == (None, {})
+        assert (Rates(queue=1).for_all_keys(), Rates(queue=1).weights()) == (None, {})
 
 
 class Ground:
@@ -68,7 +73,9 @@ class Ground:
         self.ran: list[tuple[str, float]] = []
 
     async def limited(self, rates: Rates) -> None:
-        await task_queues.limit(self.client, self.queue, rates, {ACME, OTHER}, reason="a test", changed=True)
+        await task_queues.limit(
+            self.client, self.queue, rates, Kept(weights={ACME: None, OTHER: None}), reason="a test", changed=True
+        )
 
     async def waits(self, name: str, count: int, place: Priority) -> None:
         for _ in range(count):

@@ -18,7 +18,7 @@ from integrations.domain.outage import OURS, Limits
 from integrations.providers.http import make_client, make_renewing_client
 from integrations.providers.oauth import Providers
 from integrations.settings import Settings, load
-from integrations.task_queues import Rates, provider_queue
+from integrations.task_queues import Kept, Rates, provider_queue
 from tests.outage.ground import Ground
 from tests.providers.person import Person, somebody
 from tests.refresh.conftest import connected
@@ -99,7 +99,7 @@ async def detector(ground: Ground) -> AsyncIterator[None]:
     await handle.terminate()
     await ground.ends(*(f"outage:{each}" for each in [*SERVED, OURS]), *(f"refresh:{each}" for each in SERVED))
     # The server is the session's: a test that failed half-way must not leave its brakes to the others.
-    ours = {f"org:{each}" for each in TENANTS}
+    ours = Kept(weights={f"org:{each}": None for each in TENANTS})
     for each in SERVED:
         await task_queues.limit(
             ground.client, provider_queue(each), Rates(None), ours, reason="the test is over", changed=True

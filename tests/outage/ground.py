@@ -123,6 +123,20 @@ class Ground:
             await self.due(due)
             await temporal.start_sweep(self.client, SweepRequest(provider_id=provider_id))
 
+    async def catches_up(self, provider_id: str = "simulator") -> None:
+        """Sweeps, as the schedule starts them, until nothing is late for the provider's trouble."""
+        late = select(Credential.id).where(
+            Credential.provider_id == provider_id, Credential.state == "active", Credential.failing_since.is_not(None)
+        )
+
+        async def is_done() -> bool:
+            await temporal.start_sweep(self.client, SweepRequest(provider_id=provider_id))
+            await asyncio.sleep(1)
+            async with self.sessions.begin() as session:
+                return not (await session.scalars(late)).all()
+
+        await until(is_done, "what was put off is refreshed", 90)
+
     async def went_on_before(self, rate: float, provider_id: str = "simulator") -> None:
         """As if the traffic had gone on for ten minutes: what was called before is told by whole minutes."""
         async with self.sessions.begin() as session:

@@ -71,6 +71,8 @@ async def gone_through(
         healed_at = time.time()
         await ground.heals()
         await until(lambda: ground.is_ramped(provider_id), "everything is let through again", 90)
+    # An outage waits for the refreshes that it has put off.
+    await ground.catches_up(provider_id)
     result = await asyncio.wait_for(ground.outage(provider_id).result(), 90)
     return Passage(result, jobs, broken_at, contained_at, healed_at, before)
 

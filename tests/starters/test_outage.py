@@ -115,6 +115,29 @@ class TestTheStatus:
         assert ["outage", "explain", GITHUB] in told.printed_commands
         assert data.json["outage"]["open"][0]["provider"] == GITHUB
 
+    async def test_says_what_a_pause_means_for_one_that_is_contained(
+        self, runbook: Runbook, sessions: Sessions
+    ) -> None:
+        outage_id = await add_outage(sessions, GITHUB)
+        await add_outage(sessions, "slack", why_not="the platform observes")
+
+        paused = runbook("automation", "pause", "outage", "--reason", "a release")
+        other = runbook("automation", "pause", "reauth", "--reason", "a release")
+        runbook("automation", "resume")
+        why_not = "outage is paused by ada until 20:00 UTC: a release"
+        async with sessions.begin() as session:
+            await outages.at(session, outage_id, Step.HOLD, why_not=why_not)
+
+        assert paused.code == 0
+        assert "The outage of github is open, and stays as it is" in paused.out
+        assert "slack" not in paused.out
+        assert ["outage", "close", GITHUB] in paused.printed_commands
+        assert "github" not in other.out
+        assert f"github stays as it is, nothing is changed: {why_not}" in runbook("outage", "status").out
+        assert f"all stays as it is: {why_not}" in runbook("status").out
+        explained = runbook("outage", "explain", GITHUB)
+        assert f"Nothing by itself: {why_not}. What is on stays on" in " ".join(explained.out.split())
+
     async def test_says_that_an_outage_is_only_observed(self, runbook: Runbook, sessions: Sessions) -> None:
         await add_outage(sessions, GITHUB, why_not="outage is paused by ada until 20:00 UTC: a release")
 
@@ -267,7 +290,7 @@ class TestAnOrder:
         assert runbook(*pinned.printed_commands[-1]).code == 0
         more = runbook("outage", "open", GITHUB, "--tenant", "org:acme", *reason)
         assert "An outage of github is open already: org:acme is contained by it." in more.out
-        assert "org:acme is being contained as well" in more.out
+        assert "org:acme is being contained as well; all of it stays so until " in more.out
 
         closed = runbook("outage", "close", GITHUB, *reason)
 
@@ -326,6 +349,12 @@ class TestAnOrder:
         assert ran.code == 1
         assert "github is contained by the outage of our own way out: say ours in its place" in ran.err
 
+    def test_to_pin_for_too_long_is_refused(self) -> None:
+        ran = CliRunner().invoke(app, ["outage", "pin", GITHUB, "--rate", "2/s", "--for", "9d"])
+
+        assert ran.exit_code == 2
+        assert "--for 9d: from 1s to 7d" in ran.stderr
+
     @pytest.mark.parametrize("rate", ["fast", "-1/s", "2/m"])
     def test_to_pin_no_rate_is_refused(self, rate: str) -> None:
         ran = CliRunner().invoke(app, ["outage", "pin", GITHUB, f"--rate={rate}"])
@@ -373,12 +402,14 @@ class TestWhatIf:
         assert "Nothing would have been an outage." in strict.out
         assert "Nothing would have been an outage." in recent.out
 
-    def test_says_what_is_no_ratio_and_who_is_no_provider(self, runbook: Runbook, sessions: Sessions) -> None:
-        percent, nobody = (
+    def test_says_what_is_no_ratio_no_time_and_who_is_no_provider(self, runbook: Runbook, sessions: Sessions) -> None:
+        percent, nobody, ancient = (
             runbook("outage", "what-if", "--ratio", "30"),
             runbook("outage", "what-if", "--provider", "gitub"),
+            runbook("outage", "what-if", "--since", "999999d"),
         )
 
         assert (percent.code, "write 0.3 for 30 %" in percent.err) == (2, True)
+        assert (ancient.code, "999999d ago is before the calendar's first day" in ancient.err) == (2, True)
         assert nobody.code != 0
         assert "github" in nobody.err

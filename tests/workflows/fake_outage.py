@@ -47,6 +47,7 @@ class FakeOutage(OutageActivities):
         samples: Sequence[Sample] = (),
         scoped: Sequence[Scoped] = (),
         parked: int = 0,
+        late: int = 0,
         validated: Sequence[bool] = (),
         asks: timedelta | None = None,
         wider: Sequence[Scoped | None] = (),
@@ -59,7 +60,8 @@ class FakeOutage(OutageActivities):
         """`down_for`: probes that fail. `samples`, `wider`: of the first looks of the ramp; then all is fine.
 
         `reaches`: what each look while brakes are kept says. `is_mute`: nothing can be probed. `silent`: of our own way
-        out, providers that do not answer. `demand`: of live traffic, in whose way no parked job gets a turn.
+        out, providers that do not answer. `demand`: of live traffic, in whose way no parked job gets a turn. `late`:
+        refreshes that were put off, of which each look of the replay finds one less.
         """
         self._demand = demand
         self.reaches = reaches
@@ -69,6 +71,7 @@ class FakeOutage(OutageActivities):
         self._samples = list(samples)
         self._found = list(scoped)
         self._parked = parked
+        self._late = late
         self._validated = list(validated)
         self._asks = asks
         self._wider = list(wider)
@@ -82,7 +85,11 @@ class FakeOutage(OutageActivities):
         """When it was probed."""
         self.going = 0
         self.replayed: list[int] = []
+        self.begun = 0
+        """How often what was put off was made due."""
         self.kept = 0
+        self.why_not: str | None = None
+        """What keeps the platform from acting by itself."""
         self.closed: Closing | None = None
         self.wishes: list[Isolate] = []
 
@@ -135,7 +142,7 @@ class FakeOutage(OutageActivities):
     @activity.defn(name="outage.keep")
     async def keep(self, tick: Tick) -> Look:
         self.kept += 1
-        return Look(wider=self.reaches)
+        return Look(why_not=self.why_not) if self.why_not else Look(wider=self.reaches)
 
     @activity.defn(name="outage.drop")
     async def drop(self, dropping: Dropping) -> None:
@@ -143,6 +150,8 @@ class FakeOutage(OutageActivities):
 
     @activity.defn(name="outage.probe")
     async def probe(self, tick: Tick) -> Look:
+        if self.why_not:
+            return Look(why_not=self.why_not)
         self._do("probe")
         self.probes += 1
         self.asked.append(activity.info().scheduled_time)
@@ -167,21 +176,25 @@ class FakeOutage(OutageActivities):
     @activity.defn(name="outage.sample")
     async def sample(self, tick: Tick) -> Look:
         self.kept += 1
+        if self.why_not:
+            return Look(why_not=self.why_not)
         sample = self._samples.pop(0) if self._samples else Sample(calls=20)
         return Look(sample=sample, wider=self._wider.pop(0) if self._wider else None)
 
     @activity.defn(name="outage.replay")
     async def replay(self, asked: Releasing) -> Released:
         self._do("replay")
+        self.begun += asked.begins
+        late, self._late = self._late, max(0, self._late - 1)
         if self.going and self.rates[-1] <= self._demand:
-            return Released(parked=self._parked, going=self.going)
+            return Released(parked=self._parked, going=self.going, refreshes=late)
         if self.going:
             self.going = 0
-            return Released(parked=self._parked)
+            return Released(parked=self._parked, refreshes=late)
         told = min(asked.most, self._parked)
         self._parked, self.going = self._parked - told, told
         self.replayed += [told] if told else []
-        return Released(parked=self._parked, going=told, released=told)
+        return Released(parked=self._parked, going=told, released=told, refreshes=late)
 
     @activity.defn(name="outage.validate")
     async def validate(self, tick: Tick) -> Validated:

@@ -8,17 +8,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from temporalio import activity
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.testing import WorkflowEnvironment
 
 from integrations import temporal
 from integrations.domain.outage import Ended, Isolate, Limits, OutageRequest, OutageResult, Pin, Sample, Scope, Word
-from integrations.domain.outage_steps import Scoped
+from integrations.domain.outage_steps import Look, Scoped, Tick, Validated
 from tests.workflows.fake_outage import CIRCUIT, QUEUE, SHIELD, FakeOutage
 from tests.workflows.fakes import workers
 from worker.plugin import runbook_plugin
 from workflows.outage import ProviderOutageWorkflow
 
+PAUSED = "outage is paused by ada until 2026-11-30 12:00 UTC: their release"
 ADA = Word(by="ada", reason="their status page says that it is over")
 WHOLE = ["open", "scope", "contain", "shield", "probe", "5 %", "10 %", "25 %", "50 %", "100 %"]
 END = ["replay", "validate", "close"]
@@ -156,6 +158,17 @@ class TestTheRamp:
         assert result.ended is Ended.HEALED
         assert fake.rates[-4:] == [15.0, 22.5, 33.7, 50.5]
 
+    async def test_waits_for_refreshes_that_were_put_off(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(down_for=0, parked=1, late=3)
+
+        async with started(time_skipping, fake) as handle:
+            await asyncio.wait_for(handle.result(), 60)
+            history = str((await handle.fetch_history()).to_json())
+
+        # The job is done at the second look; nothing is made due twice.
+        assert history.count("outage.replay") == 4
+        assert fake.begun == 1
+
     async def test_stays_open_until_it_is_as_before(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeOutage(validated=[False, False])
 
@@ -165,6 +178,44 @@ class TestTheRamp:
 
         assert result.ended is Ended.HEALED
         assert str(history.to_json()).count("outage.validate") == 3
+
+    async def test_is_validated_by_all_calls_since_everything_is_let_through(
+        self, time_skipping: WorkflowEnvironment
+    ) -> None:
+        asked: list[Tick] = []
+
+        class Silent(FakeOutage):
+            @activity.defn(name="outage.validate")
+            async def validate(self, tick: Tick) -> Validated:
+                """What failed is not called again: time alone proves nothing."""
+                asked.append(tick)
+                return Validated(passed=len(asked) > 50, why="0 of 10 connections fine")
+
+        await ended(time_skipping, Silent(down_for=0))
+
+        # 50 looks, 5 s apart each.
+        assert {each.since for each in asked} == {asked[0].since}
+        assert asked[0].progress.paced_at is not None
+        assert asked[0].since <= asked[0].progress.paced_at
+
+    async def test_of_few_calls_remembers_which_of_them_failed(self, time_skipping: WorkflowEnvironment) -> None:
+        """One call in five minutes, and it fails each time, though probes are fine: nothing there is quiet."""
+
+        class Rare(FakeOutage):
+            @activity.defn(name="outage.sample")
+            async def sample(self, tick: Tick) -> Look:
+                apart, paced_at = timedelta(minutes=5), tick.progress.paced_at
+                if paced_at is None or self.did.count("contain") > 1:
+                    return Look(sample=Sample(calls=20))
+                failing = (activity.info().scheduled_time - paced_at) // apart + (paced_at - tick.since) // apart + 1
+                return Look(sample=Sample(calls=failing, failing=failing))
+
+        fake = Rare(down_for=0, limits=Limits(step=timedelta(seconds=90)))
+
+        result = await ended(time_skipping, fake)
+
+        assert (result.ended, result.relapses) == (Ended.HEALED, 1)
+        assert fake.did == ["open", "scope", *WHOLE[2:6], *WHOLE[2:], *END]
 
     async def test_what_reaches_further_is_contained_as_well(self, time_skipping: WorkflowEnvironment) -> None:
         first = Scoped(scope=Scope.ENDPOINT, names=("notes.read",), targets=(CIRCUIT,), why="notes.read fails")
@@ -222,8 +273,6 @@ class TestAProbe:
                 raise RuntimeError("the worker went away")
             return await asked(fake, tick)
 
-        from temporalio import activity
-
         fake.probe = activity.defn(name="outage.probe")(lost_once)  # type: ignore[method-assign]
         result = await ended(time_skipping, fake)
 
@@ -270,6 +319,65 @@ class TestAProbe:
         assert result.ended is Ended.HEALED
 
 
+class Paused(FakeOutage):
+    """Somebody pauses when the ramp is at a quarter."""
+
+    def _let(self, tick: Tick) -> None:
+        super()._let(tick)
+        if tick.progress.percent == 25 and len(self.rates) == 4:
+            self.why_not = PAUSED
+
+
+class TestWhileThePlatformMayNotAct:
+    async def test_a_rate_stays_as_it_is(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = Paused(parked=1, wider=[None] * 14 + [Scoped(scope=Scope.PROVIDER, targets=(QUEUE, SHIELD), why="all")])
+
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.why_not)
+            kept = fake.kept
+            await until(lambda: fake.kept > kept + 15)
+            assert fake.did[-1] == "25 %"
+            assert PAUSED in (await handle.query("__temporal_workflow_metadata")).current_details
+
+            fake.why_not = None
+            result = await asyncio.wait_for(handle.result(), 60)
+
+        assert result.ended is Ended.HEALED
+        assert fake.did[-len(END) :] == END
+        assert fake.did[:9] == [*WHOLE[:8], "50 %"]
+
+    async def test_nobody_is_probed(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(down_for=10_000)
+
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.probes)
+            fake.why_not = PAUSED
+            fake.reaches = Scoped(scope=Scope.ENDPOINT, targets=(CIRCUIT,), why="it reaches further")
+            kept = fake.kept
+            await until(lambda: fake.kept > kept + 2)
+            kept, probes = fake.kept, fake.probes
+            await until(lambda: fake.kept > kept + 15)
+            assert (fake.probes, fake.did.count("contain")) == (probes, 1)
+
+            fake.down_for, fake.why_not = 0, None
+            result = await asyncio.wait_for(handle.result(), 60)
+
+        assert result.ended is Ended.HEALED
+        assert fake.did.count("contain") == 2
+
+    async def test_what_people_say_is_done(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = Paused()
+
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.why_not)
+            await handle.execute_update(ProviderOutageWorkflow.pin, Pin(by="ada", reason="a fixed quota", rate=3))
+            await until(lambda: fake.rates[-1] == 3.0)
+            await handle.execute_update(ProviderOutageWorkflow.close, ADA)
+            result = await asyncio.wait_for(handle.result(), 60)
+
+        assert result.ended is Ended.BY_HAND
+
+
 class TestPeople:
     async def test_close_it_early(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeOutage(down_for=10_000)
@@ -301,7 +409,8 @@ class TestPeople:
         fake = FakeOutage(down_for=1)
         async with started(time_skipping, fake) as handle:
             await until(lambda: fake.probes)
-            await handle.execute_update(ProviderOutageWorkflow.pin, Pin(by="ada", reason="a fixed quota", rate=2))
+            pin = Pin(by="ada", reason="a fixed quota", rate=2, hold=timedelta(days=7))
+            await handle.execute_update(ProviderOutageWorkflow.pin, pin)
             await until(lambda: fake.rates[-1] == 2.0)
             probes, kept = fake.probes, fake.kept
             await until(lambda: fake.kept > kept + 20)
@@ -313,6 +422,52 @@ class TestPeople:
 
         assert result.ended is Ended.HEALED
         assert fake.rates[-1] == 10.0
+
+    async def test_pin_nothing_while_nothing_is_contained(self, time_skipping: WorkflowEnvironment) -> None:
+        """There is no rate to hold yet, and it may prove to be unfounded: who was told "pinned" would wait in vain."""
+        vague = Scoped(scope=Scope.PROVIDER, why="1 of 2", clear=False)
+        handle = await temporal.start_outage(time_skipping.client, request())
+        pin = Pin(by="ada", reason="slowly", rate=2)
+        said = [
+            asyncio.create_task(handle.execute_update(ProviderOutageWorkflow.pin, pin)),
+            asyncio.create_task(handle.execute_update(ProviderOutageWorkflow.unpin, ADA)),
+        ]
+        await asyncio.sleep(0.5)
+        fake = FakeOutage(down_for=0, scoped=[vague] * 2)
+
+        async with workers(time_skipping.client, outage=fake):
+            for each in said:
+                with pytest.raises(WorkflowUpdateFailedError) as refused:
+                    await asyncio.wait_for(each, 20)
+                assert "nothing is contained yet" in str(refused.value.cause)
+            result = await asyncio.wait_for(handle.result(), 60)
+
+        # It did not cut the second look short either.
+        assert result.ended is Ended.HEALED
+
+    async def test_forget_a_pin_and_it_is_over_by_itself(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(down_for=1)
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.probes)
+            said = await handle.execute_update(
+                ProviderOutageWorkflow.pin, Pin(by="ada", reason="a fixed quota", rate=0, hold=timedelta(minutes=20))
+            )
+            result = await asyncio.wait_for(handle.result(), 60)
+            found = await handle.describe()
+
+        assert "pinned at 0 calls/s until " in said
+        assert result.ended is Ended.HEALED
+        assert fake.rates[-1] == 10.0
+        assert found.close_time is not None
+        assert found.close_time - found.start_time > timedelta(minutes=20)
+
+    async def test_pin_no_rate_without_an_end(self, time_skipping: WorkflowEnvironment) -> None:
+        fake = FakeOutage(down_for=10_000)
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: fake.probes)
+            for more in ({"rate": float("inf")}, {"rate": 2, "hold": "P8D"}, {"rate": 2, "hold": "PT0S"}):
+                with pytest.raises(WorkflowUpdateFailedError):
+                    await handle.execute_update("pin", {"by": "ada", "reason": "a fixed quota"} | more)
 
     async def test_see_what_reaches_further_contained_beside_their_pin(
         self, time_skipping: WorkflowEnvironment
@@ -339,6 +494,25 @@ class TestPeople:
             await until(lambda: fake.did.count("contain") == 2)
 
         assert fake.wishes == [wish]
+
+    async def test_hold_one_that_is_open_for_as_long_as_they_say(self, time_skipping: WorkflowEnvironment) -> None:
+        """Also where what they name is contained already, and the ramp has begun."""
+        first = Scoped(scope=Scope.ENDPOINT, names=("notes.read",), targets=(CIRCUIT,), why="notes.read fails")
+        fake = FakeOutage(down_for=0, scoped=[first], samples=[Sample()] * 10_000)
+        async with started(time_skipping, fake) as handle:
+            await until(lambda: "5 %" in fake.did)
+            for hold in (timedelta(minutes=20), timedelta(minutes=1)):
+                wish = Isolate(by="ada", reason="they say so", endpoint="notes.read", hold=hold)
+                said = await handle.execute_update(ProviderOutageWorkflow.isolate, wish)
+            began = len(fake.did)
+            result = await asyncio.wait_for(handle.result(), 60)
+            found = await handle.describe()
+
+        assert "all of it stays so until" in said
+        assert result.ended is Ended.HEALED
+        assert "contain" in fake.did[began - 1 :]
+        assert found.close_time is not None
+        assert found.close_time - found.start_time > timedelta(minutes=20)
 
     async def test_hold_it_for_as_long_as_they_say(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeOutage(down_for=0)

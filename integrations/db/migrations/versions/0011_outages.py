@@ -89,6 +89,7 @@ def upgrade() -> None:
         _text("name"),
         sa.Column("rate", sa.Float(), nullable=True),
         sa.Column("before", sa.Float(), nullable=True),
+        sa.Column("before_weight", sa.Float(), nullable=True),
         _text("reason"),
         _text("put_by"),
         _now("put_at"),
