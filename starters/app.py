@@ -1,61 +1,65 @@
-"""`runbook`: the starters as one command."""
+"""`runbook`: the starters as one command. Each is imported when it is asked for: all of them take half a second."""
+
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Final
 
 import typer
 
-from starters import (
-    automation,
-    connections,
-    contacts,
-    db,
-    doctor,
-    keys,
-    notifications,
-    outage,
-    outbox,
-    processes,
-    providers,
-    reauth,
-    refresh,
-    replay,
-    status,
-    tasks,
-    up,
-    webhooks,
-)
-from starters.demo import command as demo
 from starters.shell import run
 
-app = typer.Typer(
-    name="runbook",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="The failure-mode runbook of an integrations platform, as a program. Start with `runbook status`.",
-    epilog="Exit codes: 0 done; 1 a check failed or the work ended badly; 2 wrong usage; 3 Temporal or the database "
-    "cannot be reached.",
-)
-app.command("status")(status.status)
-app.command("doctor")(doctor.doctor)
-app.command("demo")(demo.demo)
-app.command("up")(up.up)
-app.command("down")(up.down)
-app.command("reset")(up.reset)
-app.command("worker")(processes.worker)
-app.command("web")(processes.web)
-app.add_typer(db.app, name="db")
-app.add_typer(connections.app, name="connections")
-app.add_typer(reauth.app, name="reauth")
-app.add_typer(refresh.app, name="refresh")
-app.add_typer(tasks.app, name="tasks")
-app.add_typer(outage.app, name="outage")
-app.add_typer(outbox.app, name="outbox")
-app.add_typer(notifications.app, name="notifications")
-app.add_typer(webhooks.app, name="webhooks")
-app.add_typer(replay.app, name="replays")
-app.add_typer(contacts.app, name="contacts")
-app.add_typer(automation.app, name="automation")
-app.add_typer(keys.app, name="keys")
-app.add_typer(providers.app, name="providers")
+_COMMANDS: Final = {
+    "status": "starters.status:status",
+    "doctor": "starters.doctor:doctor",
+    "demo": "starters.demo.command:demo",
+    "up": "starters.up:up",
+    "down": "starters.up:down",
+    "reset": "starters.up:reset",
+    "worker": "starters.processes:worker",
+    "web": "starters.processes:web",
+}
+_GROUPS: Final = {
+    "db": "starters.db:app",
+    "connections": "starters.connections:app",
+    "reauth": "starters.reauth:app",
+    "refresh": "starters.refresh:app",
+    "tasks": "starters.tasks:app",
+    "outage": "starters.outage:app",
+    "outbox": "starters.outbox:app",
+    "notifications": "starters.notifications:app",
+    "webhooks": "starters.webhooks:app",
+    "replays": "starters.replay:app",
+    "contacts": "starters.contacts:app",
+    "automation": "starters.automation:app",
+    "keys": "starters.keys:app",
+    "providers": "starters.providers:app",
+}
+ALL: Final = (*_COMMANDS, *_GROUPS)
+
+
+def command_line(names: Iterable[str] = ALL) -> typer.Typer:
+    """`runbook` with these of its commands."""
+    app = typer.Typer(
+        name="runbook",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        help="The failure-mode runbook of an integrations platform, as a program. Start with `runbook status`.",
+        epilog="Exit codes: 0 done; 1 a check failed or the work ended badly; 2 wrong usage; 3 Temporal or the database "
+        "cannot be reached.",
+    )
+    # Without it an app of one command is that command, and takes no name.
+    app.callback()(lambda: None)
+    for name in names:
+        module, _, what = (_COMMANDS | _GROUPS)[name].partition(":")
+        found = getattr(import_module(module), what)
+        if name in _COMMANDS:
+            app.command(name)(found)
+        else:
+            app.add_typer(found, name=name)
+    return app
 
 
 def main() -> None:
-    run(app)
+    asked = sys.argv[1:2]
+    run(command_line(asked if asked and asked[0] in ALL else ALL))

@@ -18,7 +18,7 @@ from integrations.db.session import Sessions
 from integrations.domain.outage import DETECTOR, Brake, Ended, OutageResult, Scope, Step
 from integrations.domain.verdict import Meaning
 from integrations.temporal import start_detector
-from starters.app import app
+from starters.app import command_line
 from tests.db.test_outage_counts import add, made
 from tests.outage_rows import add_brake, add_outage, add_parked, close_outage
 from tests.starters.conftest import Runbook
@@ -316,7 +316,7 @@ class TestAnOrder:
         ],
     )
     def test_that_cannot_be_meant_is_refused_in_words(self, words: tuple[str, ...], code: int, said: str) -> None:
-        ran = CliRunner().invoke(app, ["outage", "open", *words])
+        ran = CliRunner().invoke(command_line(["outage"]), ["outage", "open", *words])
 
         assert (ran.exit_code, ran.stdout) == (code, "")
         assert said in ran.stderr
@@ -350,14 +350,14 @@ class TestAnOrder:
         assert "github is contained by the outage of our own way out: say ours in its place" in ran.err
 
     def test_to_pin_for_too_long_is_refused(self) -> None:
-        ran = CliRunner().invoke(app, ["outage", "pin", GITHUB, "--rate", "2/s", "--for", "9d"])
+        ran = CliRunner().invoke(command_line(["outage"]), ["outage", "pin", GITHUB, "--rate", "2/s", "--for", "9d"])
 
         assert ran.exit_code == 2
         assert "--for 9d: from 1s to 7d" in ran.stderr
 
     @pytest.mark.parametrize("rate", ["fast", "-1/s", "2/m"])
     def test_to_pin_no_rate_is_refused(self, rate: str) -> None:
-        ran = CliRunner().invoke(app, ["outage", "pin", GITHUB, f"--rate={rate}"])
+        ran = CliRunner().invoke(command_line(["outage"]), ["outage", "pin", GITHUB, f"--rate={rate}"])
 
         assert ran.exit_code == 2
         assert "is no rate: write calls a second, as 2/s or 0.5/s" in ran.stderr

@@ -123,9 +123,11 @@ class TestItsSimulator:
     def test_ends_with_the_command_however_that_ends(self, tmp_path: Path, how: signal.Signals) -> None:
         # Slow enough to be interrupted: the built-in catalog, time and again.
         script = (
-            "import sys; from starters.app import app; sys.argv = ['runbook', 'providers', 'check', '--json']\n"
+            "import sys; from starters.app import command_line\n"
+            "sys.argv = ['runbook', 'providers', 'check', '--json']\n"
             "from starters import providers; chosen = providers._chosen\n"
-            "providers._chosen = lambda *a, **k: chosen(*a, **k) * 50\napp()"
+            "providers._chosen = lambda *a, **k: chosen(*a, **k) * 50\n"
+            "command_line()()"
         )
         environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
         parent = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.DEVNULL)
