@@ -45,8 +45,8 @@ def command_line(names: Iterable[str] = ALL) -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         help="The failure-mode runbook of an integrations platform, as a program. Start with `runbook status`.",
-        epilog="Exit codes: 0 done; 1 a check failed or the work ended badly; 2 wrong usage; 3 Temporal or the database "
-        "cannot be reached.",
+        epilog="Exit codes: 0 done; 1 a check failed or the work ended badly; 2 wrong usage; 3 Temporal or the "
+        "database cannot be reached.",
     )
     # Without it an app of one command is that command, and takes no name.
     app.callback()(lambda: None)
