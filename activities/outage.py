@@ -1,7 +1,7 @@
 """The steps of an outage's workflow. Each is safe to repeat: rows say what is on, and a line is written once."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from integrations.domain.automation import FailureMode
 from integrations.domain.errors import StopError
 from integrations.domain.outage import (
     OURS,
+    SOME,
     Baseline,
     Brake,
     Cut,
@@ -312,23 +313,34 @@ class OutageActivities:
 
     async def _look(self, tick: Tick) -> Look:
         known = tick.progress
+        samples = await self._counted(known, tick.since)
+        bad = [name for name, each in samples.items() if each.is_relapse(known.limits, known.usual)]
+        silent = tuple(bad) if len(bad) < len([each for each in samples.values() if each.calls]) else ()
+        sample, whole = _of_all_but(silent, samples), None
+        if tick.step_since and sample.calls < SOME:
+            whole = _of_all_but(silent, await self._counted(known, tick.step_since))
+        return Look(sample=sample, whole=whole, silent=silent, wider=await self._scoper.wider(tick))
+
+    async def _counted(self, known: Progress, since: datetime) -> dict[str, Sample]:
+        """What came of the calls of what is contained, by provider."""
         samples = {each: Sample() for each in self._providers(known)}
         for provider_id in samples:
             async with self._sessions.begin() as session:
-                cells = await outage_counts.let_through(session, provider_id, tick.since)
+                cells = await outage_counts.let_through(session, provider_id, since)
             for each in cells:
                 if covers(known.targets, provider_id, each.endpoint, each.tenant):
                     samples[provider_id] += Sample(calls=each.calls, failing=each.failing)
-        bad = [name for name, each in samples.items() if each.is_relapse(known.limits, known.usual)]
-        silent = tuple(bad) if len(bad) < len([each for each in samples.values() if each.calls]) else ()
-        heard = [each for name, each in samples.items() if name not in silent]
-        return Look(sample=sum(heard, start=Sample()), silent=silent, wider=await self._scoper.wider(tick))
+        return samples
 
     def _providers(self, known: Progress) -> list[str]:
         return sorted({each.provider_id for each in known.targets})
 
     def _name(self, provider_id: str) -> str:
         return next((each.name for each in self._catalog if each.id == provider_id), provider_id)
+
+
+def _of_all_but(silent: Sequence[str], samples: Mapping[str, Sample]) -> Sample:
+    return sum((each for name, each in samples.items() if name not in silent), start=Sample())
 
 
 async def _note(

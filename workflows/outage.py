@@ -192,7 +192,7 @@ class ProviderOutageWorkflow(OutageAsked):
             return wider
         percent, paced_at = self._progress.percent, self._progress.paced_at
         lasted = workflow.now() - paced_at if paced_at else timedelta(0)
-        judged = judge(look.sample, lasted, self._limits, self._progress.usual)
+        judged = judge(look.sample, lasted, self._limits, self._progress.usual, look.whole)
         following = {Judged.UP: above(percent), Judged.DOWN: below(percent)}.get(judged)
         if judged is Judged.UP and following is None:
             return Step.REPLAY
@@ -348,8 +348,10 @@ class ProviderOutageWorkflow(OutageAsked):
         """Rest a little, with the brakes kept on, and count what came of the calls."""
         percent = self._progress.percent
         await self._rest(max(self._limits.step / _LOOKS, timedelta(milliseconds=500)), f"at {percent} %")
-        # A step of few calls takes long, and what failed at its beginning counts to its end.
-        tick = self._tick(_REMEMBERED if self._progress.step is Step.RAMP else None)
+        tick = self._tick()
+        if self._progress.step is Step.RAMP:
+            # Where calls are rare, what failed at a step's beginning counts to its end.
+            tick = tick.model_copy(update={"step_since": self._tick(_REMEMBERED).since})
         look: Look = await self._do(OutageActivities.sample, tick, "sample", f"how {percent} % went")
         self._know(held=look.why_not)
         if look.why_not:

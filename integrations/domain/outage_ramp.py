@@ -20,14 +20,23 @@ class Judged(StrEnum):
     """It is as bad as what an outage is called for."""
 
 
-def judge(sample: Sample, lasted: timedelta, limits: Limits, usual: float = 100.0) -> Judged:
-    """What follows from a step of the ramp that has lasted so long. `usual`: per cent that did not fail before."""
-    if sample.is_relapse(limits, usual):
+def judge(
+    sample: Sample, lasted: timedelta, limits: Limits, usual: float = 100.0, whole: Sample | None = None
+) -> Judged:
+    """What follows from a step of the ramp that has lasted so long.
+
+    `sample`: the calls of its last part. `usual`: per cent that did not fail before. `whole`: all calls of the step,
+    where the last part has too few to say anything by themselves.
+    """
+    rare = whole if whole is not None and sample.calls < SOME else Sample()
+    if sample.is_relapse(limits, usual) or rare.is_relapse(limits, usual):
         return Judged.RELAPSE
     if not sample.is_fine(limits, usual):
         return Judged.DOWN if sample.failing >= SOME else Judged.STAY
     if sample.calls >= limits.step_calls and lasted >= limits.step:
         return Judged.UP
+    if not rare.is_fine(limits, usual):
+        return Judged.STAY
     # Nobody calls, so nothing more is learned: it must not stay braked for that.
     return Judged.UP if lasted >= max(limits.step_quiet, limits.step) else Judged.STAY
 

@@ -50,6 +50,8 @@ class Tick(Message):
     progress: Progress
     since: datetime
     """Of the calls that are counted."""
+    step_since: datetime | None = None
+    """Of all calls of a step of the ramp."""
 
 
 class Look(Message):
@@ -61,6 +63,8 @@ class Look(Message):
     """It reaches further than what is contained."""
     silent: tuple[str, ...] = ()
     """Of our own way out: providers that do not answer, while others do by now."""
+    whole: Sample | None = None
+    """All calls of a step of the ramp, where those of its last part are few."""
     why_not: str | None = None
     """What keeps the platform from acting by itself: then nothing was asked, and nothing is to be changed."""
 

@@ -40,6 +40,21 @@ def test_a_step_is_judged_by_its_calls_and_its_time(
 
 
 @pytest.mark.parametrize(
+    ("calls", "whole", "judged"),
+    [
+        (0, Sample(calls=1, failing=1), Judged.STAY),
+        (1, Sample(calls=3, failing=1), Judged.STAY),
+        (0, Sample(calls=3, failing=3), Judged.RELAPSE),
+        (0, Sample(calls=20, failing=1), Judged.UP),
+        # Enough of them were fine since.
+        (3, Sample(calls=6, failing=3), Judged.UP),
+    ],
+)
+def test_what_failed_at_its_beginning_counts_where_calls_are_rare(calls: int, whole: Sample, judged: Judged) -> None:
+    assert judge(Sample(calls=calls), LIMITS.step_quiet, LIMITS, whole=whole) is judged
+
+
+@pytest.mark.parametrize(
     ("usual", "failing", "judged"),
     [(100.0, 15, Judged.DOWN), (85.0, 15, Judged.UP), (85.0, 21, Judged.DOWN), (50.0, 52, Judged.UP)],
 )

@@ -205,10 +205,11 @@ class TestTheRamp:
             @activity.defn(name="outage.sample")
             async def sample(self, tick: Tick) -> Look:
                 apart, paced_at = timedelta(minutes=5), tick.progress.paced_at
-                if paced_at is None or self.did.count("contain") > 1:
+                if paced_at is None or tick.step_since is None or self.did.count("contain") > 1:
                     return Look(sample=Sample(calls=20))
-                failing = (activity.info().scheduled_time - paced_at) // apart + (paced_at - tick.since) // apart + 1
-                return Look(sample=Sample(calls=failing, failing=failing))
+                failing = (activity.info().scheduled_time - paced_at) // apart
+                failing += (paced_at - tick.step_since) // apart + 1
+                return Look(whole=Sample(calls=failing, failing=failing))
 
         fake = Rare(down_for=0, limits=Limits(step=timedelta(seconds=90)))
 
