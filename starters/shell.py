@@ -179,8 +179,6 @@ def past(text: str) -> datetime:
         return datetime.now(UTC) - duration(text)
     except ValueError:
         return _moment_of(text)
-    except OverflowError:
-        raise WrongUsageError(f"{text} ago is before the calendar's first day") from None
 
 
 def because(reason: str | None, default: str) -> str:

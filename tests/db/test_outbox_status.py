@@ -361,15 +361,18 @@ class TestTheDead:
 class TestTheWish:
     async def test_is_the_default_until_somebody_has_one(self, sessions: Sessions) -> None:
         async with sessions.begin() as session:
-            seen = await scale.wish(session)
+            seen = await scale.wish(session, "outbox")
             await scale.keep(session, seen, 8, by="ada", reason="monday")
 
         async with sessions.begin() as session:
-            assert await scale.wish(session) == scale.Wish(dispatchers=8, by="ada", reason="monday")
+            assert await scale.wish(session, "outbox") == scale.Wish(
+                ledger="outbox", dispatchers=8, by="ada", reason="monday"
+            )
+            assert await scale.wish(session, "webhooks") == scale.Wish(ledger="webhooks", dispatchers=2)
 
     async def test_is_not_kept_over_one_that_was_not_seen(self, sessions: Sessions) -> None:
         async with sessions.begin() as session:
-            seen = await scale.wish(session)
+            seen = await scale.wish(session, "outbox")
             await scale.keep(session, seen, 8, by="ada", reason="monday")
 
         with pytest.raises(StopError, match=r"meanwhile ada wished for 8 dispatchers \(monday\)"):

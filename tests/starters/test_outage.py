@@ -410,6 +410,6 @@ class TestWhatIf:
         )
 
         assert (percent.code, "write 0.3 for 30 %" in percent.err) == (2, True)
-        assert (ancient.code, "999999d ago is before the calendar's first day" in ancient.err) == (2, True)
+        assert (ancient.code, "999999d" in ancient.err, "Traceback" in ancient.err) == (2, True, False)
         assert nobody.code != 0
         assert "github" in nobody.err
