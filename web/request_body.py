@@ -1,8 +1,6 @@
 """A request's body, with never more of it in memory than is allowed, and of all together neither."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Final
 
 from starlette.types import Receive
@@ -24,55 +22,67 @@ class FullError(Exception):
 
 
 class Bodies:
-    def __init__(self) -> None:
-        self._held = 0
+    """All that are held now."""
 
-    @asynccontextmanager
-    async def of(self, headers: Headers, receive: Receive, largest: int) -> AsyncIterator[bytes]:
-        """All of a body, and room for it until the end.
+    def __init__(self) -> None:
+        self.held = 0
+
+    def of(self, headers: Headers, receive: Receive, largest: int) -> "_Body":
+        """All of a body, and room for it until the end: `async with` gives its bytes.
 
         Raises RefusedError for more than `largest` bytes, where that is announced before any is read, and for a body
         that ends early or takes too long; FullError when too much is held of others.
         """
-        for name, value in headers:
-            if name == b"content-length" and value.isdigit() and int(value[:20]) > largest:
+        return _Body(self, headers, receive, largest)
+
+
+class _Body:
+    """A class and no generator: each delivery goes through it, and that is a twentieth of what one takes."""
+
+    def __init__(self, all_: Bodies, headers: Headers, receive: Receive, largest: int) -> None:
+        self._all, self._headers, self._receive, self._largest = all_, headers, receive, largest
+        self._held = 0
+
+    async def __aenter__(self) -> bytes:
+        for name, value in self._headers:
+            if name == b"content-length" and value.isdigit() and int(value[:20]) > self._largest:
                 raise RefusedError(Reason.LARGE)
-        held = 0
-
-        def hold(size: int) -> None:
-            nonlocal held
-            more = max(0, size - SMALL) - held
-            if more > 0 and self._held + more > ROOM:
-                raise FullError
-            self._held, held = self._held + more, held + more
-
         try:
-            yield await _in_time(receive, largest, hold)
-        finally:
-            self._held -= held
+            async with asyncio.timeout(PATIENCE):
+                return await self._read()
+        except TimeoutError:
+            self._leave()
+            raise RefusedError(Reason.CUT) from None
+        except BaseException:
+            self._leave()
+            raise
 
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
 
-async def _in_time(receive: Receive, largest: int, hold: Callable[[int], None]) -> bytes:
-    try:
-        async with asyncio.timeout(PATIENCE):
-            return await _read(receive, largest, hold)
-    except TimeoutError:
-        raise RefusedError(Reason.CUT) from None
+    async def _read(self) -> bytes:
+        body, more = b"", True
+        parts = bytearray()
+        while more:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise RefusedError(Reason.CUT)
+            body, more = message.get("body", b""), message.get("more_body", False)
+            if len(parts) + len(body) > self._largest:
+                raise RefusedError(Reason.LARGE)
+            self._hold(len(parts) + len(body))
+            if not parts and not more:
+                return bytes(body)
+            parts += body
+        return bytes(parts)
 
+    def _hold(self, size: int) -> None:
+        """Room for so much of it, before that is kept."""
+        more = max(0, size - SMALL) - self._held
+        if more > 0 and self._all.held + more > ROOM:
+            raise FullError
+        self._all.held, self._held = self._all.held + more, self._held + more
 
-async def _read(receive: Receive, largest: int, hold: Callable[[int], None]) -> bytes:
-    """`hold` is told how much of it there is, before that is kept."""
-    body, more = b"", True
-    parts = bytearray()
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise RefusedError(Reason.CUT)
-        body, more = message.get("body", b""), message.get("more_body", False)
-        if len(parts) + len(body) > largest:
-            raise RefusedError(Reason.LARGE)
-        hold(len(parts) + len(body))
-        if not parts and not more:
-            return bytes(body)
-        parts += body
-    return bytes(parts)
+    def _leave(self) -> None:
+        self._all.held -= self._held
+        self._held = 0
