@@ -9,17 +9,24 @@ from tests.property import operators
 from tests.property.invariants import look
 from tests.property.operators import Refreshes
 from tests.property.owners import Consents
+from tests.property.person import Subject
 from tests.property.scene import Scene
 from tests.property.world import World
 
 
-@pytest.mark.usefixtures("_hasty")
-async def test_is_not_undone_by_an_old_refresh(world: World) -> None:
+async def consented(world: World) -> tuple[Scene, Subject]:
+    """A connection that works, and nothing is under way."""
     scene = Scene(world)
     await scene.begin()
     subject = await scene.add()
     await scene.consents(subject, Consents.WHOLLY)
     await scene.rests()
+    return scene, subject
+
+
+@pytest.mark.usefixtures("_hasty")
+async def test_is_not_undone_by_an_old_refresh(world: World) -> None:
+    scene, subject = await consented(world)
     before = subject.grant_id
 
     await world.breaks(account_id=subject.account_id, **operators.FAULTS[Refreshes.SLOWLY])
@@ -36,11 +43,7 @@ async def test_is_not_undone_by_an_old_refresh(world: World) -> None:
 @pytest.mark.usefixtures("_hasty")
 async def test_counts_still_when_the_provider_can_be_asked_only_later(world: World) -> None:
     """A look during an outage asks nothing: which grant is in use, and after how many consents, is for the next one."""
-    scene = Scene(world)
-    await scene.begin()
-    subject = await scene.add()
-    await scene.consents(subject, Consents.WHOLLY)
-    await scene.rests()
+    scene, subject = await consented(world)
     before = subject.grant_id
 
     await scene.consents(subject, Consents.WHOLLY)
