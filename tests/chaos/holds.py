@@ -27,6 +27,10 @@ _WAITERS = """
     )
     SELECT count(*) - 1 FROM waiting"""
 _AT_THEIR_COMMIT = "SELECT array_agg(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+# A commit that waits for its standby has not let go of its locks yet: they tell what it wrote.
+_HAVING_WRITTEN = """
+    SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+    WHERE wait_event = 'SyncRep' AND relation = to_regclass($1) AND mode = 'RowExclusiveLock'"""
 
 
 @dataclass(frozen=True)
@@ -66,13 +70,16 @@ class Commits:
 
         await until("the setting is in force", probe)
 
-    async def is_waited_for(self) -> None:
-        """Somebody's commit is on disk, and its sender has not been told yet."""
+    async def is_waited_for(self, table: str) -> None:
+        """A commit that changed this table is on disk, and its sender has not been told yet.
+
+        Workers commit all the time what they counted and whom they serve; the one that is meant is named by its table.
+        """
 
         async def probe() -> bool:
-            return bool(await self._held() - {self._own})
+            return bool(await self._looker.fetchval(_HAVING_WRITTEN, table))
 
-        await until("somebody waits for the answer to a commit", probe)
+        await until(f"somebody waits for the answer to a commit that changed {table}", probe)
 
     async def _held(self) -> set[int]:
         return set(await self._looker.fetchval(_AT_THEIR_COMMIT) or ())

@@ -30,7 +30,7 @@ async def opened(account: Account) -> AsyncIterator[None]:
     detection = await account.detect()
     async with commits_unanswered(account.ground) as commits:
         await account.announce(detection)
-        await commits.is_waited_for()
+        await commits.is_waited_for("service_connections")
         yield
 
 
@@ -101,7 +101,7 @@ async def activated(account: Account) -> AsyncIterator[None]:
         await account.ground.provider.holds_a_request()
         async with commits_unanswered(account.ground) as commits:
             await account.ground.provider.lift()
-            await commits.is_waited_for()
+            await commits.is_waited_for("service_connections")
             yield
 
 

@@ -119,7 +119,7 @@ async def test_the_web_app_dies_between_its_commit_and_its_signal(
 ) -> None:
     async with commits_unanswered(ground) as commits:
         allowing = asyncio.create_task(ada.allow())
-        await commits.is_waited_for()
+        await commits.is_waited_for("service_consent_sessions")
         await ground.kill(Victim.WEB)
         with pytest.raises(httpx.TransportError) as lost:
             await allowing
