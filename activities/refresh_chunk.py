@@ -18,12 +18,12 @@ from temporalio import activity
 from activities.caller import caller
 from activities.refresh_call import Send, sending
 from activities.refresh_store import renewed_by, stored
-from activities.together import Together
 from integrations.db import credentials, refresh_batch, refresh_due
 from integrations.db.leases import LEASE
 from integrations.db.refresh import Claim, Settled
 from integrations.db.refresh_batch import Renewed
 from integrations.db.session import Sessions
+from integrations.db.together import Together
 from integrations.db.vault import Vault
 from integrations.domain.errors import RunbookError
 from integrations.domain.gate import Purpose

@@ -1,11 +1,11 @@
-"""The ledger of webhooks as the ingress writes it: one statement for a delivery, straight to asyncpg.
+"""The ledger of webhooks as the ingress writes it: one statement for all that come in meanwhile, straight to asyncpg.
 
 This is the one path on which each delivery of every provider comes in; SQLAlchemy would take as long as Postgres.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 from sqlalchemy.engine import make_url
 
+from integrations.db.together import Together
 from integrations.db.webhook_wake import WOKEN
 from integrations.domain.ids import new_event_id
 from integrations.domain.webhook import DIGEST_WINDOW, Identity, Notice, Reaction, part_of
@@ -22,7 +23,16 @@ Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[Any]"
 _SOON: Final = 2.0
 """Seconds, for a connection and for a statement, so that the server gives up by itself on what nobody waits for."""
 _LARGE: Final = 64 * 2**10
-"""Bytes from which on a body is sent to the database once it is known to be new."""
+"""Bytes from which on a body is sent to the database once it is known to be new, and by itself."""
+_AT_ONCE: Final = 2
+"""Statements for all others. One that hangs does not stop the next."""
+_MANY: Final = 100
+"""Deliveries in one of them."""
+_PATIENCE: Final = 2.5
+"""Seconds for one, with its connection: a server that is frozen gives nothing up."""
+_ITS_OWN: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+"""What the trouble of one row may be."""
+Row: TypeAlias = tuple[Any, ...]
 # Not before it is handled: until then whoever sends it again wakes it up.
 _OUTLIVED: Final = """
 status IN ('delivered', 'coalesced') AND greatest(received_at, settled_at) < now() - {window}::interval
@@ -31,12 +41,21 @@ _KNOWN: Final = f"""
 SELECT true FROM service_webhook_deliveries WHERE provider_id = $1 AND channel = $2 AND delivery_id = $3
   AND ($4::interval IS NULL OR NOT ({_OUTLIVED.format(window="$4")}))
 """  # noqa: S608 - ours
+# Keys in the order of their index: two statements with the same ones wait for each other in one direction only. Places
+# in the order in which they came, of which the last change is the last.
 _INSERT: Final = """
 INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, event, resource, account,
-  headers, body, part, sent_at, due_at, reaction, notices, occurred_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now() + $13, $14, $15, $16)
+  headers, body, part, sent_at, due_at, reaction, notices, occurred_at, position) OVERRIDING SYSTEM VALUE
+SELECT * FROM (
+  SELECT id, provider_id, channel, delivery_id, identity, event, resource, account, headers, body, part, sent_at,
+    now() + wait, reaction, notices, occurred_at, nextval('service_webhook_deliveries_position_seq')
+  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+    $9::jsonb[], $10::bytea[], $11::smallint[], $12::timestamptz[], $13::interval[], $14::text[], $15::jsonb[],
+    $16::timestamptz[]) AS new (id, provider_id, channel, delivery_id, identity, event, resource, account, headers,
+    body, part, sent_at, wait, reaction, notices, occurred_at)
+) AS arrived ORDER BY provider_id, channel, delivery_id
 ON CONFLICT (provider_id, channel, delivery_id) DO NOTHING
-RETURNING true
+RETURNING id
 """
 # A body is its own id for a while only. The row is renamed first: the insert reads how many were.
 _INSERT_DIGEST: Final = f"""
@@ -92,6 +111,7 @@ class Deliveries:
 
     def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
         self._pool = pool
+        self._insert = Together(self._insert_all, at_once=_AT_ONCE, largest=_MANY)
 
     async def record(self, delivery: Delivery) -> bool:
         """Write it down, once. False for a duplicate: that is counted, and wakes up what had failed of it.
@@ -117,16 +137,40 @@ class Deliveries:
             json.dumps(delivery.notices) if delivery.notices else None,
             delivery.occurred_at,
         )
+        if delivery.identity is Identity.ID and len(delivery.body) <= _LARGE:
+            fresh = await self._insert(row)
+            if isinstance(fresh, asyncpg.PostgresError):
+                raise fresh
+            if not fresh:
+                async with self._connection() as connection:
+                    await connection.execute(_REPEATED, *key)
+            return fresh
+        async with self._connection() as connection:
+            fresh = not await _is_known(connection, delivery) and await _inserted(connection, delivery, row)
+            if not fresh:
+                await connection.execute(_REPEATED, *key)
+        return fresh
+
+    async def _insert_all(self, rows: Sequence[Row]) -> Sequence[bool | asyncpg.PostgresError]:
+        """Which are new. What the database does not take of one keeps none of the others out."""
+        try:
+            async with asyncio.timeout(_PATIENCE), self._connection() as connection:
+                new = {row["id"] for row in await connection.fetch(_INSERT, *zip(*rows, strict=True))}
+        except _ITS_OWN as error:
+            if len(rows) == 1:
+                return [error]
+            return [answer for row in rows for answer in await self._insert_all([row])]
+        return [row[0] in new for row in rows]
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
         async with self._pool.acquire() as connection:
             try:
-                fresh = not await _is_known(connection, delivery) and await _inserted(connection, delivery, row)
-                if not fresh:
-                    await connection.execute(_REPEATED, *key)
+                yield connection
             except asyncio.CancelledError:
                 # A server that is frozen answers no wish to cancel either, and giving it back would wait for that.
                 connection.terminate()
                 raise
-        return fresh
 
 
 async def _is_known(connection: Connection, delivery: Delivery) -> bool:
@@ -141,7 +185,7 @@ async def _is_known(connection: Connection, delivery: Delivery) -> bool:
 async def _inserted(connection: Connection, delivery: Delivery, row: tuple[object, ...]) -> bool:
     if delivery.identity is Identity.DIGEST:
         return bool(await connection.fetchval(_INSERT_DIGEST, *row, delivery.window))
-    return bool(await connection.fetchval(_INSERT, *row))
+    return bool(await connection.fetchval(_INSERT, *([value] for value in row)))
 
 
 @asynccontextmanager
