@@ -1,12 +1,14 @@
-"""Channels with their live secrets, all read together: once a second, and not once a delivery.
+"""Channels with their live secrets, those in use all read together: once a second, and not once a delivery.
 
-What somebody makes up costs no read of its own, and keeps no other channel waiting.
+What a read costs grows with what is asked for and never with how many channels there are. What somebody makes up costs
+no read of its own, and keeps no other channel waiting.
 """
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
 
@@ -21,6 +23,8 @@ USUAL: Final = 1.0
 FRESH: Final = 0.05
 """Seconds that an answer may be old. Before a refusal it is a fresh one: whoever makes us refuse causes twenty reads a
 second at most, however many they are."""
+_KEPT: Final = 1_000
+"""Channels that are read ahead, the last that were asked for. Any other one is read when it is."""
 _PATIENCE: Final = 2.0
 _SHARE: Final = 10
 _LONGEST_PAUSE: Final = 0.5
@@ -29,19 +33,27 @@ _LONGEST_PAUSE: Final = 0.5
 Key = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
+@dataclass(slots=True)
+class _Seen:
+    """A channel that is there."""
+
     began: float
-    channels: Mapping[Key, Sequence[Row[Any]]]
-    opened: dict[Key, OpenChannel] = field(default_factory=dict)
+    """When the read that found it did."""
+    rows: Sequence[Row[Any]]
+    opened: OpenChannel | None = None
 
 
 class OpenChannels:
     def __init__(self, sessions: Sessions, vault: Vault) -> None:
         self._sessions = sessions
         self._vault = vault
-        self._last = _Look(-inf, {})
-        self._took = 0.0
+        self._seen: OrderedDict[Key, _Seen] = OrderedDict()
+        """The one that was asked for last comes last."""
+        self._wanted: set[Key] = set()
+        """By the next read."""
+        self._began, self._took = -inf, 0.0
+        self._asked: Collection[Key] = ()
+        """The last read that was answered: when it began, how long it took, and for what."""
         self._reading: asyncio.Task[None] | None = None
 
     async def get(self, provider_id: str, channel: str, *, at_most: float = USUAL) -> OpenChannel | None:
@@ -51,19 +63,25 @@ class OpenChannels:
         when the database does not answer, and NotReadyError when a secret of this channel does not open.
         """
         key = (provider_id, channel)
-        look = await self._since(time.monotonic() - at_most)
-        if key in look.channels and key not in look.opened:
-            look.opened[key] = webhook_secrets.opened(self._vault, look.channels[key])
-        return look.opened.get(key)
+        seen = await self._since(key, time.monotonic() - at_most)
+        if seen is None:
+            return None
+        if seen.opened is None:
+            seen.opened = webhook_secrets.opened(self._vault, seen.rows)
+        return seen.opened
 
-    async def _since(self, moment: float) -> _Look:
-        while self._last.began < moment:
+    async def _since(self, key: Key, moment: float) -> _Seen | None:
+        while (seen := self._seen.get(key)) is None or seen.began < moment:
+            if self._began >= moment and key in self._asked:
+                return None
+            self._wanted.add(key)
             # One who hangs up does not take the answer away from the others.
             await asyncio.shield(self._read_once())
-        if time.monotonic() - self._last.began > USUAL / 2:
+        self._seen.move_to_end(key)
+        if time.monotonic() - seen.began > USUAL / 2:
             # Read ahead, so that steady traffic never waits for it.
             self._read_once()
-        return self._last
+        return seen
 
     def _read_once(self) -> asyncio.Task[None]:
         if self._reading is None or self._reading.done():
@@ -73,11 +91,21 @@ class OpenChannels:
 
     async def _read(self) -> None:
         pause = min(_LONGEST_PAUSE, self._took * _SHARE)
-        await asyncio.sleep(max(0.0, self._last.began + pause - time.monotonic()))
+        await asyncio.sleep(max(0.0, self._began + pause - time.monotonic()))
         began = time.monotonic()
+        # Now, and not when they are found: somebody waits for those.
+        while len(self._seen) > _KEPT:
+            self._seen.popitem(last=False)
+        old = {key for key, seen in self._seen.items() if began - seen.began > USUAL / 2}
+        asked, self._wanted = self._wanted | old, set()
         async with asyncio.timeout(_PATIENCE), self._sessions.begin() as session:
-            channels = await webhook_secrets.everywhere(session)
-        self._last, self._took = _Look(began, channels), time.monotonic() - began
+            found = await webhook_secrets.of_these(session, asked)
+        for key in asked:
+            if key in found:
+                self._seen[key] = _Seen(began, found[key])
+            else:
+                self._seen.pop(key, None)
+        self._began, self._took, self._asked = began, time.monotonic() - began, asked
 
 
 def _looked_at(read: asyncio.Task[None]) -> None:

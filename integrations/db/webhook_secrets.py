@@ -1,12 +1,12 @@
 """What webhooks are signed with: for each channel a secret, and beside it the one before while that is still used."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select, update
+from sqlalchemy import ARRAY, ColumnElement, Row, Select, String, and_, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from integrations.db.session import Executor
@@ -82,10 +82,19 @@ async def find(session: AsyncSession, vault: Vault, provider_id: str, channel: s
     return opened(vault, rows) if rows else None
 
 
-async def everywhere(session: AsyncSession) -> dict[tuple[str, str], list[Row[Any]]]:
-    """By provider and channel, for each what `opened` makes one of."""
+async def of_these(session: AsyncSession, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[Row[Any]]]:
+    """By provider and channel, for each of these that there is what `opened` makes one of."""
+    wanted = (
+        func.unnest(
+            literal([provider_id for provider_id, _ in keys], ARRAY(String)),
+            literal([channel for _, channel in keys], ARRAY(String)),
+        )
+        .table_valued("provider_id", "channel", name="wanted")
+        .render_derived()
+    )
+    mine = and_(WebhookChannel.provider_id == wanted.c.provider_id, WebhookChannel.channel == wanted.c.channel)
     channels: dict[tuple[str, str], list[Row[Any]]] = {}
-    for row in await session.execute(_found()):
+    for row in await session.execute(_found().join(wanted, mine)):
         channels.setdefault((row.provider_id, row.channel), []).append(row)
     return channels
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+from collections.abc import Collection
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from integrations.db import webhook_secrets
 from integrations.db.session import Sessions
@@ -13,27 +14,27 @@ from integrations.db.vault import Vault
 from integrations.domain.errors import NotReadyError
 from tests.factories import add_channel
 from web import open_channels
-from web.open_channels import FRESH, OpenChannels
+from web.open_channels import FRESH, Key, OpenChannels
 
 SECRET = b"a secret"
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """When the table was read."""
-    times: list[float] = []
-    real = webhook_secrets.everywhere
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """Which channels were read, each time."""
+    asked: list[set[str]] = []
+    real = webhook_secrets.of_these
 
-    async def counted(session: object) -> object:
-        times.append(time.monotonic())
-        return await real(session)  # type: ignore[arg-type]
+    async def seen(session: AsyncSession, keys: Collection[Key]) -> object:
+        asked.append({channel for _, channel in keys})
+        return await real(session, keys)
 
-    monkeypatch.setattr(webhook_secrets, "everywhere", counted)
-    return times
+    monkeypatch.setattr(webhook_secrets, "of_these", seen)
+    return asked
 
 
 async def test_made_up_names_share_a_few_reads_and_keep_nobody_waiting(
-    sessions: Sessions, vault: Vault, reads: list[float]
+    sessions: Sessions, vault: Vault, reads: list[set[str]]
 ) -> None:
     await add_channel(sessions, vault, secret=SECRET)
     channels = OpenChannels(sessions, vault)
@@ -77,7 +78,7 @@ async def test_steady_traffic_waits_for_no_read(
 
 
 async def test_steady_traffic_is_answered_from_a_read_ahead(
-    sessions: Sessions, vault: Vault, reads: list[float]
+    sessions: Sessions, vault: Vault, reads: list[set[str]]
 ) -> None:
     await add_channel(sessions, vault, secret=SECRET)
     channels = OpenChannels(sessions, vault)
@@ -88,6 +89,54 @@ async def test_steady_traffic_is_answered_from_a_read_ahead(
     await asyncio.sleep(0.3)
 
     assert len(reads) == 2
+
+
+async def test_those_in_use_are_read_ahead_and_no_others(
+    sessions: Sessions, vault: Vault, reads: list[set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of as many channels as there are connections, a read has those that somebody asks for."""
+    monkeypatch.setattr(open_channels, "_KEPT", 2)
+    for channel in "abcde":
+        await add_channel(sessions, vault, channel=channel, secret=SECRET)
+    channels = OpenChannels(sessions, vault)
+    for channel in "abcbd":
+        assert await channels.get("simulator", channel) is not None
+    assert reads == [{"a"}, {"b"}, {"c"}, {"d"}]
+    await asyncio.sleep(0.6)
+
+    await channels.get("simulator", "d")
+    await asyncio.sleep(0.3)
+
+    assert reads[4:] == [{"b", "d"}]
+
+
+async def test_more_than_are_kept_are_each_found_when_asked_for_at_once(
+    sessions: Sessions, vault: Vault, reads: list[set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_channels, "_KEPT", 2)
+    for channel in "abcde":
+        await add_channel(sessions, vault, channel=channel, secret=SECRET)
+    channels = OpenChannels(sessions, vault)
+
+    found = await asyncio.gather(*(channels.get("simulator", channel) for channel in "abcdex"))
+
+    assert [each is not None for each in found] == [True] * 5 + [False]
+    assert reads == [set("abcdex")]
+
+
+async def test_one_that_is_closed_is_gone_at_the_next_look(
+    engine: AsyncEngine, sessions: Sessions, vault: Vault
+) -> None:
+    await add_channel(sessions, vault, secret=SECRET)
+    channels = OpenChannels(sessions, vault)
+    assert await channels.get("simulator", "app") is not None
+    async with engine.begin() as connection:
+        closed = "closed_at = now(), closed_by = 'test', closed_reason = 'test'"
+        await connection.execute(text(f"UPDATE service_webhook_channels SET {closed}"))
+
+    assert await channels.get("simulator", "app") is not None
+    assert await channels.get("simulator", "app", at_most=0) is None
+    assert await channels.get("simulator", "app") is None
 
 
 async def test_a_secret_that_does_not_open_is_one_channels_trouble(
