@@ -6,7 +6,7 @@ from uuid import UUID
 import typer
 from sqlalchemy import select
 
-from integrations.db import automation
+from integrations.db import automation, webhook_channels
 from integrations.db import connections as rows
 from integrations.db.tables import Connection, Credential, Transition
 from integrations.domain.automation import FailureMode
@@ -183,7 +183,12 @@ async def disconnect(connection_id: UUID, by: By, reason: Reason = "") -> None:
         platform = await reach.platform()
         why = because(reason, "runbook connections disconnect")
         given_up = await platform.disconnect(connection_id, by=by, reason=why)
+        async with reach.sessions.begin() as session:
+            left = await webhook_channels.open_of(session, connection_id)
     out.print("Disconnected." if given_up else "It was disconnected already.")
+    for each in left:
+        where = f"runbook webhooks close {each.provider_id} {each.channel}"
+        err.print(f"Its provider may still send webhooks: end that there, and then `{where}`.", soft_wrap=True)
 
 
 app.command("call")(calling.call)

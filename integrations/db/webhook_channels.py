@@ -84,3 +84,9 @@ async def listed(session: AsyncSession, provider_id: str | None = None) -> Seque
     if provider_id is not None:
         found = found.where(WebhookChannel.provider_id == provider_id)
     return (await session.scalars(found)).all()
+
+
+async def open_of(session: AsyncSession, connection_id: UUID) -> Sequence[WebhookChannel]:
+    """Those that take this connection's deliveries alone."""
+    mine = (WebhookChannel.connection_id == connection_id, WebhookChannel.closed_at.is_(None))
+    return (await session.scalars(select(WebhookChannel).where(*mine).order_by(WebhookChannel.channel))).all()

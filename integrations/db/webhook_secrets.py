@@ -77,9 +77,9 @@ async def live(session: AsyncSession, vault: Vault, provider_id: str, channel: s
 
 async def find(session: AsyncSession, vault: Vault, provider_id: str, channel: str) -> OpenChannel | None:
     """A channel with its live secrets. Raises NotReadyError, which names the secret, when one does not open."""
-    mine = (WebhookChannel.provider_id == provider_id, WebhookChannel.channel == channel)
-    rows = (await session.execute(_found().where(*mine))).all()
-    return opened(vault, rows) if rows else None
+    key = (provider_id, channel)
+    found = await of_these(session, [key])
+    return opened(vault, found[key]) if key in found else None
 
 
 async def of_these(session: AsyncSession, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[Row[Any]]]:

@@ -65,7 +65,7 @@ class TestAClosedChannel:
         assert [(row.state, row.sealed) for row in await every(sessions, WebhookSecret)] == [("retired", None)] * 2
         async with sessions.begin() as session:
             assert await webhook_secrets.find(session, vault, "simulator", "app") is None
-            assert await webhook_secrets.everywhere(session) == {}
+            assert await webhook_secrets.of_these(session, [("simulator", "app")]) == {}
             assert await webhook_selftest.channels(session) == []
             with pytest.raises(WrongUsageError, match="has no channel 'app'"):
                 await webhook_secrets.retire(session, "simulator", "app")

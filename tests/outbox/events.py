@@ -7,7 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 # Connections are only keys here: a thousand rows of them would say nothing more.
 _ADD: Final = """
@@ -21,20 +21,16 @@ ORDER BY i RETURNING event_id, order_key
 """
 
 
-async def add_events(
-    engine: AsyncEngine,
-    count: int = 1,
-    *,
-    name: str = "connection.tested",
-    connections: int = 1,
-    part: int = 0,
-    first: int = 0,
-    age: timedelta = timedelta(),
-) -> list[UUID]:
-    """Events in turn for so many connections, which begin with the number `first`, in one partition."""
-    told = {"count": count, "name": name, "connections": connections, "part": part, "first": first, "age": age}
+async def add_events(engine: AsyncEngine, count: int = 1, **more: Any) -> list[UUID]:
+    """Events in turn for so many `connections`, which begin with the number `first`, in one partition."""
     async with engine.begin() as connection:
-        return list((await connection.execute(text(_ADD), told)).scalars())
+        return await added(connection, count, **more)
+
+
+async def added(connection: AsyncConnection, count: int, **more: Any) -> list[UUID]:
+    """As `add_events`, not committed yet."""
+    told = {"name": "connection.tested", "connections": 1, "part": 0, "first": 0, "age": timedelta()}
+    return list((await connection.execute(text(_ADD), {"count": count, **told, **more})).scalars())
 
 
 async def rows(engine: AsyncEngine, sql: str, **told: Any) -> Sequence[Any]:

@@ -15,7 +15,7 @@ from integrations.domain.filters import Filters
 from integrations.domain.ledger import Failure
 from integrations.domain.replay import Begun, Planned, Release, ReplayRequest, Seen
 from tests.factories import stored
-from tests.outbox.events import add_events, rows
+from tests.outbox.events import added
 
 CAUSE = Failure.of("Raise", "the table is full")
 FAST = 100_000
@@ -44,16 +44,24 @@ async def die(
     engine: AsyncEngine, ids: Sequence[UUID], projectors: Iterable[str] = PROJECTORS, failure: Failure = CAUSE
 ) -> None:
     """Let events be dead at these projectors, and delivered at the others."""
-    told = {"cause": failure.cause, "fingerprint": failure.fingerprint, "error": failure.error}
-    await rows(engine, _DIE, ids=list(ids), projectors=list(projectors), all=list(PROJECTORS), **told)
+    async with engine.begin() as connection:
+        await _die(connection, ids, projectors, failure)
 
 
 async def add_dead(
     engine: AsyncEngine, count: int, projectors: Iterable[str] = PROJECTORS, failure: Failure = CAUSE, **more: Any
 ) -> list[UUID]:
-    ids = await add_events(engine, count, **more)
-    await die(engine, ids, projectors, failure)
+    """In one transaction: a dispatcher that is at work here has no part in it."""
+    async with engine.begin() as connection:
+        ids = await added(connection, count, **more)
+        await _die(connection, ids, projectors, failure)
     return ids
+
+
+async def _die(connection: AsyncConnection, ids: Sequence[UUID], projectors: Iterable[str], failure: Failure) -> None:
+    told = {"cause": failure.cause, "fingerprint": failure.fingerprint, "error": failure.error}
+    given = {"ids": list(ids), "projectors": list(projectors), "all": list(PROJECTORS)}
+    await connection.execute(text(_DIE), {**given, **told})
 
 
 async def made(sessions: Sessions, ledger: str = "outbox", **filters: Any) -> Planned:

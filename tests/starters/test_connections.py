@@ -248,6 +248,20 @@ class TestAWebhookSecret:
         assert (channel.connection_id, channel.reason) == (invited.id, "they wrote")
         assert live == (secret[0].encode(),)
 
+    async def test_is_left_open_by_whoever_gives_the_connection_up_and_says_how_to_close_it(
+        self, runbook: Runbook, invited: Account
+    ) -> None:
+        runbook("connections", "webhook-secret", invited.word, "--generate")
+        close = f"runbook webhooks close simulator {invited.word}"
+
+        told = runbook("connections", "disconnect", invited.word)
+        closed = runbook(*close.split()[1:], "--yes")
+        again = runbook("connections", "disconnect", invited.word)
+
+        assert close in told.err
+        assert (told.code, closed.code, again.code) == (0, 0, 0)
+        assert "webhooks" not in again.err
+
     async def test_takes_signed_deliveries_and_rotates(
         self, runbook: Runbook, running: Running, invited: Account
     ) -> None:
