@@ -19,7 +19,7 @@ demo: .venv/.runtime ## break things and watch them being repaired, in under 4 m
 	@.venv/bin/runbook demo $(ARGS)
 
 # With ARGS one of the two may have nothing to run: that is pytest's exit code 5.
-test: .venv/.dev ## run the tests, in under 10 minutes (ARGS="-k reauth")
+test: .venv/.dev ## run the tests, in some 20 minutes on two cores (ARGS="-k reauth")
 	@.venv/bin/pytest -m "not chaos and not alone" -n auto --dist loadfile $(ARGS) || [ $$? = 5 ]
 	@.venv/bin/pytest -m "not chaos and alone" $(ARGS) || [ $$? = 5 ]
 
