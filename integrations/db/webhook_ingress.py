@@ -111,7 +111,7 @@ class Deliveries:
 
     def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
         self._pool = pool
-        self._insert = Together(self._insert_all, at_once=_AT_ONCE, largest=_MANY)
+        self._together = Together(self._insert_all, at_once=_AT_ONCE, largest=_MANY)
 
     async def record(self, delivery: Delivery) -> bool:
         """Write it down, once. False for a duplicate: that is counted, and wakes up what had failed of it.
@@ -137,30 +137,30 @@ class Deliveries:
             json.dumps(delivery.notices) if delivery.notices else None,
             delivery.occurred_at,
         )
-        if delivery.identity is Identity.ID and len(delivery.body) <= _LARGE:
-            fresh = await self._insert(row)
-            if isinstance(fresh, asyncpg.PostgresError):
-                raise fresh
-            if not fresh:
-                async with self._connection() as connection:
-                    await connection.execute(_REPEATED, *key)
-            return fresh
-        async with self._connection() as connection:
-            fresh = not await _is_known(connection, delivery) and await _inserted(connection, delivery, row)
-            if not fresh:
+        plain = delivery.identity is Identity.ID and len(delivery.body) <= _LARGE
+        fresh = await (self._together(row) if plain else self._alone(delivery, row))
+        if isinstance(fresh, asyncpg.PostgresError):
+            raise fresh
+        if not fresh:
+            async with self._connection() as connection:
                 await connection.execute(_REPEATED, *key)
         return fresh
 
+    async def _alone(self, delivery: Delivery, row: Row) -> bool:
+        async with self._connection() as connection:
+            if await _is_known(connection, delivery):
+                return False
+            if delivery.identity is Identity.DIGEST:
+                return bool(await connection.fetchval(_INSERT_DIGEST, *row, delivery.window))
+            return (await _inserted(connection, [row]))[0]
+
     async def _insert_all(self, rows: Sequence[Row]) -> Sequence[bool | asyncpg.PostgresError]:
         """Which are new. What the database does not take of one keeps none of the others out."""
-        try:
-            async with asyncio.timeout(_PATIENCE), self._connection() as connection:
-                new = {row["id"] for row in await connection.fetch(_INSERT, *zip(*rows, strict=True))}
-        except _ITS_OWN as error:
-            if len(rows) == 1:
-                return [error]
-            return [answer for row in rows for answer in await self._insert_all([row])]
-        return [row[0] in new for row in rows]
+        async with asyncio.timeout(_PATIENCE), self._connection() as connection:
+            try:
+                return await _inserted(connection, rows)
+            except _ITS_OWN:
+                return [await _tried(connection, row) for row in rows]
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -182,10 +182,16 @@ async def _is_known(connection: Connection, delivery: Delivery) -> bool:
     return bool(await connection.fetchval(_KNOWN, *key, window))
 
 
-async def _inserted(connection: Connection, delivery: Delivery, row: tuple[object, ...]) -> bool:
-    if delivery.identity is Identity.DIGEST:
-        return bool(await connection.fetchval(_INSERT_DIGEST, *row, delivery.window))
-    return bool(await connection.fetchval(_INSERT, *([value] for value in row)))
+async def _inserted(connection: Connection, rows: Sequence[Row]) -> list[bool]:
+    new = {row["id"] for row in await connection.fetch(_INSERT, *zip(*rows, strict=True))}
+    return [row[0] in new for row in rows]
+
+
+async def _tried(connection: Connection, row: Row) -> bool | asyncpg.PostgresError:
+    try:
+        return (await _inserted(connection, [row]))[0]
+    except _ITS_OWN as error:
+        return error
 
 
 @asynccontextmanager
