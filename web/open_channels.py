@@ -52,8 +52,8 @@ class OpenChannels:
         self._wanted: set[Key] = set()
         """By the next read."""
         self._began, self._took = -inf, 0.0
-        self._asked: Collection[Key] = ()
-        """The last read that was answered: when it began, how long it took, and for what."""
+        self._missing: Collection[Key] = ()
+        """The last read that was answered: when it began, how long it took, and what it did not find."""
         self._reading: asyncio.Task[None] | None = None
 
     async def get(self, provider_id: str, channel: str, *, at_most: float = USUAL) -> OpenChannel | None:
@@ -72,7 +72,7 @@ class OpenChannels:
 
     async def _since(self, key: Key, moment: float) -> _Seen | None:
         while (seen := self._seen.get(key)) is None or seen.began < moment:
-            if self._began >= moment and key in self._asked:
+            if self._began >= moment and key in self._missing:
                 return None
             self._wanted.add(key)
             # One who hangs up does not take the answer away from the others.
@@ -96,7 +96,8 @@ class OpenChannels:
         # Now, and not when they are found: somebody waits for those.
         while len(self._seen) > _KEPT:
             self._seen.popitem(last=False)
-        old = {key for key, seen in self._seen.items() if began - seen.began > USUAL / 2}
+        # Somewhat younger ones too: all that are in use come to be read at the same time.
+        old = {key for key, seen in self._seen.items() if began - seen.began > USUAL / 4}
         asked, self._wanted = self._wanted | old, set()
         async with asyncio.timeout(_PATIENCE), self._sessions.begin() as session:
             found = await webhook_secrets.of_these(session, asked)
@@ -105,7 +106,7 @@ class OpenChannels:
                 self._seen[key] = _Seen(began, found[key])
             else:
                 self._seen.pop(key, None)
-        self._began, self._took, self._asked = began, time.monotonic() - began, asked
+        self._began, self._took, self._missing = began, time.monotonic() - began, asked - found.keys()
 
 
 def _looked_at(read: asyncio.Task[None]) -> None:

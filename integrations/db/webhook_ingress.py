@@ -24,8 +24,8 @@ _SOON: Final = 2.0
 """Seconds, for a connection and for a statement, so that the server gives up by itself on what nobody waits for."""
 _LARGE: Final = 64 * 2**10
 """Bytes from which on a body is sent to the database once it is known to be new, and by itself."""
-_AT_ONCE: Final = 2
-"""Statements for all others. One that hangs does not stop the next."""
+_LANES: Final = 2
+"""Statements at once for all others, each for its share of the partitions: a resource's changes stay in order."""
 _MANY: Final = 100
 """Deliveries in one of them."""
 _PATIENCE: Final = 2.5
@@ -41,19 +41,25 @@ _KNOWN: Final = f"""
 SELECT true FROM service_webhook_deliveries WHERE provider_id = $1 AND channel = $2 AND delivery_id = $3
   AND ($4::interval IS NULL OR NOT ({_OUTLIVED.format(window="$4")}))
 """  # noqa: S608 - ours
-# Keys in the order of their index: two statements with the same ones wait for each other in one direction only. Places
-# in the order in which they came, of which the last change is the last.
+# What is known is left out first: ON CONFLICT would wait for whoever changes it, a dispatcher or a replay, and with it
+# all others of this statement. By a scalar, so that one row after the other is looked up. Keys in the order of their
+# index: two statements with the same ones wait for each other in one direction only. Places in the order in which they
+# came: of a resource's changes the last is the last.
 _INSERT: Final = """
 INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, event, resource, account,
   headers, body, part, sent_at, due_at, reaction, notices, occurred_at, position) OVERRIDING SYSTEM VALUE
 SELECT * FROM (
   SELECT id, provider_id, channel, delivery_id, identity, event, resource, account, headers, body, part, sent_at,
-    now() + wait, reaction, notices, occurred_at, nextval('service_webhook_deliveries_position_seq')
+    now() + wait, reaction, notices, occurred_at, nextval('service_webhook_deliveries_position_seq') AS position
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
     $9::jsonb[], $10::bytea[], $11::smallint[], $12::timestamptz[], $13::interval[], $14::text[], $15::jsonb[],
     $16::timestamptz[]) AS new (id, provider_id, channel, delivery_id, identity, event, resource, account, headers,
     body, part, sent_at, wait, reaction, notices, occurred_at)
-) AS arrived ORDER BY provider_id, channel, delivery_id
+  WHERE (
+    SELECT true FROM service_webhook_deliveries AS known WHERE known.provider_id = new.provider_id
+      AND known.channel = new.channel AND known.delivery_id = new.delivery_id
+  ) IS NULL
+) AS arrived ORDER BY provider_id, channel, delivery_id, position
 ON CONFLICT (provider_id, channel, delivery_id) DO NOTHING
 RETURNING id
 """
@@ -111,7 +117,7 @@ class Deliveries:
 
     def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
         self._pool = pool
-        self._together = Together(self._insert_all, at_once=_AT_ONCE, largest=_MANY)
+        self._lanes = [Together(self._insert_all, largest=_MANY) for _ in range(_LANES)]
 
     async def record(self, delivery: Delivery) -> bool:
         """Write it down, once. False for a duplicate: that is counted, and wakes up what had failed of it.
@@ -121,6 +127,7 @@ class Deliveries:
         the database is in trouble.
         """
         key = (delivery.provider_id, delivery.channel, delivery.delivery_id)
+        part = part_of(*key, delivery.resource)
         row = (
             new_event_id(),
             *key,
@@ -130,7 +137,7 @@ class Deliveries:
             delivery.account,
             delivery.headers,
             delivery.body,
-            part_of(*key, delivery.resource),
+            part,
             delivery.sent_at,
             delivery.wait,
             delivery.reaction.value,
@@ -138,7 +145,7 @@ class Deliveries:
             delivery.occurred_at,
         )
         plain = delivery.identity is Identity.ID and len(delivery.body) <= _LARGE
-        fresh = await (self._together(row) if plain else self._alone(delivery, row))
+        fresh = await (self._lanes[part % _LANES](row) if plain else self._alone(delivery, row))
         if isinstance(fresh, asyncpg.PostgresError):
             raise fresh
         if not fresh:

@@ -9,10 +9,13 @@ from integrations.db.session import Sessions
 
 # Whoever asks is answered soon, though the table is locked by a migration or the disk is slow.
 _SOON: Final = text("SET LOCAL statement_timeout = '2s'")
-# Never committed, so no dispatcher sees it; under an id of its own, so that no two probes wait for each other.
+# Never committed, so no dispatcher sees it; under an id of its own, so that no two probes wait for each other. With a
+# place, as the ingress writes it: that takes a right to the sequence too.
 _INSERT: Final = text("""
-INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, reaction, headers, body, part)
-VALUES (cast(:id AS uuid), '(probe)', '(probe)', cast(cast(:id AS uuid) AS text), 'id', 'event', '{}', '', 0)
+INSERT INTO service_webhook_deliveries (id, provider_id, channel, delivery_id, identity, reaction, headers, body, part,
+  position) OVERRIDING SYSTEM VALUE
+VALUES (cast(:id AS uuid), '(probe)', '(probe)', cast(cast(:id AS uuid) AS text), 'id', 'event', '{}', '', 0,
+  nextval('service_webhook_deliveries_position_seq'))
 """)
 
 

@@ -1,6 +1,8 @@
 """Group commit by itself: what it writes is a list here, and its writer waits for a word."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -54,20 +56,6 @@ async def test_what_comes_meanwhile_goes_with_the_next() -> None:
     assert written.batches == [[1], [2, 3]]
 
 
-async def test_one_that_hangs_does_not_stop_a_second() -> None:
-    written = Written()
-    together = Together(written.write, at_once=2)
-
-    for item in (1, 2, 3, 4):
-        asked(together, item)
-        await soon()
-
-    assert written.batches == [[1], [2]]
-    written.let_go(3)
-    await soon()
-    assert written.batches == [[1], [2], [3, 4]]
-
-
 async def test_no_batch_is_larger_than_it_may_be() -> None:
     written = Written()
     together = Together(written.write, largest=2)
@@ -87,6 +75,30 @@ async def test_a_batch_that_fails_is_heard_of_by_its_own_alone() -> None:
     assert isinstance(first, ValueError)
     assert isinstance(second, ValueError)
     assert third == "14"
+
+
+async def test_what_failed_is_kept_by_nobody() -> None:
+    """Bodies of megabytes would stay until the collector of cycles comes, which comes seldom here."""
+
+    class Item:
+        pass
+
+    async def refuse(_: Sequence[Item]) -> list[str]:
+        raise ValueError("full")
+
+    together, item = Together(refuse), Item()
+    gone = weakref.ref(item)
+    gc.disable()
+    try:
+        asked = asyncio.create_task(together(item))
+        del item
+        with pytest.raises(ValueError, match="full"):
+            await asked
+        del asked
+        await soon()
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_one_who_is_cancelled_takes_nothing_from_the_others() -> None:

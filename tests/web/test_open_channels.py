@@ -128,6 +128,54 @@ async def test_more_than_are_kept_are_each_found_when_asked_for_at_once(
     assert reads == [set("abcdex")]
 
 
+async def test_one_that_is_let_go_while_others_are_read_is_not_taken_for_missing(
+    sessions: Sessions, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_channels, "_KEPT", 1)
+    real, free, began = webhook_secrets.of_these, asyncio.Event(), asyncio.Event()
+    free.set()
+
+    async def held(session: AsyncSession, keys: Collection[Key]) -> object:
+        if not free.is_set():
+            began.set()
+        await free.wait()
+        return await real(session, keys)
+
+    monkeypatch.setattr(webhook_secrets, "of_these", held)
+    for channel in "abc":
+        await add_channel(sessions, vault, channel=channel, secret=SECRET)
+    channels = OpenChannels(sessions, vault)
+
+    async def asked(channel: str) -> bool:
+        return await channels.get("simulator", channel, at_most=60) is not None
+
+    assert [await asked(channel) for channel in "aba"] == [True] * 3
+    free.clear()
+    reading = asyncio.create_task(asked("c"))
+    await began.wait()
+    # It was the last that was read, and is the first that is let go.
+    again = asyncio.create_task(asked("b"))
+    await asyncio.sleep(0.01)
+    free.set()
+
+    assert await asyncio.gather(reading, again) == [True, True]
+
+
+async def test_those_in_use_come_to_be_read_at_the_same_time(
+    sessions: Sessions, vault: Vault, reads: list[set[str]]
+) -> None:
+    """Whenever each was asked for first: one read has them all soon, and not each its own."""
+    for channel in "ab":
+        await add_channel(sessions, vault, channel=channel, secret=SECRET)
+    channels = OpenChannels(sessions, vault)
+    await channels.get("simulator", "a")
+    await asyncio.sleep(0.3)
+
+    await channels.get("simulator", "b")
+
+    assert reads == [{"a"}, {"a", "b"}]
+
+
 async def test_one_that_is_closed_is_gone_at_the_next_look(
     engine: AsyncEngine, sessions: Sessions, vault: Vault
 ) -> None:
@@ -138,7 +186,7 @@ async def test_one_that_is_closed_is_gone_at_the_next_look(
         closed = "closed_at = now(), closed_by = 'test', closed_reason = 'test'"
         await connection.execute(text(f"UPDATE service_webhook_channels SET {closed}"))
 
-    assert await channels.get("simulator", "app") is not None
+    assert await channels.get("simulator", "app", at_most=60) is not None
     assert await channels.get("simulator", "app", at_most=0) is None
     assert await channels.get("simulator", "app") is None
 

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from integrations.db import webhook_ingress
 from tests.outbox.events import rows
 from tests.web.vendor import Vendor
 from web import ingress
@@ -36,7 +37,8 @@ async def test_a_provider_hears_in_time_that_the_database_is_frozen(
     vendor: Vendor, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even a wish to cancel is answered: its connection is given up, and the next one is another."""
-    monkeypatch.setattr(ingress, "_PATIENCE", 0.5)
+    for module in (ingress, webhook_ingress):
+        monkeypatch.setattr(module, "_PATIENCE", 0.5)
     await vendor.send("before")
     [backend] = (await rows(engine, SERVING))[0]
     os.kill(backend, signal.SIGSTOP)
