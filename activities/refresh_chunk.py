@@ -107,7 +107,7 @@ class ChunkRun:
         self._vault = vault
         self._providers = providers
         self.provider = providers.catalog.provider(provider_id)
-        # Whoever is cancelled takes what is not written yet along: nobody is here, for `heart.finished` shields the chunk.
+        # Whoever is cancelled takes along what is not written yet. Nobody is here: `heart.finished` shields the chunk.
         self._mark = Together(self._mark_all)
         self._unmark = Together(self._unmark_all)
         self._store = Together(self._store_all)
