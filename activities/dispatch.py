@@ -17,12 +17,13 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from activities.alone import alone
 from activities.starting import Starting
 from integrations.db import dispatchers
 from integrations.db.dedicated import take
 from integrations.db.dispatchers import Look, Seat
 from integrations.db.trouble import timed_out
-from integrations.domain.ledger import Failure, partitions_of, tenth
+from integrations.domain.ledger import CRASH, Failure, partitions_of, tenth
 from integrations.domain.outbox import Batch, Drained
 from integrations.domain.replay import Window
 
@@ -48,7 +49,7 @@ _SLOW: Final = 2.0
 """Seconds of a batch after which the next are a tenth: it must end before anybody loses patience with it."""
 _GROWS_AFTER: Final = 10
 """Good batches of each partition: as much as the one that was too large, whose item in trouble is among these."""
-_SUSPECT: Final = Failure.of("Crash", "alone in its batch, and the process ended without a word each time")
+_SUSPECT: Final = Failure.of(CRASH, "alone in its batch, and the process ended without a word each time")
 _TOO_SLOW: Final = Failure.of("Timeout", "alone in its batch, and the database gave up on it")
 
 
@@ -197,12 +198,17 @@ class Dispatch(Generic[FollowUp]):
         self, next_one: Callable[[], Awaitable[UUID | None]], move: Callable[[], Awaitable[T]]
     ) -> T | None:
         """Move a batch. None when the database gave up on it: the next are smaller, or what stood alone is away."""
-        alone = await next_one() if self._batch == 1 else None
-        if alone is not None or self._suspecting:
+        if self._batch > 1:
+            return await self._move(None, move)
+        async with alone():
+            return await self._move(await next_one(), move)
+
+    async def _move(self, suspect: UUID | None, move: Callable[[], Awaitable[T]]) -> T | None:
+        if suspect is not None or self._suspecting:
             # Written down before it is tried: should the process end now, the next one knows what ended it. What went
             # well is suspected no more: a larger batch that ends the process would be laid to its charge.
-            await self.seat.suspect(self.connection, alone)
-            self._suspecting = alone is not None
+            await self.seat.suspect(self.connection, suspect)
+            self._suspecting = suspect is not None
         began = time.monotonic()
         try:
             moved = await move()
@@ -210,8 +216,8 @@ class Dispatch(Generic[FollowUp]):
             if not timed_out(error):
                 raise
             self._batch, self._good = tenth(self._batch), 0
-            if alone is not None:
-                self._follow_up(await self.ledger.set_aside(self.connection, alone, _TOO_SLOW))
+            if suspect is not None:
+                self._follow_up(await self.ledger.set_aside(self.connection, suspect, _TOO_SLOW))
             return None
         self._resize(time.monotonic() - began)
         return moved

@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from temporalio import activity
 from temporalio.service import RPCError
 
+from activities.alone import turn
 from activities.draining import drain
 from activities.trouble import said
 from integrations import temporal
@@ -81,7 +82,7 @@ class OutboxActivities:
         """
         attempt = step.tried + activity.info().attempt
         try:
-            async with self._sessions.begin() as session:
+            async with turn(step), self._sessions.begin() as session:
                 projector = self._projector(step.projector)
                 done = await outbox_trouble.deliver(session, step.event_id, step.projector, projector, attempt)
         except DBAPIError as error:

@@ -7,6 +7,7 @@ from sqlalchemy.exc import DBAPIError
 from temporalio import activity
 from temporalio.service import RPCError
 
+from activities.alone import turn
 from activities.detection import announce
 from activities.draining import drain
 from activities.trouble import said
@@ -77,7 +78,7 @@ class WebhookActivities:
         """
         attempt = step.tried + activity.info().attempt
         try:
-            async with self._sessions.begin() as session:
+            async with turn(step), self._sessions.begin() as session:
                 outcome = await webhook_trouble.deliver(session, step.id, self._handling, attempt, step.woken)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises
             failure = webhook_trouble.failure_in(error, alone=True)

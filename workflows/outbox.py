@@ -9,6 +9,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.outbox import OutboxActivities
+    from integrations.domain.ledger import may_crash
     from integrations.domain.outbox import Delivered, DeliveryRequest, DeliveryStep, DispatchRequest
     from workflows.dispatching import Dispatching
     from workflows.options import DATABASE
@@ -49,7 +50,9 @@ class OutboxDeliveryWorkflow:
             ],
             unblock="runbook outbox status",
         )
-        step = DeliveryStep(event_id=pair.event_id, projector=pair.projector, tried=request.tried)
+        step = DeliveryStep(
+            event_id=pair.event_id, projector=pair.projector, tried=request.tried, alone=may_crash(pair.cause)
+        )
         ended = await until_settled(
             OutboxActivities.deliver,
             step,

@@ -34,6 +34,10 @@ class ItemStatus(StrEnum):
     DEAD = "dead"
 
 
+CRASH: Final = "Crash"
+"""The kind of failure of what stood alone when its process ended without a word."""
+
+
 class Failure(Message):
     """Why an item could not be delivered: for people, and in a form that groups with others of its kind."""
 
@@ -52,6 +56,10 @@ class Failure(Message):
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that stand for the cause."""
         return hashlib.sha256(self.cause.encode()).hexdigest()[:12]
+
+
+def may_crash(cause: str) -> bool:
+    return cause.startswith(f"{CRASH}:")
 
 
 def _nameless(text: str) -> str:

@@ -85,6 +85,8 @@ class DeliveryStep(Message):
     projector: str
     tried: int = 1
     """Attempts before the first of this activity."""
+    alone: bool = False
+    """Nothing else that may end a process is tried beside it."""
 
 
 class Delivered(Message):

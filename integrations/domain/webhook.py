@@ -140,6 +140,8 @@ class HandleStep(Message):
     tried: int = 1
     """Attempts before the first of this activity."""
     woken: int = 0
+    alone: bool = False
+    """Nothing else that may end a process is tried beside it."""
 
 
 class Handled(Message):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -269,6 +270,37 @@ class TestAnEndThatWasNone:
             await working
 
         assert set(limits[: 9 * 16]) == {1}
+
+    async def test_leaves_batches_of_one_their_turn_in_the_process_so_that_nobody_elses_is_suspected(
+        self, engine: AsyncEngine, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await scale(engine, 2)
+        batch, at_once, most = Flow.batch, 0, 0
+
+        async def slow(self: Flow, *given: Any) -> Batch[Pair]:
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            await asyncio.sleep(0.01)
+            try:
+                return await batch(self, *given)
+            finally:
+                at_once -= 1
+
+        monkeypatch.setattr(Flow, "batch", slow)
+        mosts = []
+        for full in (5, 1):
+            for part in range(16):
+                await add_events(engine, 5, part=part, first=part * 100)
+            most, desk.leaving = 0, False
+            async with desk.at(0, full=full) as one, desk.at(1, full=full) as other:
+                working = [asyncio.create_task(each.run(again=False)) for each in (one, other)]
+                await until(engine, ALL_DELIVERED)
+                desk.leaving = True
+                await asyncio.gather(*working)
+            mosts.append(most)
+
+        assert mosts == [2, 1]
 
     async def test_of_a_batch_of_one_puts_that_one_aside(self, engine: AsyncEngine, desk: Desk) -> None:
         await scale(engine, 1)

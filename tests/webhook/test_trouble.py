@@ -15,6 +15,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 from temporalio.worker import Worker
 
+from activities.alone import alone
 from activities.dispatch import _SUSPECT
 from activities.reconcile import Reconciled
 from activities.reconcile_kit import is_running
@@ -59,9 +60,9 @@ def steps(sessions: Sessions, database_url: str, handling: Handling) -> WebhookA
     return WebhookActivities(sessions, database_url, Terms(), handling, Retrying(attempts=3))
 
 
-async def tried(steps: WebhookActivities, client: Client, delivery_id: UUID, before: int = 1) -> Any:
+async def tried(steps: WebhookActivities, client: Client, delivery_id: UUID, before: int = 1, **more: bool) -> Any:
     environment = ActivityEnvironment(client=client)
-    return await environment.run(steps.deliver, HandleStep(id=delivery_id, tried=before))
+    return await environment.run(steps.deliver, HandleStep(id=delivery_id, tried=before, **more))
 
 
 class TestAnAttempt:
@@ -76,6 +77,19 @@ class TestAnAttempt:
         row = await delivery(sessions, given)
         assert (row.status, row.attempts, row.lease_until) == ("delivered", 2, None)
         assert len(await told(engine)) == 1
+
+    async def test_that_may_end_the_process_waits_for_its_turn_and_no_other_does(
+        self, engine: AsyncEngine, client: Client, steps: WebhookActivities
+    ) -> None:
+        suspect, other = await add(engine, 2, status="retrying")
+
+        async with alone():
+            waits = asyncio.create_task(tried(steps, client, suspect, alone=True))
+            assert (await tried(steps, client, other)).status == "delivered"
+            await asyncio.sleep(0.2)
+            assert not waits.done()
+
+        assert (await waits).status == "delivered"
 
     async def test_that_fails_is_written_down_and_says_that_somebody_is_at_it(
         self, engine: AsyncEngine, sessions: Sessions, client: Client, steps: WebhookActivities

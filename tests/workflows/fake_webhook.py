@@ -22,6 +22,8 @@ class FakeWebhook(WebhookActivities):
         self.drained, self.tried, self.buried = 0, 0, 0
         self.woken = set[int]()
         """What its steps said of it."""
+        self.alone = set[bool]()
+        """Whether they were to be tried alone."""
 
     @activity.defn(name="webhook.drain")
     async def drain(self, request: DispatchRequest) -> Drained:
@@ -35,6 +37,7 @@ class FakeWebhook(WebhookActivities):
     async def deliver(self, step: HandleStep) -> Handled:
         self.tried += 1
         self.woken.add(step.woken)
+        self.alone.add(step.alone)
         answer = self._attempts.pop(0) if self._attempts else None
         if isinstance(answer, Exception):
             raise answer

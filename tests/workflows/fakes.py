@@ -302,6 +302,8 @@ class FakeOutbox(OutboxActivities):
     def __init__(self, drains: Iterable[Drained | Exception] = (), attempts: Iterable[Exception] = ()) -> None:
         self._drains, self._attempts = list(drains), list(attempts)
         self.drained, self.tried, self.buried = 0, 0, 0
+        self.alone = set[bool]()
+        """Whether its steps were to be tried alone."""
 
     @activity.defn(name="outbox.drain")
     async def drain(self, request: DispatchRequest) -> Drained:
@@ -314,6 +316,7 @@ class FakeOutbox(OutboxActivities):
     @activity.defn(name="outbox.deliver")
     async def deliver(self, step: DeliveryStep) -> Delivered:
         self.tried += 1
+        self.alone.add(step.alone)
         if self._attempts:
             raise self._attempts.pop(0)
         return Delivered(status="delivered", attempts=step.tried + activity.info().attempt)

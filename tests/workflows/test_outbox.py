@@ -8,6 +8,7 @@ from uuid import uuid4
 from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
+from activities import dispatch
 from activities.outbox import ProjectionFailedError
 from integrations import temporal
 from integrations.domain.outbox import Delivered, DeliveryRequest, Drained, Pair, Retrying
@@ -18,7 +19,7 @@ REFUSED = ProjectionFailedError("CheckViolation: it is refused")
 AGAIN = Drained(dispatchers=4, items=12, why="it has been long enough")
 
 
-def pair() -> Pair:
+def pair(cause: str = "CheckViolation: it is refused") -> Pair:
     return Pair(
         projector="activity",
         event_id=uuid4(),
@@ -26,15 +27,15 @@ def pair() -> Pair:
         provider_id="simulator",
         tenant="org:acme",
         connection_id=uuid4(),
-        cause="CheckViolation: it is refused",
+        cause=cause,
     )
 
 
 async def ended(
-    env: WorkflowEnvironment, fake: FakeOutbox, *, attempts: int = 12, tried: int = 1
+    env: WorkflowEnvironment, fake: FakeOutbox, *, attempts: int = 12, tried: int = 1, of: Pair | None = None
 ) -> tuple[WorkflowHandle[Any, Any], Delivered]:
     async with workers(env.client, outbox=fake):
-        wanted = DeliveryRequest(pair=pair(), tried=tried, retrying=Retrying(attempts=attempts))
+        wanted = DeliveryRequest(pair=of or pair(), tried=tried, retrying=Retrying(attempts=attempts))
         handle = await temporal.start_delivery(env.client, wanted)
         return handle, await asyncio.wait_for(handle.result(), 30)
 
@@ -47,6 +48,14 @@ class TestADelivery:
 
         assert (result.status, result.attempts) == ("delivered", 12)
         assert fake.buried == 0
+
+    async def test_tries_alone_what_may_end_the_process(self, time_skipping: WorkflowEnvironment) -> None:
+        suspect, other = FakeOutbox(), FakeOutbox()
+
+        await ended(time_skipping, suspect, of=pair(dispatch._SUSPECT.cause))
+        await ended(time_skipping, other)
+
+        assert (suspect.alone, other.alone) == ({True}, {False})
 
     async def test_buries_it_when_its_attempts_are_used_up(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeOutbox(attempts=[REFUSED] * 99)

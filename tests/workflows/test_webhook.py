@@ -7,6 +7,7 @@ from uuid import uuid4
 from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
+from activities import dispatch
 from activities.webhook import HandlingFailedError
 from integrations import temporal
 from integrations.domain.outbox import Drained
@@ -18,17 +19,16 @@ REFUSED = HandlingFailedError("CheckViolation: it is refused")
 AGAIN = Drained(dispatchers=2, items=12, why="it has been long enough")
 
 
-def left(**more: Any) -> Left:
-    return Left(
-        id=uuid4(), provider_id="github", channel="app", event="push", handler="event", cause="CheckViolation", **more
-    )
+def left(cause: str = "CheckViolation", **more: Any) -> Left:
+    given = {"provider_id": "github", "channel": "app", "event": "push", "handler": "event"}
+    return Left(id=uuid4(), cause=cause, **given, **more)
 
 
 async def ended(
-    env: WorkflowEnvironment, fake: FakeWebhook, *, tried: int = 1
+    env: WorkflowEnvironment, fake: FakeWebhook, *, tried: int = 1, **more: Any
 ) -> tuple[WorkflowHandle[Any, Any], Handled]:
     async with workers(env.client, webhook=fake):
-        wanted = HandleRequest(left=left(tenant="org:acme", connection_id=uuid4(), woken=3), tried=tried)
+        wanted = HandleRequest(left=left(tenant="org:acme", connection_id=uuid4(), woken=3, **more), tried=tried)
         handle = await temporal.start_handling(env.client, wanted)
         return handle, await asyncio.wait_for(handle.result(), 30)
 
@@ -40,6 +40,14 @@ class TestADelivery:
         _, result = await ended(time_skipping, fake)
 
         assert (result.status, result.attempts, fake.buried) == ("delivered", 8, 0)
+
+    async def test_is_tried_alone_when_it_may_end_the_process(self, time_skipping: WorkflowEnvironment) -> None:
+        suspect, other = FakeWebhook(), FakeWebhook()
+
+        await ended(time_skipping, suspect, cause=dispatch._SUSPECT.cause)
+        await ended(time_skipping, other)
+
+        assert (suspect.alone, other.alone) == ({True}, {False})
 
     async def test_is_dead_after_that_and_found_so(self, time_skipping: WorkflowEnvironment) -> None:
         fake = FakeWebhook(attempts=[REFUSED] * 99)
