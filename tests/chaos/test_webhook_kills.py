@@ -13,8 +13,8 @@ from tests.chaos.ground import KILLED, Ground
 from tests.chaos.waiting import until
 from tests.webhook.given import add
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
-ATTEMPTS, AT_FIRST, AT_ONCE = 3, 400, 10
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(320)]
+ATTEMPTS, AT_FIRST, AT_ONCE = 4, 400, 10
 SETTINGS = {
     "RUNBOOK_WEBHOOK_BATCH": "40",
     "RUNBOOK_WEBHOOK_ATTEMPTS": str(ATTEMPTS),
@@ -62,7 +62,7 @@ async def test_a_delivery_that_ends_the_process_of_whoever_handles_it(ground: Gr
 
     async with kept(ground) as ends:
         try:
-            await until("every delivery is delivered or dead", nothing_is_open, within=150)
+            await until("every delivery is delivered or dead", nothing_is_open, within=220)
         except AssertionError as vain:
             raise AssertionError(f"{vain}: {await ground.rows(_STATUSES)}, ended {ends}") from None
 

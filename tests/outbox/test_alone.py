@@ -5,7 +5,7 @@ import asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from activities.alone import alone
+from activities.alone import _LONG, alone
 from activities.outbox import OutboxActivities
 from integrations.db.dedicated import dedicated, take
 from integrations.db.outbox_flow import Flow
@@ -38,3 +38,24 @@ async def test_it_waits_for_its_turn_and_no_other_does(
 
     assert await waits == "delivered"
     assert await statuses(engine) == {"delivered": 2}
+
+
+async def test_nobody_waits_for_one_that_hangs() -> None:
+    """What ends a process does so at once."""
+    async with alone():
+        began = asyncio.get_running_loop().time()
+        for _ in range(20):
+            async with alone():
+                took = asyncio.get_running_loop().time() - began
+        assert took < 1 + _LONG
+
+    # And the next one is waited for again.
+    async def another() -> None:
+        async with alone():
+            pass
+
+    async with alone():
+        waits = asyncio.create_task(another())
+        await asyncio.sleep(0.1)
+        assert not waits.done()
+    await waits
