@@ -23,7 +23,7 @@ from integrations.db import dispatchers
 from integrations.db.dedicated import take
 from integrations.db.dispatchers import Look, Seat
 from integrations.db.trouble import timed_out
-from integrations.domain.ledger import CRASH, Failure, partitions_of, tenth
+from integrations.domain.ledger import SUSPECTED, Failure, partitions_of, tenth
 from integrations.domain.outbox import Batch, Drained
 from integrations.domain.replay import Window
 
@@ -49,7 +49,6 @@ _SLOW: Final = 2.0
 """Seconds of a batch after which the next are a tenth: it must end before anybody loses patience with it."""
 _GROWS_AFTER: Final = 10
 """Good batches of each partition: as much as the one that was too large, whose item in trouble is among these."""
-_SUSPECT: Final = Failure.of(CRASH, "alone in its batch, and the process ended without a word each time")
 _TOO_SLOW: Final = Failure.of("Timeout", "alone in its batch, and the database gave up on it")
 
 
@@ -112,7 +111,7 @@ class Dispatch(Generic[FollowUp]):
         while not why:
             await self._take(wanted)
             if suspect is not None and self.parts == wanted:
-                self._follow_up(await self.ledger.set_aside(self.connection, suspect, _SUSPECT))
+                self._follow_up(await self.ledger.set_aside(self.connection, suspect, SUSPECTED))
                 suspect = None
             looked = await dispatchers.look(self.connection, self.seat.ledger, self.parts)
             busy = await self._turn(looked)

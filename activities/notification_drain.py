@@ -35,7 +35,7 @@ from integrations.db.dispatchers import Seat
 from integrations.db.notification_claims import Claimed
 from integrations.db.notification_flow import Settled
 from integrations.db.session import Executor, Sessions
-from integrations.domain.ledger import Failure
+from integrations.domain.ledger import SUSPECTED, Failure
 from integrations.domain.notification import LEDGER, Answer, part_of
 from integrations.domain.notification_delivery import Left, Sending
 from integrations.domain.replay import Window
@@ -59,7 +59,6 @@ _JITTER: Final = 0.25
 """Added share of a wait at most."""
 _REQUESTS: Final = 500
 """Expanded in one transaction."""
-_SUSPECT: Final = Failure.of("Crash", "alone in its batch, and the process ended without a word each time")
 
 
 @dataclass
@@ -326,12 +325,12 @@ class ChannelDrain:
 
     async def _set_aside(self, dispatch_id: UUID) -> None:
         """Take away what ended the process each time: its own workflow tries it, and nothing else with it."""
-        if await replays.give_up(self.connection, self.part, dispatch_id, _SUSPECT):
+        if await replays.give_up(self.connection, self.part, dispatch_id, SUSPECTED):
             return
         item = await claims.claim_suspect(self.connection, dispatch_id)
         if item is not None:
-            await flow.settle(self.connection, [Settled(item, "retrying", _SUSPECT, tried=True)], by="a crash")
-            self.starting.begin(left_of(item, _SUSPECT))
+            await flow.settle(self.connection, [Settled(item, "retrying", SUSPECTED, tried=True)], by="a crash")
+            self.starting.begin(left_of(item, SUSPECTED))
 
     async def _beat(self, *, busy: bool) -> None:
         now = time.monotonic()

@@ -9,7 +9,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.outbox import OutboxActivities
-    from integrations.domain.ledger import may_crash
+    from integrations.domain.ledger import may_end_the_process
     from integrations.domain.outbox import Delivered, DeliveryRequest, DeliveryStep, DispatchRequest
     from workflows.dispatching import Dispatching
     from workflows.options import DATABASE
@@ -51,7 +51,7 @@ class OutboxDeliveryWorkflow:
             unblock="runbook outbox status",
         )
         step = DeliveryStep(
-            event_id=pair.event_id, projector=pair.projector, tried=request.tried, alone=may_crash(pair.cause)
+            event_id=pair.event_id, projector=pair.projector, tried=request.tried, alone=may_end_the_process(pair.cause)
         )
         ended = await until_settled(
             OutboxActivities.deliver,

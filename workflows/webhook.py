@@ -10,7 +10,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.webhook import WebhookActivities
-    from integrations.domain.ledger import may_crash
+    from integrations.domain.ledger import may_end_the_process
     from integrations.domain.outbox import DispatchRequest
     from integrations.domain.webhook import Handled, HandleRequest, HandleStep
     from workflows.dispatching import Dispatching
@@ -56,7 +56,7 @@ class WebhookDeliveryWorkflow:
             ],
             unblock=f"runbook webhooks show {left.id}",
         )
-        step = HandleStep(id=left.id, tried=request.tried, woken=left.woken, alone=may_crash(left.cause))
+        step = HandleStep(id=left.id, tried=request.tried, woken=left.woken, alone=may_end_the_process(left.cause))
         summary = f"{left.event or 'a delivery'} of {left.provider_id} for {left.handler}"
         ended = await until_settled(
             WebhookActivities.deliver, step, summary=summary, retrying=request.retrying, tried=request.tried

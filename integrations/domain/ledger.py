@@ -34,10 +34,6 @@ class ItemStatus(StrEnum):
     DEAD = "dead"
 
 
-CRASH: Final = "Crash"
-"""The kind of failure of what stood alone when its process ended without a word."""
-
-
 class Failure(Message):
     """Why an item could not be delivered: for people, and in a form that groups with others of its kind."""
 
@@ -58,13 +54,17 @@ class Failure(Message):
         return hashlib.sha256(self.cause.encode()).hexdigest()[:12]
 
 
-def may_crash(cause: str) -> bool:
-    return cause.startswith(f"{CRASH}:")
-
-
 def _nameless(text: str) -> str:
     text = re.sub(r"[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}", "…", text)
     return re.sub(r"\d+", "…", text)
+
+
+SUSPECTED: Final = Failure.of("Crash", "alone in its batch, and the process ended without a word each time")
+"""What ended its process, as it seems: nobody has seen it do so."""
+
+
+def may_end_the_process(cause: str) -> bool:
+    return cause == SUSPECTED.cause
 
 
 def partition_of(order_key: str) -> int:

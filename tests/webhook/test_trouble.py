@@ -16,7 +16,6 @@ from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 from temporalio.worker import Worker
 
 from activities.alone import alone
-from activities.dispatch import _SUSPECT
 from activities.reconcile import Reconciled
 from activities.reconcile_kit import is_running
 from activities.reconcile_webhooks import ReconcileWebhooksActivities
@@ -30,6 +29,7 @@ from integrations.db.webhook_flow import Flow
 from integrations.db.webhook_handlers import Handling
 from integrations.domain.automation import FailureMode
 from integrations.domain.errors import TryAgainError
+from integrations.domain.ledger import SUSPECTED
 from integrations.domain.outbox import DispatchRequest, Retrying
 from integrations.domain.reauth import Terms
 from integrations.domain.webhook import HandleRequest, HandleStep, Left, Reaction
@@ -230,7 +230,7 @@ class TestItsWorkflow:
         steps = WebhookActivities(sessions, database_url, Terms(), handling)
         [given] = await add(engine, event="'lost'")
         # As the dispatcher does once it stood alone.
-        moved = await Flow(handling).set_aside(owner, given, _SUSPECT)
+        moved = await Flow(handling).set_aside(owner, given, SUSPECTED)
         [left] = moved.failed
         assert isinstance(left, Left)
 

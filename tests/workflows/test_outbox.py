@@ -8,9 +8,9 @@ from uuid import uuid4
 from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
-from activities import dispatch
 from activities.outbox import ProjectionFailedError
 from integrations import temporal
+from integrations.domain.ledger import SUSPECTED
 from integrations.domain.outbox import Delivered, DeliveryRequest, Drained, Pair, Retrying
 from tests.workflows.fakes import OUTAGE, FakeOutbox, workers
 from workflows.options import delivery
@@ -52,7 +52,7 @@ class TestADelivery:
     async def test_tries_alone_what_may_end_the_process(self, time_skipping: WorkflowEnvironment) -> None:
         suspect, other = FakeOutbox(), FakeOutbox()
 
-        await ended(time_skipping, suspect, of=pair(dispatch._SUSPECT.cause))
+        await ended(time_skipping, suspect, of=pair(SUSPECTED.cause))
         await ended(time_skipping, other)
 
         assert (suspect.alone, other.alone) == ({True}, {False})

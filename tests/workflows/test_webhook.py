@@ -7,9 +7,9 @@ from uuid import uuid4
 from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
-from activities import dispatch
 from activities.webhook import HandlingFailedError
 from integrations import temporal
+from integrations.domain.ledger import SUSPECTED
 from integrations.domain.outbox import Drained
 from integrations.domain.webhook import RETRYING, Handled, HandleRequest, Left
 from tests.workflows.fake_webhook import FakeWebhook
@@ -44,7 +44,7 @@ class TestADelivery:
     async def test_is_tried_alone_when_it_may_end_the_process(self, time_skipping: WorkflowEnvironment) -> None:
         suspect, other = FakeWebhook(), FakeWebhook()
 
-        await ended(time_skipping, suspect, cause=dispatch._SUSPECT.cause)
+        await ended(time_skipping, suspect, cause=SUSPECTED.cause)
         await ended(time_skipping, other)
 
         assert (suspect.alone, other.alone) == ({True}, {False})
